@@ -1,0 +1,172 @@
+//! Protected resource metadata (RFC 9728): what a client reads to find out whose tokens
+//! this gateway takes. Public; it holds nothing of the configuration but what it must.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+
+use super::Resource;
+use crate::config::{Authentication, Config, NAME_SEPARATOR};
+
+/// Where metadata lives; the endpoint's own path follows (RFC 9728 section 3.1).
+pub const WELL_KNOWN: &str = "/.well-known/oauth-protected-resource";
+
+/// The metadata document of one endpoint.
+pub fn document(config: &Config, resource: &Resource) -> Value {
+    let mut document = json!({
+        "resource": resource.url,
+        "bearer_methods_supported": ["header"],
+        "resource_name": config.metadata.name,
+    });
+    if let Some(members) = document.as_object_mut() {
+        let servers = authorization_servers(config);
+        if !servers.is_empty() {
+            members.insert("authorization_servers".to_owned(), json!(servers));
+        }
+        let scopes = scopes(config, resource);
+        if !scopes.is_empty() {
+            members.insert("scopes_supported".to_owned(), json!(scopes));
+        }
+    }
+    document
+}
+
+fn authorization_servers(config: &Config) -> Vec<&str> {
+    match &config.authentication {
+        Authentication::Jwt { issuers } => issuers
+            .iter()
+            .map(|issuer| issuer.issuer.as_str())
+            .collect(),
+        Authentication::None => Vec::new(),
+    }
+}
+
+/// Every scope a tool reachable through the endpoint asks for.
+fn scopes<'a>(config: &'a Config, resource: &Resource) -> BTreeSet<&'a str> {
+    let upstream = upstream_of(&resource.url);
+    let reachable = |name: &str| match upstream {
+        Some(upstream) => name
+            .split_once(NAME_SEPARATOR)
+            .is_some_and(|(prefix, _)| prefix == upstream),
+        None => true,
+    };
+    let rules = config.tools.iter().filter(|rule| reachable(&rule.name));
+    rules
+        .flat_map(|rule| &rule.required_scopes)
+        .map(String::as_str)
+        .collect()
+}
+
+fn upstream_of(url: &str) -> Option<&str> {
+    let (servers, name) = url.strip_suffix("/mcp")?.rsplit_once('/')?;
+    servers.ends_with("/servers").then_some(name)
+}
+
+/// The endpoint path a metadata path is about: `/mcp` for the well-known root and for
+/// `…/mcp`, `/servers/x/mcp` for `…/servers/x/mcp`. Whether `x` exists is not looked at.
+pub fn resource_path(path: &str) -> Option<String> {
+    let endpoint = path.strip_prefix(WELL_KNOWN)?;
+    let endpoint = endpoint.strip_suffix('/').unwrap_or(endpoint);
+    match endpoint {
+        "" | "/mcp" => Some("/mcp".to_owned()),
+        _ => {
+            let name = endpoint.strip_prefix("/servers/")?.strip_suffix("/mcp")?;
+            let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+            (!name.is_empty() && name.chars().all(plain)).then(|| endpoint.to_owned())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_metadata_path_names_its_endpoint() {
+        let cases = [
+            ("/.well-known/oauth-protected-resource", Some("/mcp")),
+            ("/.well-known/oauth-protected-resource/", Some("/mcp")),
+            ("/.well-known/oauth-protected-resource/mcp", Some("/mcp")),
+            ("/.well-known/oauth-protected-resource/mcp/", Some("/mcp")),
+            (
+                "/.well-known/oauth-protected-resource/servers/search/mcp",
+                Some("/servers/search/mcp"),
+            ),
+            ("/.well-known/oauth-protected-resource/servers//mcp", None),
+            (
+                "/.well-known/oauth-protected-resource/servers/a/b/mcp",
+                None,
+            ),
+            ("/.well-known/oauth-protected-resource/servers/../mcp", None),
+            (
+                "/.well-known/oauth-protected-resource/servers/%2e/mcp",
+                None,
+            ),
+            ("/.well-known/oauth-protected-resource/other", None),
+            ("/.well-known/oauth-protected-resourcery", None),
+            ("/.well-known/oauth-authorization-server", None),
+            ("/mcp", None),
+        ];
+        for (path, expected) in cases {
+            assert_eq!(resource_path(path).as_deref(), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_document_names_the_exact_resource_its_issuers_and_the_scopes_within_reach() {
+        let config = config();
+        let document_at = |path: &str| document(&config, &Resource::of(&config, path));
+        assert_eq!(
+            document_at("/mcp"),
+            json!({
+                "resource": "https://gw.example/mcp",
+                "bearer_methods_supported": ["header"],
+                "resource_name": "edge",
+                "authorization_servers": ["https://login.example", "https://other.example/realm"],
+                "scopes_supported": ["files:read", "files:write", "web"],
+            })
+        );
+        let files = document_at("/servers/files/mcp");
+        assert_eq!(files["resource"], "https://gw.example/servers/files/mcp");
+        assert_eq!(
+            files["scopes_supported"],
+            json!(["files:read", "files:write"])
+        );
+        assert_eq!(
+            document_at("/servers/clock/mcp").get("scopes_supported"),
+            None
+        );
+    }
+
+    #[test]
+    fn where_nobody_is_asked_no_authorization_server_is_named() {
+        let mut config = config();
+        config.authentication = Authentication::None;
+        assert_eq!(
+            document(&config, &Resource::of(&config, "/mcp")).get("authorization_servers"),
+            None
+        );
+    }
+
+    fn config() -> Config {
+        let upstream =
+            |name: &str| json!({ "name": name, "url": format!("https://{name}.example/mcp") });
+        serde_json::from_value(json!({
+            "apiVersion": "tidegate/v1",
+            "kind": "Gateway",
+            "metadata": { "name": "edge" },
+            "publicUrl": "https://gw.example",
+            "authentication": { "type": "jwt", "issuers": [
+                { "issuer": "https://login.example", "jwksUri": "https://login.example/keys" },
+                { "issuer": "https://other.example/realm", "jwksUri": "https://other.example/keys" },
+            ] },
+            "upstreams": [upstream("files"), upstream("search"), upstream("clock")],
+            "tools": [
+                { "name": "files__write", "requiredScopes": ["files:write", "files:read"] },
+                { "name": "files__*", "requiredScopes": ["files:read"] },
+                { "name": "search__web", "requiredScopes": ["web"] },
+            ],
+        }))
+        .unwrap()
+    }
+}

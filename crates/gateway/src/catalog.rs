@@ -1,0 +1,402 @@
+//! What the upstreams list, merged: configured order first, then each upstream's own.
+//!
+//! Each upstream's list is read whole, within bounds, and kept for as long as the upstream
+//! allows (`ttlMs`, `cacheScope`). A dead upstream leaves the others' entries standing; the
+//! result's `_meta` names it. Clients see pages with sealed cursors, filtered by the same
+//! policy that decides calls.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use tidegate_mcp::catalog::{CacheHints, CacheScope, Kind, Page};
+use tidegate_mcp::headers;
+use tidegate_mcp::json::Object;
+use tidegate_mcp::jsonrpc::{METHOD_NOT_FOUND, RpcError};
+
+use crate::auth::{Principal, PrincipalId};
+use crate::config::Upstream;
+use crate::context::Context;
+use crate::discover::upstreams;
+use crate::egress;
+use crate::error::{Error, Rejection};
+use crate::ingress::Endpoint;
+use crate::memory::Bounded;
+use crate::names;
+use crate::platform::{LogLevel, Platform};
+use crate::policy;
+use crate::seal::Purpose;
+use crate::time::Timestamp;
+use crate::upstream::{self, Outgoing};
+
+/// Most entries on one page.
+pub const PAGE_MAX: usize = 250;
+/// Most pages read from one upstream for one list.
+const UPSTREAM_PAGES_MAX: usize = 64;
+/// Most entries taken from one upstream for one list.
+const UPSTREAM_ITEMS_MAX: usize = 5_000;
+/// Longest an upstream's list is kept, whatever it allows.
+const KEEP_MAX: Duration = Duration::from_secs(300);
+/// Most lists one isolate keeps.
+const LISTS_MAX: usize = 256;
+/// `_meta` key of a list some upstreams are missing from.
+pub const UNAVAILABLE: &str = "io.tidegate/unavailableUpstreams";
+
+/// What an isolate remembers of lists.
+pub(crate) struct Memory {
+    lists: Bounded<ListKey, (Rc<Listed>, Timestamp)>,
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self {
+            lists: Bounded::new(LISTS_MAX),
+        }
+    }
+}
+
+/// Configuration, upstream, kind, and for a private list the principal.
+type ListKey = (String, String, Kind, Option<PrincipalId>);
+
+/// One upstream's whole list, in its own names.
+struct Listed {
+    items: Vec<Object>,
+    hints: CacheHints,
+}
+
+/// An entry of the merged list.
+pub struct Entry<'a> {
+    /// Whose it is.
+    pub upstream: &'a Upstream,
+    /// The entry, in the upstream's own names.
+    pub item: Object,
+}
+
+struct Merged<'a> {
+    entries: Vec<Entry<'a>>,
+    hints: CacheHints,
+    unavailable: Vec<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Cursor {
+    path: String,
+    member: String,
+    principal: PrincipalId,
+    offset: usize,
+}
+
+/// Answers a list request.
+pub async fn list<P: Platform>(
+    context: &Context<P>,
+    endpoint: &Endpoint,
+    principal: &Principal,
+    kind: Kind,
+    cursor: Option<&str>,
+) -> Result<Object, Error> {
+    let offset = match cursor {
+        None => 0,
+        Some(cursor) => open_cursor(context, endpoint, principal, kind, cursor)?,
+    };
+    let merged = merge(context, endpoint, principal, kind).await?;
+    let mut items = exposed(context, endpoint, principal, kind, merged.entries);
+    let next_cursor = if items.len() > offset.saturating_add(PAGE_MAX) {
+        let next = Cursor {
+            path: endpoint.path(),
+            member: kind.member().to_owned(),
+            principal: principal.id.clone(),
+            offset: offset + PAGE_MAX,
+        };
+        Some(
+            context
+                .settings
+                .sealer
+                .seal(context.platform.as_ref(), Purpose::Cursor, &next)?,
+        )
+    } else {
+        None
+    };
+    items.drain(..offset.min(items.len()));
+    items.truncate(PAGE_MAX);
+    // What a caller may see depends on who it is, unless everybody is nobody.
+    let scope = if principal.issuer.is_empty() {
+        merged.hints.scope
+    } else {
+        CacheScope::Private
+    };
+    let page = Page {
+        items,
+        next_cursor,
+        ttl_ms: merged.hints.ttl_ms,
+        cache_scope: scope,
+    };
+    let mut result = page.to_result(kind);
+    if !merged.unavailable.is_empty() {
+        result.insert("_meta", &json!({ UNAVAILABLE: merged.unavailable }));
+    }
+    Ok(result)
+}
+
+/// The upstream that lists `name` (or, for a resource, could resolve it), in bare naming.
+pub async fn owner<'a, P: Platform>(
+    context: &'a Context<P>,
+    endpoint: &'a Endpoint,
+    principal: &Principal,
+    kind: Kind,
+    name: &str,
+) -> Result<Option<&'a Upstream>, Error> {
+    let merged = merge(context, endpoint, principal, kind).await?;
+    let listed = |entry: &Entry<'_>| match entry.item.get_str(kind.key()) {
+        Some(own) if kind == Kind::ResourceTemplates => template_covers(&own, name),
+        Some(own) => own == name,
+        None => false,
+    };
+    Ok(merged
+        .entries
+        .iter()
+        .find(|entry| listed(entry))
+        .map(|entry| entry.upstream))
+}
+
+/// Whether a URI may come from a template: it begins as the template does.
+fn template_covers(template: &str, uri: &str) -> bool {
+    let literal = template.split('{').next().unwrap_or_default();
+    !literal.is_empty() && uri.starts_with(literal)
+}
+
+fn open_cursor<P: Platform>(
+    context: &Context<P>,
+    endpoint: &Endpoint,
+    principal: &Principal,
+    kind: Kind,
+    cursor: &str,
+) -> Result<usize, Error> {
+    let opened = context
+        .settings
+        .sealer
+        .open::<Cursor>(Purpose::Cursor, cursor);
+    let fits = |cursor: &Cursor| {
+        cursor.path == endpoint.path()
+            && cursor.member == kind.member()
+            && cursor.principal == principal.id
+    };
+    match opened.filter(fits) {
+        Some(cursor) => Ok(cursor.offset),
+        None => Err(Rejection::protocol(RpcError::invalid_params(
+            "unknown cursor; list again from the first page",
+        ))
+        .into()),
+    }
+}
+
+async fn merge<'a, P: Platform>(
+    context: &'a Context<P>,
+    endpoint: &'a Endpoint,
+    principal: &Principal,
+    kind: Kind,
+) -> Result<Merged<'a>, Error> {
+    let asked = upstreams(&context.settings, endpoint).map(|upstream| async move {
+        (upstream, listed(context, upstream, principal, kind).await)
+    });
+    let mut merged = Merged {
+        entries: Vec::new(),
+        hints: CacheHints {
+            ttl_ms: u64::MAX,
+            scope: CacheScope::Public,
+        },
+        unavailable: Vec::new(),
+    };
+    let mut failure = None;
+    let mut answered = false;
+    for (upstream, listed) in join_all(asked).await {
+        match listed {
+            Ok(None) => answered = true,
+            Ok(Some(listed)) => {
+                answered = true;
+                merged.hints = merged.hints.combine(listed.hints);
+                merged.entries.extend(listed.items.iter().map(|item| Entry {
+                    upstream,
+                    item: item.clone(),
+                }));
+            }
+            Err(error) => {
+                let fields = json!({ "upstream": upstream.name, "list": kind.member(), "reason": error.to_string() });
+                context.log(LogLevel::Warn, "upstream_left_out", fields);
+                merged.unavailable.push(upstream.name.clone());
+                failure.get_or_insert(error);
+            }
+        }
+    }
+    match failure {
+        Some(error) if !answered => Err(error),
+        Some(_) => {
+            // It may be back any moment.
+            merged.hints.ttl_ms = 0;
+            Ok(merged)
+        }
+        None => {
+            if merged.entries.is_empty() {
+                merged.hints = CacheHints::NONE;
+            }
+            Ok(merged)
+        }
+    }
+}
+
+/// One upstream's list, remembered for as long as it allows; `None` if it has none.
+async fn listed<P: Platform>(
+    context: &Context<P>,
+    upstream: &Upstream,
+    principal: &Principal,
+    kind: Kind,
+) -> Result<Option<Rc<Listed>>, Error> {
+    let now = context.now();
+    let lists = &context.memory.catalog.lists;
+    let key = |owner| {
+        (
+            context.settings.digest.clone(),
+            upstream.name.clone(),
+            kind,
+            owner,
+        )
+    };
+    for owner in [None, Some(principal.id.clone())] {
+        if let Some((listed, _)) = lists.get(&key(owner)).filter(|(_, until)| *until > now) {
+            return Ok(Some(listed));
+        }
+    }
+    let facts = upstream::facts(context, upstream, principal).await?;
+    let capability = match kind {
+        Kind::Tools => "tools",
+        Kind::Prompts => "prompts",
+        Kind::Resources | Kind::ResourceTemplates => "resources",
+    };
+    if !facts.capabilities().contains(capability) {
+        return Ok(None);
+    }
+    let Some(listed) = fetch(context, upstream, principal, kind)
+        .await?
+        .map(Rc::new)
+    else {
+        return Ok(None);
+    };
+    let keep = Duration::from_millis(listed.hints.ttl_ms).min(KEEP_MAX);
+    if keep > Duration::ZERO {
+        let owner = match listed.hints.scope {
+            CacheScope::Public => None,
+            CacheScope::Private => Some(principal.id.clone()),
+        };
+        lists.insert(key(owner), (Rc::clone(&listed), now + keep));
+    }
+    Ok(Some(listed))
+}
+
+async fn fetch<P: Platform>(
+    context: &Context<P>,
+    upstream: &Upstream,
+    principal: &Principal,
+    kind: Kind,
+) -> Result<Option<Listed>, Error> {
+    let timeout = Duration::from_millis(upstream.timeout_ms);
+    let mut listed = Listed {
+        items: Vec::new(),
+        hints: CacheHints {
+            ttl_ms: u64::MAX,
+            scope: CacheScope::Public,
+        },
+    };
+    let mut cursor: Option<String> = None;
+    for _ in 0..UPSTREAM_PAGES_MAX {
+        let mut params = Object::default();
+        if let Some(cursor) = &cursor {
+            params.insert("cursor", cursor);
+        }
+        let outgoing = Outgoing::own(kind.list_method(), params, principal.id.clone(), timeout);
+        let result = match egress::whole(upstream::call(context, upstream, outgoing).await).await {
+            // Advertised, yet not served: nothing to list.
+            Err(Error::Rejection(Rejection::Protocol { error, .. }))
+                if error.code == METHOD_NOT_FOUND =>
+            {
+                return Ok(None);
+            }
+            result => result?,
+        };
+        let page = Page::parse(kind, &result).map_err(|e| Rejection::UpstreamInvalid {
+            upstream: upstream.name.clone(),
+            reason: e.to_string(),
+        })?;
+        listed.hints = listed.hints.combine(page.hints());
+        listed.items.extend(page.items);
+        cursor = page.next_cursor;
+        if cursor.is_none() {
+            return Ok(Some(listed));
+        }
+        if listed.items.len() >= UPSTREAM_ITEMS_MAX {
+            break;
+        }
+    }
+    let fields =
+        json!({ "upstream": upstream.name, "list": kind.member(), "items": listed.items.len() });
+    context.log(LogLevel::Warn, "list_cut", fields);
+    listed.items.truncate(UPSTREAM_ITEMS_MAX);
+    Ok(Some(listed))
+}
+
+/// The entries this caller may see, under the names this endpoint shows.
+fn exposed<P: Platform>(
+    context: &Context<P>,
+    endpoint: &Endpoint,
+    principal: &Principal,
+    kind: Kind,
+    entries: Vec<Entry<'_>>,
+) -> Vec<Object> {
+    let prefixed = names::prefixed(&context.settings, endpoint);
+    let mut seen = std::collections::BTreeSet::new();
+    let mut items = Vec::with_capacity(entries.len());
+    for Entry { upstream, mut item } in entries {
+        let Some(own) = item.get_str(kind.key()).map(std::borrow::Cow::into_owned) else {
+            continue;
+        };
+        let shown = match kind {
+            Kind::Tools | Kind::Prompts => names::exposed_name(prefixed, &upstream.name, &own),
+            Kind::Resources | Kind::ResourceTemplates => {
+                names::exposed_uri(prefixed, &upstream.name, &own)
+            }
+        };
+        if kind == Kind::Tools && !tool_shown(context, principal, upstream, &own, &mut item) {
+            continue;
+        }
+        // In bare naming the first upstream that lists a name has it.
+        if seen.insert(shown.clone()) {
+            item.insert(kind.key(), &shown);
+            items.push(item);
+        }
+    }
+    items
+}
+
+/// Whether this caller may see the tool; applies its rule's description.
+fn tool_shown<P: Platform>(
+    context: &Context<P>,
+    principal: &Principal,
+    upstream: &Upstream,
+    own: &str,
+    item: &mut Object,
+) -> bool {
+    let rule = context.settings.rule(&upstream.name, own);
+    if rule.is_some_and(|rule| !policy::permits(principal, rule)) {
+        return false;
+    }
+    // A client must not use a tool whose header annotations are invalid (MCP 2026-07-28).
+    if let Some(Err(error)) = item.get("inputSchema").map(headers::header_params) {
+        let fields = json!({ "upstream": upstream.name, "tool": own, "reason": error.to_string() });
+        context.log(LogLevel::Warn, "tool_dropped", fields);
+        return false;
+    }
+    if let Some(description) = rule.and_then(|rule| rule.description.as_ref()) {
+        item.insert("description", description);
+    }
+    true
+}

@@ -1,0 +1,485 @@
+//! Configuration as published: the compiled form of `tidegate.yaml`.
+//!
+//! The CLI reads YAML, merges the environment overlay, and publishes a [`Snapshot`]; the
+//! function reads JSON only. Both use [`Config::problems`], so what `tidegate check`
+//! accepts the function accepts. Types here hold what a file may say; nothing is resolved.
+
+pub mod address;
+pub mod bounds;
+mod problems;
+mod snapshot;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use url::Url;
+
+pub use bounds::{TOOL_RULES_MAX, UPSTREAM_NAME_MAX, UPSTREAMS_MAX};
+pub use problems::Problem;
+pub use snapshot::SNAPSHOT_VERSION;
+
+use crate::keyspace::{Family, Store};
+use crate::platform::LogLevel;
+
+/// The `apiVersion` this build reads.
+pub const API_VERSION: &str = "tidegate/v1";
+/// Separates the upstream's name from the tool's or prompt's in an exposed name.
+pub const NAME_SEPARATOR: &str = "__";
+
+/// One published configuration, as stored in KV under `config`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Snapshot {
+    /// Shape of this record.
+    pub v: u32,
+    /// First 16 hexadecimal digits of the SHA-256 of `config` as published.
+    pub digest: String,
+    /// When it was compiled, milliseconds since the epoch.
+    pub compiled_at_ms: u64,
+    /// The configuration itself.
+    pub config: Config,
+}
+
+/// The family of [`Snapshot`]: one record, replaced by each `tidegate push`.
+pub struct ConfigFamily;
+
+impl Family for ConfigFamily {
+    type Record = Snapshot;
+    const NAME: &'static str = "config";
+    const STORE: Store = Store::Kv;
+    const LIFETIME: Option<Duration> = None;
+}
+
+/// A gateway's whole configuration.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Config {
+    /// Version of this format: `tidegate/v1`.
+    #[cfg_attr(feature = "schema", schemars(extend("const" = API_VERSION)))]
+    pub api_version: String,
+    /// What the file describes: `Gateway`.
+    pub kind: Kind,
+    /// Who runs this gateway, and where.
+    pub metadata: Metadata,
+    /// Origin clients reach the gateway at, such as `https://mcp.example.com`. Tokens must
+    /// name `<publicUrl>/mcp` (or a server's own endpoint) as their audience.
+    pub public_url: Url,
+    /// Browser origins that may call the gateway, besides its own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "schema", schemars(length(max = bounds::ALLOWED_ORIGINS_MAX)))]
+    pub allowed_origins: Vec<String>,
+    /// How tools and prompts of several upstreams are named at `/mcp`.
+    #[serde(default)]
+    pub naming: Naming,
+    /// Whose tokens are accepted.
+    pub authentication: Authentication,
+    /// The MCP servers behind this gateway, in the order their tools are listed.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = UPSTREAMS_MAX)))]
+    pub upstreams: Vec<Upstream>,
+    /// Rules for tools by exposed name. Without a rule a tool may be called by any
+    /// authenticated client.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "schema", schemars(length(max = TOOL_RULES_MAX)))]
+    pub tools: Vec<ToolRule>,
+    /// Limits that hold for every call.
+    #[serde(default)]
+    pub limits: Limits,
+    /// When a failing upstream is left alone for a while.
+    #[serde(default)]
+    pub circuit_breaker: CircuitBreaker,
+    /// Long-running calls.
+    #[serde(default)]
+    pub tasks: Tasks,
+    /// What is told to the operator.
+    #[serde(default)]
+    pub telemetry: Telemetry,
+    /// What is recorded of each call.
+    #[serde(default)]
+    pub audit: Audit,
+}
+
+/// What a configuration file describes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub enum Kind {
+    /// One gateway.
+    Gateway,
+}
+
+/// Who runs this gateway, and where.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Metadata {
+    /// Name of the gateway; also its `serverInfo` name.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = bounds::SHORT_TEXT_MAX)))]
+    pub name: String,
+    /// Team that owns it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
+    /// How to reach that team.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub contact: Option<String>,
+    /// Where this configuration runs. `dev` alone may use loopback issuers and turn
+    /// authentication off.
+    #[serde(default)]
+    pub environment: Environment,
+}
+
+/// Where a configuration runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum Environment {
+    /// A developer's machine.
+    Dev,
+    /// Before production.
+    Staging,
+    /// For real.
+    #[default]
+    Production,
+}
+
+/// How tools and prompts of several upstreams are named at `/mcp`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum Naming {
+    /// `upstream__tool`, and `upstream+uri` for resources.
+    #[default]
+    Prefix,
+    /// The upstream's own names; where two upstreams share one, the first listed has it.
+    Bare,
+}
+
+/// Whose tokens are accepted.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase", tag = "type", deny_unknown_fields)]
+pub enum Authentication {
+    /// OAuth 2.1 bearer tokens in JWT form.
+    Jwt {
+        /// The authorization servers whose tokens are accepted.
+        #[cfg_attr(feature = "schema", schemars(length(min = 1, max = bounds::ISSUERS_MAX)))]
+        issuers: Vec<Issuer>,
+    },
+    /// Nobody is asked. Only in environment `dev` with a loopback `publicUrl`.
+    None,
+}
+
+/// One authorization server.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Issuer {
+    /// The exact `iss` of its tokens, also advertised to clients (RFC 9728).
+    pub issuer: String,
+    /// Where its public keys are (RFC 7517).
+    pub jwks_uri: Url,
+    /// Audiences accepted besides the endpoint's own resource URL.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub audiences: Vec<String>,
+    /// Signature algorithms accepted.
+    #[serde(default = "Algorithm::all", skip_serializing_if = "Vec::is_empty")]
+    pub algorithms: Vec<Algorithm>,
+    /// Claims a token must carry, each with the value it must have (for an array claim:
+    /// must contain).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub required_claims: BTreeMap<String, Value>,
+    /// Claim that holds the principal's roles.
+    #[serde(default = "roles_claim")]
+    pub roles_claim: String,
+    /// Claim that holds the principal's tenant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant_claim: Option<String>,
+}
+
+/// A signature algorithm of RFC 7518 or RFC 8037. Symmetric ones are never accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub enum Algorithm {
+    /// RSASSA-PKCS1-v1_5 with SHA-256.
+    RS256,
+    /// ECDSA on P-256 with SHA-256.
+    ES256,
+    /// EdDSA on Ed25519.
+    EdDSA,
+}
+
+impl Algorithm {
+    /// Every algorithm this build verifies.
+    pub fn all() -> Vec<Self> {
+        vec![Self::RS256, Self::ES256, Self::EdDSA]
+    }
+}
+
+fn roles_claim() -> String {
+    "roles".to_owned()
+}
+
+/// One MCP server behind the gateway.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Upstream {
+    /// Prefix of its tools' names, and its path under `/servers/`: lower-case letters,
+    /// digits and single hyphens.
+    #[cfg_attr(feature = "schema", schemars(length(max = UPSTREAM_NAME_MAX), regex(pattern = r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$")))]
+    pub name: String,
+    /// Its MCP endpoint.
+    pub url: Url,
+    /// How it is spoken to.
+    #[serde(default)]
+    pub transport: Transport,
+    /// Which revisions it speaks; `auto` finds out and remembers.
+    #[serde(default)]
+    pub era: EraChoice,
+    /// How long one call may take, in milliseconds, until its answer has ended.
+    #[serde(default = "timeout_ms")]
+    #[cfg_attr(feature = "schema", schemars(range(min = *bounds::TIMEOUT_MS.start(), max = *bounds::TIMEOUT_MS.end())))]
+    pub timeout_ms: u64,
+    /// What the gateway shows the upstream to be let in. A client's token is never passed on.
+    #[serde(default)]
+    pub credentials: Credentials,
+}
+
+/// How an upstream is spoken to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum Transport {
+    /// Streamable HTTP.
+    #[default]
+    StreamableHttp,
+}
+
+/// Which revisions an upstream speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum EraChoice {
+    /// Ask it, and remember the answer for a while.
+    #[default]
+    Auto,
+    /// 2026-07-28.
+    Modern,
+    /// 2025-11-25 and older.
+    Legacy,
+}
+
+/// What the gateway shows an upstream.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase", tag = "type", deny_unknown_fields)]
+pub enum Credentials {
+    /// Nothing.
+    #[default]
+    None,
+    /// `Authorization: Bearer …`.
+    Bearer {
+        /// `${secret:NAME}`, resolved through the platform's secrets.
+        token: SecretRef,
+    },
+    /// A header of the upstream's own.
+    Header {
+        /// The header's name.
+        name: String,
+        /// `${secret:NAME}`, resolved through the platform's secrets.
+        value: SecretRef,
+    },
+}
+
+/// A reference to a platform secret, written `${secret:NAME}`. Plain text is refused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(transparent)]
+pub struct SecretRef(
+    #[cfg_attr(
+        feature = "schema",
+        schemars(regex(pattern = r"^\$\{secret:[A-Z][A-Z0-9_]{0,127}\}$"))
+    )]
+    String,
+);
+
+impl SecretRef {
+    /// The secret's name, if the reference is well formed: `[A-Z][A-Z0-9_]*`, at most 128.
+    pub fn name(&self) -> Option<&str> {
+        let name = self.0.strip_prefix("${secret:")?.strip_suffix('}')?;
+        let upper = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
+        (name.len() <= 128
+            && name.starts_with(|c: char| c.is_ascii_uppercase())
+            && name.chars().all(upper))
+        .then_some(name)
+    }
+}
+
+/// Rules for one tool.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ToolRule {
+    /// `upstream__tool`, in either naming; `upstream__*` is for all the upstream's tools
+    /// that have no rule of their own.
+    #[cfg_attr(
+        feature = "schema",
+        schemars(regex(pattern = r"^[a-z][a-z0-9-]*__.+$"))
+    )]
+    pub name: String,
+    /// Shown to clients in place of the upstream's description.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = bounds::DESCRIPTION_MAX)))]
+    pub description: Option<String>,
+    /// The caller must have one of these roles.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub required_roles: Vec<String>,
+    /// The caller's token must have all of these scopes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub required_scopes: Vec<String>,
+    /// How often each client may call it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate_limit: Option<Rate>,
+    /// How long one call may take, in milliseconds; in place of the upstream's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(range(min = *bounds::TIMEOUT_MS.start(), max = *bounds::TIMEOUT_MS.end())))]
+    pub timeout_ms: Option<u64>,
+    /// Whether a call is answered directly or becomes a task.
+    #[serde(default)]
+    pub execution: Execution,
+}
+
+/// Whether a call is answered directly or becomes a task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum Execution {
+    /// Answered in the response.
+    #[default]
+    Sync,
+    /// A task for clients that declare the tasks extension, direct for the others.
+    Auto,
+    /// Always a task; clients that do not declare the extension are refused (−32021).
+    Task,
+}
+
+/// So many requests in a sliding window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Rate {
+    /// Requests admitted in any window.
+    #[cfg_attr(feature = "schema", schemars(range(min = *bounds::RATE_REQUESTS.start(), max = *bounds::RATE_REQUESTS.end())))]
+    pub requests: u32,
+    /// Length of the window in milliseconds.
+    #[serde(default = "minute_ms")]
+    #[cfg_attr(feature = "schema", schemars(range(min = *bounds::RATE_WINDOW_MS.start(), max = *bounds::RATE_WINDOW_MS.end())))]
+    pub window_ms: u64,
+}
+
+/// Limits that hold for every call.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Limits {
+    /// How often each client (token subject and client id) may call, all tools together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub per_client: Option<Rate>,
+    /// Largest request body, in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(range(min = *bounds::REQUEST_BODY_BYTES.start(), max = *bounds::REQUEST_BODY_BYTES.end())))]
+    pub request_body_bytes: Option<usize>,
+}
+
+/// When a failing upstream is left alone for a while.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct CircuitBreaker {
+    /// Consecutive failures that open the circuit.
+    #[cfg_attr(feature = "schema", schemars(range(min = *bounds::FAILURE_THRESHOLD.start(), max = *bounds::FAILURE_THRESHOLD.end())))]
+    pub failure_threshold: u32,
+    /// How long it stays open before a probe, in milliseconds.
+    #[cfg_attr(feature = "schema", schemars(range(min = *bounds::RESET_INTERVAL_MS.start(), max = *bounds::RESET_INTERVAL_MS.end())))]
+    pub reset_interval_ms: u64,
+    /// Probes let through at once while half open.
+    #[cfg_attr(feature = "schema", schemars(range(min = *bounds::HALF_OPEN_REQUESTS.start(), max = *bounds::HALF_OPEN_REQUESTS.end())))]
+    pub half_open_max_requests: u32,
+}
+
+impl Default for CircuitBreaker {
+    fn default() -> Self {
+        Self {
+            failure_threshold: 5,
+            reset_interval_ms: 30_000,
+            half_open_max_requests: 1,
+        }
+    }
+}
+
+/// Long-running calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Tasks {
+    /// How long a task and its result can be read after it was created, in milliseconds.
+    #[cfg_attr(feature = "schema", schemars(range(min = *bounds::TASK_TTL_MS.start(), max = *bounds::TASK_TTL_MS.end())))]
+    pub ttl_ms: u64,
+    /// How often clients are asked to poll, in milliseconds.
+    #[cfg_attr(feature = "schema", schemars(range(min = *bounds::TASK_POLL_INTERVAL_MS.start(), max = *bounds::TASK_POLL_INTERVAL_MS.end())))]
+    pub poll_interval_ms: u64,
+}
+
+impl Default for Tasks {
+    fn default() -> Self {
+        Self {
+            ttl_ms: 3_600_000,
+            poll_interval_ms: 1_000,
+        }
+    }
+}
+
+/// What is told to the operator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Telemetry {
+    /// Least urgent log line written. Audit lines are always written.
+    pub log_level: LogLevel,
+}
+
+impl Default for Telemetry {
+    fn default() -> Self {
+        Self {
+            log_level: LogLevel::Info,
+        }
+    }
+}
+
+/// What is recorded of each call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Audit {
+    /// Whether each line carries a keyed fingerprint of the arguments, so that equal calls
+    /// can be recognised without recording what was said.
+    pub argument_fingerprint: bool,
+}
+
+impl Default for Audit {
+    fn default() -> Self {
+        Self {
+            argument_fingerprint: true,
+        }
+    }
+}
+
+const fn timeout_ms() -> u64 {
+    30_000
+}
+
+const fn minute_ms() -> u64 {
+    60_000
+}

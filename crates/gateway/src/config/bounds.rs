@@ -1,0 +1,46 @@
+//! Every bound on what a configuration may say. The published JSON Schema and
+//! [`Config::problems`](super::Config::problems) both read them from here.
+
+use std::ops::RangeInclusive;
+
+/// Most upstreams one gateway federates.
+pub const UPSTREAMS_MAX: usize = 64;
+/// Most rules under `tools`.
+pub const TOOL_RULES_MAX: usize = 2048;
+/// Most authorization servers.
+pub const ISSUERS_MAX: usize = 16;
+/// Most entries of `allowedOrigins`.
+pub const ALLOWED_ORIGINS_MAX: usize = 64;
+/// Most roles, scopes, audiences or required claims in one place.
+pub const NAMES_MAX: usize = 64;
+/// Longest upstream name, in bytes: leaves room for a tool's name within 64.
+pub const UPSTREAM_NAME_MAX: usize = 32;
+/// Longest tool name after the separator, in bytes.
+pub const TOOL_NAME_MAX: usize = 128;
+/// Longest short text: names of gateways, teams, roles, scopes, claims, audiences.
+pub const SHORT_TEXT_MAX: usize = 256;
+/// Longest description shown to clients, in bytes.
+pub const DESCRIPTION_MAX: usize = 8 * 1024;
+/// Longest URL, in bytes.
+pub const URL_MAX: usize = 2048;
+/// Largest snapshot, in bytes.
+pub const SNAPSHOT_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// How long one call may take, in milliseconds.
+pub const TIMEOUT_MS: RangeInclusive<u64> = 100..=900_000;
+/// Length of a rate window, in milliseconds: one second to one day.
+pub const RATE_WINDOW_MS: RangeInclusive<u64> = 1_000..=86_400_000;
+/// Requests a rate admits in one window.
+pub const RATE_REQUESTS: RangeInclusive<u64> = 1..=1_000_000;
+/// Largest request body, in bytes: 1 KiB to 16 MiB.
+pub const REQUEST_BODY_BYTES: RangeInclusive<u64> = 1024..=16 * 1024 * 1024;
+/// How long a task can be read, in milliseconds: one minute to seven days.
+pub const TASK_TTL_MS: RangeInclusive<u64> = 60_000..=604_800_000;
+/// How often clients are asked to poll a task, in milliseconds.
+pub const TASK_POLL_INTERVAL_MS: RangeInclusive<u64> = 100..=60_000;
+/// Consecutive failures that open a circuit.
+pub const FAILURE_THRESHOLD: RangeInclusive<u64> = 1..=1_000;
+/// How long a circuit stays open, in milliseconds: 100 ms to one hour.
+pub const RESET_INTERVAL_MS: RangeInclusive<u64> = 100..=3_600_000;
+/// Probes through a half-open circuit at once.
+pub const HALF_OPEN_REQUESTS: RangeInclusive<u64> = 1..=100;

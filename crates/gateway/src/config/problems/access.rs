@@ -1,0 +1,206 @@
+//! Who may call: authorization servers, and the rules for tools.
+
+use std::collections::BTreeSet;
+
+use super::Findings;
+use crate::config::address::is_loopback;
+use crate::config::bounds::{
+    DESCRIPTION_MAX, ISSUERS_MAX, NAMES_MAX, TIMEOUT_MS, TOOL_NAME_MAX, TOOL_RULES_MAX,
+};
+use crate::config::{Authentication, Config, Issuer, NAME_SEPARATOR, ToolRule};
+
+pub(super) fn authentication(config: &Config, findings: &mut Findings) {
+    match &config.authentication {
+        Authentication::None => {
+            if !findings.dev || !is_loopback(&config.public_url) {
+                findings.add(
+                    "/authentication/type",
+                    "turns authentication off where others can reach the gateway",
+                    "use type jwt; none needs metadata.environment dev and a loopback publicUrl",
+                );
+            }
+        }
+        Authentication::Jwt { issuers } => {
+            if issuers.is_empty() {
+                findings.add(
+                    "/authentication/issuers",
+                    "is empty, so no token could ever be accepted",
+                    "list at least one authorization server",
+                );
+            }
+            findings.at_most(
+                "/authentication/issuers",
+                issuers.len(),
+                ISSUERS_MAX,
+                "issuers",
+            );
+            let mut seen = BTreeSet::new();
+            for (index, issuer) in issuers.iter().enumerate() {
+                let at = format!("/authentication/issuers/{index}");
+                if !seen.insert(&issuer.issuer) {
+                    findings.add(
+                        format!("{at}/issuer"),
+                        "is listed twice",
+                        "merge the two entries; `audiences` and `algorithms` are lists",
+                    );
+                }
+                self::issuer(&at, issuer, findings);
+            }
+        }
+    }
+}
+
+fn issuer(at: &str, issuer: &Issuer, findings: &mut Findings) {
+    let pointer = format!("{at}/issuer");
+    match url::Url::parse(&issuer.issuer) {
+        Ok(url) => {
+            findings.remote_url(&pointer, &url);
+            if url.query().is_some() {
+                findings.add(
+                    pointer,
+                    "has a query",
+                    "use the issuer exactly as its metadata states it (RFC 8414)",
+                );
+            }
+        }
+        Err(_) => findings.add(
+            pointer,
+            "is not a URL",
+            "use the exact `iss` of its tokens, an https URL (RFC 8414)",
+        ),
+    }
+    findings.remote_url(&format!("{at}/jwksUri"), &issuer.jwks_uri);
+    findings.names(&format!("{at}/audiences"), &issuer.audiences, "audiences");
+    if issuer.algorithms.is_empty() {
+        findings.add(
+            format!("{at}/algorithms"),
+            "is empty, so no signature could ever be accepted",
+            "list RS256, ES256 or EdDSA, or remove the field to accept all three",
+        );
+    }
+    let claims = &issuer.required_claims;
+    findings.at_most(
+        &format!("{at}/requiredClaims"),
+        claims.len(),
+        NAMES_MAX,
+        "claims",
+    );
+    for (name, value) in claims {
+        let pointer = format!("{at}/requiredClaims/{}", escape(name));
+        findings.short_text(&pointer, name);
+        if value.is_null() || value.is_array() || value.is_object() {
+            findings.add(
+                pointer,
+                "is not a value a claim can be compared with",
+                "give a string, a number or a boolean; an array claim must contain it",
+            );
+        }
+    }
+    findings.short_text(&format!("{at}/rolesClaim"), &issuer.roles_claim);
+    if let Some(claim) = &issuer.tenant_claim {
+        findings.short_text(&format!("{at}/tenantClaim"), claim);
+    }
+}
+
+/// A reference token of a JSON pointer (RFC 6901 section 3).
+fn escape(token: &str) -> String {
+    token.replace('~', "~0").replace('/', "~1")
+}
+
+pub(super) fn tools(config: &Config, findings: &mut Findings) {
+    findings.at_most("/tools", config.tools.len(), TOOL_RULES_MAX, "rules");
+    let upstreams: BTreeSet<&str> = config
+        .upstreams
+        .iter()
+        .map(|upstream| upstream.name.as_str())
+        .collect();
+    let mut seen = BTreeSet::new();
+    for (index, rule) in config.tools.iter().enumerate() {
+        let at = format!("/tools/{index}");
+        rule_name(&format!("{at}/name"), &rule.name, &upstreams, findings);
+        if !seen.insert(&rule.name) {
+            findings.add(format!("{at}/name"), "has two rules", "merge them into one");
+        }
+        rule_content(&at, rule, findings);
+    }
+}
+
+fn rule_name(pointer: &str, name: &str, upstreams: &BTreeSet<&str>, findings: &mut Findings) {
+    let Some((upstream, tool)) = name.split_once(NAME_SEPARATOR) else {
+        return findings.add(
+            pointer,
+            "does not say which upstream's tool it means",
+            format!("write upstream{NAME_SEPARATOR}tool, or upstream{NAME_SEPARATOR}* for all of its tools"),
+        );
+    };
+    if !upstreams.contains(upstream) {
+        let known: Vec<&str> = upstreams.iter().copied().collect();
+        findings.add(
+            pointer,
+            "names an upstream that is not configured",
+            format!(
+                "add it under `upstreams`, or use one of: {}",
+                known.join(", ")
+            ),
+        );
+    }
+    let readable = !tool.chars().any(|c| c.is_control() || c.is_whitespace());
+    if tool.is_empty()
+        || tool.len() > TOOL_NAME_MAX
+        || !readable
+        || (tool.contains('*') && tool != "*")
+    {
+        findings.add(
+            pointer,
+            "is not a tool's name",
+            format!("after {NAME_SEPARATOR} write the tool's own name, at most {TOOL_NAME_MAX} bytes, or a lone *"),
+        );
+    }
+}
+
+fn rule_content(at: &str, rule: &ToolRule, findings: &mut Findings) {
+    if rule
+        .description
+        .as_ref()
+        .is_some_and(|text| text.is_empty() || text.len() > DESCRIPTION_MAX)
+    {
+        findings.add(
+            format!("{at}/description"),
+            "is empty or too long",
+            format!("use at most {DESCRIPTION_MAX} bytes, or remove it to keep the upstream's description"),
+        );
+    }
+    findings.names(
+        &format!("{at}/requiredRoles"),
+        &rule.required_roles,
+        "roles",
+    );
+    findings.names(
+        &format!("{at}/requiredScopes"),
+        &rule.required_scopes,
+        "scopes",
+    );
+    for (index, scope) in rule.required_scopes.iter().enumerate() {
+        if !is_scope_token(scope) {
+            findings.add(
+                format!("{at}/requiredScopes/{index}"),
+                "is not one scope",
+                "list each scope by itself, without spaces, quotes or backslashes (RFC 6749 section 3.3)",
+            );
+        }
+    }
+    if let Some(rate) = &rule.rate_limit {
+        findings.rate(&format!("{at}/rateLimit"), rate);
+    }
+    if let Some(timeout_ms) = rule.timeout_ms {
+        findings.within(&format!("{at}/timeoutMs"), timeout_ms, &TIMEOUT_MS, "ms");
+    }
+}
+
+/// Scopes are written into `WWW-Authenticate`, so their characters matter.
+fn is_scope_token(text: &str) -> bool {
+    !text.is_empty()
+        && text
+            .bytes()
+            .all(|b| matches!(b, 0x21 | 0x23..=0x5b | 0x5d..=0x7e))
+}

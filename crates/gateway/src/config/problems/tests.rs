@@ -1,0 +1,516 @@
+//! One sound configuration, and what each change to it is found to break.
+
+use serde_json::{Value, json};
+
+use super::*;
+
+/// A configuration without problems, for a deployed gateway.
+pub(crate) fn sound() -> Config {
+    serde_json::from_value(document()).unwrap()
+}
+
+fn document() -> Value {
+    json!({
+        "apiVersion": "tidegate/v1",
+        "kind": "Gateway",
+        "metadata": { "name": "tools", "owner": "Platform", "contact": "platform@example.com" },
+        "publicUrl": "https://mcp.example.com",
+        "allowedOrigins": ["https://app.example.com", "http://localhost:6274"],
+        "authentication": { "type": "jwt", "issuers": [{
+            "issuer": "https://login.example.com/realms/main",
+            "jwksUri": "https://login.example.com/realms/main/keys",
+            "audiences": ["tools"],
+            "requiredClaims": { "email_verified": true },
+            "tenantClaim": "tid"
+        }] },
+        "upstreams": [
+            { "name": "search", "url": "https://search.example.com/mcp",
+              "credentials": { "type": "bearer", "token": "${secret:SEARCH_TOKEN}" } },
+            { "name": "git-2", "url": "https://git.example.com/mcp",
+              "credentials": { "type": "header", "name": "X-Api-Key", "value": "${secret:GIT_KEY}" } }
+        ],
+        "tools": [
+            { "name": "search__query", "requiredRoles": ["reader"], "requiredScopes": ["search:read"],
+              "rateLimit": { "requests": 60 }, "timeoutMs": 10000, "execution": "auto" },
+            { "name": "git-2__*", "execution": "task" }
+        ],
+        "limits": { "perClient": { "requests": 600, "windowMs": 60000 }, "requestBodyBytes": 65536 }
+    })
+}
+
+/// The development variant: everything on this machine.
+fn local() -> Value {
+    let mut local = document();
+    local["metadata"]["environment"] = "dev".into();
+    local["publicUrl"] = "http://127.0.0.1:8787".into();
+    local["authentication"]["issuers"][0]["issuer"] = "http://localhost:9000".into();
+    local["authentication"]["issuers"][0]["jwksUri"] = "http://localhost:9000/jwks".into();
+    local["upstreams"][0]["url"] = "http://[::1]:3001/mcp".into();
+    local
+}
+
+/// Writes `value` at `pointer`, which may end in a new field, and gives the problems.
+fn changed(mut document: Value, pointer: &str, value: Value) -> Vec<Problem> {
+    let (parent, last) = pointer.rsplit_once('/').unwrap();
+    let parent = document
+        .pointer_mut(parent)
+        .unwrap_or_else(|| panic!("{pointer} has no parent"));
+    match last.parse::<usize>() {
+        Ok(index) if parent.is_array() => parent[index] = value,
+        _ => parent[last] = value,
+    }
+    serde_json::from_value::<Config>(document)
+        .unwrap()
+        .problems()
+}
+
+/// The change is one problem, at the pointer that was changed unless the table says another.
+fn check(document: &Value, rows: &[(&str, Value, &str)]) {
+    for (pointer, value, message) in rows {
+        let (pointer, expected) = pointer.split_once(" → ").unwrap_or((pointer, pointer));
+        let found = changed(document.clone(), pointer, value.clone());
+        let summary: Vec<String> = found.iter().map(ToString::to_string).collect();
+        assert_eq!(found.len(), 1, "{pointer} = {value}: {summary:#?}");
+        assert_eq!(found[0].pointer, expected, "{value}");
+        assert!(
+            found[0].message.contains(message),
+            "{pointer} = {value}: {summary:?} does not say {message:?}"
+        );
+        assert!(
+            !found[0].remedy.is_empty(),
+            "{pointer}: a problem without a remedy"
+        );
+    }
+}
+
+#[test]
+fn a_sound_configuration_has_no_problems() {
+    assert_eq!(sound().problems(), []);
+    assert_eq!(
+        serde_json::from_value::<Config>(local())
+            .unwrap()
+            .problems(),
+        []
+    );
+}
+
+#[test]
+fn identity_is_checked() {
+    check(
+        &document(),
+        &[
+            ("/apiVersion", json!("tidegate/v2"), "not a version"),
+            ("/metadata/name", json!(" "), "is empty"),
+            ("/metadata/name", json!("two\nlines"), "control characters"),
+            ("/metadata/owner", json!("x".repeat(257)), "too long"),
+            ("/metadata/contact", json!(""), "is empty"),
+        ],
+    );
+}
+
+#[test]
+fn the_public_url_is_an_https_origin_and_nothing_more() {
+    let not_origin = "more than an origin";
+    check(
+        &document(),
+        &[
+            (
+                "/publicUrl",
+                json!("https://mcp.example.com/mcp"),
+                not_origin,
+            ),
+            (
+                "/publicUrl",
+                json!("https://mcp.example.com/?a=b"),
+                not_origin,
+            ),
+            (
+                "/publicUrl",
+                json!("https://mcp.example.com/#top"),
+                not_origin,
+            ),
+            (
+                "/publicUrl",
+                json!("https://me@mcp.example.com"),
+                not_origin,
+            ),
+            (
+                "/publicUrl",
+                json!("http://mcp.example.com"),
+                "not an https origin",
+            ),
+            (
+                "/publicUrl",
+                json!("https://localhost"),
+                "loopback address outside",
+            ),
+        ],
+    );
+    check(
+        &local(),
+        &[(
+            "/publicUrl",
+            json!("http://192.168.0.10:8787"),
+            "not an https origin",
+        )],
+    );
+}
+
+#[test]
+fn origins_are_written_as_browsers_send_them() {
+    for origin in [
+        "*",
+        "null",
+        "https://app.example.com/",
+        "https://App.example.com",
+        "app.example.com",
+        "https://app.example.com:443",
+        "https://*.example.com",
+        "ftp://app.example.com",
+        "https://a@app.example.com",
+    ] {
+        check(
+            &document(),
+            &[("/allowedOrigins/0", json!(origin), "not an origin")],
+        );
+    }
+    check(
+        &document(),
+        &[(
+            "/allowedOrigins/1",
+            json!("https://app.example.com"),
+            "listed twice",
+        )],
+    );
+}
+
+#[test]
+fn authentication_is_off_only_on_a_developers_machine() {
+    let off = json!({ "type": "none" });
+    assert_eq!(changed(local(), "/authentication", off.clone()), []);
+    check(
+        &document(),
+        &[(
+            "/authentication → /authentication/type",
+            off.clone(),
+            "turns authentication off",
+        )],
+    );
+    let mut exposed = local();
+    exposed["publicUrl"] = "https://dev.example.com".into();
+    check(
+        &exposed,
+        &[(
+            "/authentication → /authentication/type",
+            off,
+            "turns authentication off",
+        )],
+    );
+}
+
+#[test]
+fn issuers_are_complete_and_public() {
+    let at = |field: &str| format!("/authentication/issuers/0/{field}");
+    let second = document()["authentication"]["issuers"][0].clone();
+    check(
+        &document(),
+        &[
+            ("/authentication/issuers", json!([]), "no token could ever"),
+            (
+                "/authentication/issuers → /authentication/issuers/1/issuer",
+                json!([second, second]),
+                "listed twice",
+            ),
+            (&at("issuer"), json!("login"), "is not a URL"),
+            (
+                &at("issuer"),
+                json!("http://login.example.com"),
+                "uses http",
+            ),
+            (
+                &at("issuer"),
+                json!("https://login.example.com?tenant=1"),
+                "has a query",
+            ),
+            (
+                &at("jwksUri"),
+                json!("https://169.254.169.254/keys"),
+                "inside a private network",
+            ),
+            (
+                &at("jwksUri"),
+                json!("https://u:p@login.example.com/keys"),
+                "user name or password",
+            ),
+            (
+                &format!("{} → {}", at("audiences"), at("audiences/1")),
+                json!(["a", "a"]),
+                "listed twice",
+            ),
+            (&at("algorithms"), json!([]), "no signature"),
+            (
+                &format!("{} → {}", at("requiredClaims"), at("requiredClaims/a~1b")),
+                json!({ "a/b": ["x"] }),
+                "can be compared with",
+            ),
+            (&at("rolesClaim"), json!(""), "is empty"),
+            (&at("tenantClaim"), json!(""), "is empty"),
+        ],
+    );
+}
+
+#[test]
+fn upstream_names_are_safe_in_tool_names_and_paths() {
+    let not_a_name = "not a name";
+    for name in [
+        "Search",
+        "2d",
+        "-a",
+        "a-",
+        "a--b",
+        "a_b",
+        "a__b",
+        "a/b",
+        "",
+        "ä",
+        &"x".repeat(33),
+    ] {
+        let found = changed(document(), "/upstreams/0/name", json!(name));
+        assert!(
+            found
+                .iter()
+                .any(|p| p.pointer == "/upstreams/0/name" && p.message.contains(not_a_name)),
+            "{name}"
+        );
+    }
+    let found = changed(document(), "/upstreams/1/name", json!("search"));
+    assert!(
+        found
+            .iter()
+            .any(|p| p.pointer == "/upstreams/1/name" && p.message.contains("two upstreams"))
+    );
+}
+
+#[test]
+fn a_deployed_gateway_reaches_public_https_servers_only() {
+    let private = "inside a private network";
+    check(
+        &document(),
+        &[
+            (
+                "/upstreams/0/url",
+                json!("http://search.example.com/mcp"),
+                "uses http",
+            ),
+            (
+                "/upstreams/0/url",
+                json!("ws://search.example.com/mcp"),
+                "not an https URL",
+            ),
+            (
+                "/upstreams/0/url",
+                json!("https://a:b@search.example.com/mcp"),
+                "user name or password",
+            ),
+            (
+                "/upstreams/0/url",
+                json!("https://search.example.com/mcp#x"),
+                "fragment",
+            ),
+            ("/upstreams/0/url", json!("https://10.0.0.8/mcp"), private),
+            (
+                "/upstreams/0/url",
+                json!("https://[::ffff:10.0.0.8]/mcp"),
+                private,
+            ),
+            (
+                "/upstreams/0/url",
+                json!("https://metadata.google.internal/"),
+                private,
+            ),
+            ("/upstreams/0/url", json!("https://localhost/mcp"), private),
+            (
+                "/upstreams/0/url",
+                json!("https://mcp.example.com/mcp"),
+                "gateway's own address",
+            ),
+            (
+                "/upstreams/0/url",
+                json!(format!("https://search.example.com/{}", "x".repeat(2048))),
+                "too long",
+            ),
+        ],
+    );
+    check(
+        &local(),
+        &[(
+            "/upstreams/0/url",
+            json!("http://search:3001/mcp"),
+            "http to another machine",
+        )],
+    );
+}
+
+#[test]
+fn credentials_are_references_in_headers_of_the_upstreams_own() {
+    let (token, name) = (
+        "/upstreams/0/credentials/token",
+        "/upstreams/1/credentials/name",
+    );
+    for plain in [
+        "hunter2",
+        "${secret:lower}",
+        "${secret:}",
+        "${secret:A",
+        "$secret:A",
+        "x${secret:A}",
+        "${env:A}",
+    ] {
+        check(
+            &document(),
+            &[(token, json!(plain), "not a reference to a secret")],
+        );
+        let shown = changed(document(), token, json!(plain))[0].to_string();
+        assert!(!shown.contains("hunter2"), "{shown}");
+    }
+    for reserved in [
+        "Mcp-Session-Id",
+        "mcp-method",
+        "Host",
+        "Connection",
+        "Proxy-Authorization",
+        "Content-Length",
+    ] {
+        check(
+            &document(),
+            &[(name, json!(reserved), "the gateway or HTTP itself writes")],
+        );
+    }
+    check(
+        &document(),
+        &[
+            (name, json!("Authorization"), "type bearer"),
+            (name, json!("X Key"), "not a header name"),
+            (name, json!(""), "not a header name"),
+        ],
+    );
+}
+
+#[test]
+fn rules_name_configured_tools_once() {
+    check(
+        &document(),
+        &[
+            ("/tools/0/name", json!("query"), "which upstream's tool"),
+            ("/tools/0/name", json!("find__query"), "not configured"),
+            ("/tools/0/name", json!("search__"), "not a tool's name"),
+            ("/tools/0/name", json!("search__qu*"), "not a tool's name"),
+            ("/tools/0/name", json!("search__a b"), "not a tool's name"),
+            ("/tools/1/name", json!("search__query"), "two rules"),
+            ("/tools/0/description", json!(""), "empty or too long"),
+            (
+                "/tools/0/requiredRoles → /tools/0/requiredRoles/0",
+                json!([""]),
+                "is empty",
+            ),
+            (
+                "/tools/0/requiredScopes → /tools/0/requiredScopes/0",
+                json!(["a b"]),
+                "not one scope",
+            ),
+            (
+                "/tools/0/requiredScopes → /tools/0/requiredScopes/0",
+                json!(["a\"b"]),
+                "not one scope",
+            ),
+        ],
+    );
+    assert_eq!(
+        changed(document(), "/tools/0/name", json!("search__a__b")),
+        [],
+        "a tool's own name may hold __"
+    );
+}
+
+#[test]
+fn every_number_has_bounds() {
+    for (pointer, range) in [
+        ("/upstreams/0/timeoutMs", TIMEOUT),
+        ("/tools/0/timeoutMs", TIMEOUT),
+        ("/tools/0/rateLimit/requests", RATE_REQUESTS),
+        ("/tools/0/rateLimit/windowMs", RATE_WINDOW_MS),
+        ("/limits/perClient/requests", RATE_REQUESTS),
+        ("/limits/perClient/windowMs", RATE_WINDOW_MS),
+        ("/limits/requestBodyBytes", REQUEST_BODY_BYTES),
+        ("/circuitBreaker/failureThreshold", FAILURE_THRESHOLD),
+        ("/circuitBreaker/resetIntervalMs", RESET_INTERVAL_MS),
+        ("/circuitBreaker/halfOpenMaxRequests", HALF_OPEN_REQUESTS),
+        ("/tasks/ttlMs", TASK_TTL_MS),
+        ("/tasks/pollIntervalMs", TASK_POLL_INTERVAL_MS),
+    ] {
+        let mut document = document();
+        document["circuitBreaker"] = json!({});
+        document["tasks"] = json!({});
+        let (least, most) = (*range.start(), *range.end());
+        check(
+            &document,
+            &[
+                (pointer, json!(least - 1), "out of range"),
+                (pointer, json!(most + 1), "out of range"),
+            ],
+        );
+        for value in [least, most] {
+            assert_eq!(
+                changed(document.clone(), pointer, json!(value)),
+                [],
+                "{pointer} = {value}"
+            );
+        }
+    }
+}
+
+const TIMEOUT: RangeInclusive<u64> = crate::config::bounds::TIMEOUT_MS;
+
+#[test]
+fn every_list_has_a_bound() {
+    let mut many = document();
+    let upstream =
+        |i: usize| json!({ "name": format!("u{i}"), "url": "https://u.example.com/mcp" });
+    many["upstreams"] = (0..65).map(upstream).collect();
+    many["tools"] = (0..2049)
+        .map(|i| json!({ "name": format!("u1__t{i}") }))
+        .collect();
+    many["allowedOrigins"] = (0..65)
+        .map(|i| json!(format!("https://a{i}.example.com")))
+        .collect();
+    let found = serde_json::from_value::<Config>(many).unwrap().problems();
+    let pointers: Vec<&str> = found
+        .iter()
+        .map(|problem| problem.pointer.as_str())
+        .collect();
+    assert_eq!(pointers, ["/allowedOrigins", "/upstreams", "/tools"]);
+}
+
+#[test]
+fn all_problems_are_told_at_once() {
+    let mut bad = document();
+    bad["apiVersion"] = "v0".into();
+    bad["publicUrl"] = "http://mcp.example.com/x".into();
+    bad["upstreams"][0]["timeoutMs"] = 1.into();
+    bad["tools"][1]["name"] = "x".into();
+    let found = serde_json::from_value::<Config>(bad).unwrap().problems();
+    let pointers: Vec<&str> = found
+        .iter()
+        .map(|problem| problem.pointer.as_str())
+        .collect();
+    assert_eq!(
+        pointers,
+        [
+            "/apiVersion",
+            "/publicUrl",
+            "/publicUrl",
+            "/upstreams/0/timeoutMs",
+            "/tools/1/name"
+        ]
+    );
+}

@@ -1,0 +1,173 @@
+//! What the gateway says of itself: `server/discover` and `initialize`, the union of what
+//! its upstreams can do, restricted to what it really serves.
+
+use std::rc::Rc;
+
+use futures_util::future::join_all;
+use serde_json::json;
+use tidegate_mcp::catalog::{CacheHints, CacheScope};
+use tidegate_mcp::json::Object;
+use tidegate_mcp::meta::{ClientCapabilities, EXT_TASKS};
+use tidegate_mcp::version::{Era, ProtocolVersion, negotiate_legacy};
+
+use crate::auth::Principal;
+use crate::config::{Execution, Upstream};
+use crate::context::Context;
+use crate::error::Error;
+use crate::ingress::Endpoint;
+use crate::platform::{LogLevel, Platform};
+use crate::settings::Settings;
+use crate::upstream;
+use crate::upstream::facts::Facts;
+
+/// How long clients may keep what `server/discover` said.
+const DISCOVER_TTL_MS: u64 = 60_000;
+
+/// Name and version the gateway shows to clients and upstreams.
+pub fn server_info(settings: &Settings) -> serde_json::Value {
+    json!({ "name": settings.config.metadata.name, "title": "Tidegate", "version": env!("CARGO_PKG_VERSION") })
+}
+
+/// What a modern client declared that the gateway can carry to a modern upstream.
+pub fn bridged(client: &ClientCapabilities) -> Object {
+    let mut carried = Object::default();
+    for name in ["elicitation", "sampling", "roots"] {
+        if let Some(declared) = client.0.get(name) {
+            carried.insert_raw(name, declared.to_owned());
+        }
+    }
+    carried
+}
+
+/// The upstreams behind an endpoint, in configured order.
+pub fn upstreams<'a>(
+    settings: &'a Settings,
+    endpoint: &'a Endpoint,
+) -> impl Iterator<Item = &'a Upstream> {
+    settings
+        .config
+        .upstreams
+        .iter()
+        .filter(move |upstream| match endpoint {
+            Endpoint::Every => true,
+            Endpoint::One(name) => upstream.name == *name,
+        })
+}
+
+/// The facts of every upstream behind the endpoint that can be reached.
+async fn facts<P: Platform>(
+    context: &Context<P>,
+    endpoint: &Endpoint,
+    principal: &Principal,
+) -> Vec<Rc<Facts>> {
+    let asked = upstreams(&context.settings, endpoint).map(|upstream| async move {
+        let facts = upstream::facts(context, upstream, principal).await;
+        if let Err(error) = &facts {
+            let fields = json!({ "upstream": upstream.name, "reason": error.to_string() });
+            context.log(LogLevel::Warn, "upstream_left_out", fields);
+        }
+        facts.ok()
+    });
+    join_all(asked).await.into_iter().flatten().collect()
+}
+
+/// `server/discover`.
+pub async fn discover<P: Platform>(
+    context: &Context<P>,
+    endpoint: &Endpoint,
+    principal: &Principal,
+) -> Result<Object, Error> {
+    let facts = facts(context, endpoint, principal).await;
+    let mut result = Object::default();
+    result.insert("resultType", &"complete");
+    let supported: Vec<&str> = ProtocolVersion::MODERN
+        .iter()
+        .map(|version| version.as_str())
+        .collect();
+    result.insert("supportedVersions", &supported);
+    result.insert(
+        "capabilities",
+        &capabilities(&context.settings, &facts, Era::Modern),
+    );
+    if let Some(instructions) = instructions(&facts) {
+        result.insert("instructions", &instructions);
+    }
+    CacheHints {
+        ttl_ms: DISCOVER_TTL_MS,
+        scope: CacheScope::Private,
+    }
+    .write(&mut result);
+    Ok(result)
+}
+
+/// `initialize`, answered without a session: nothing a later request says depends on it.
+pub async fn initialize<P: Platform>(
+    context: &Context<P>,
+    endpoint: &Endpoint,
+    principal: &Principal,
+    params: &Object,
+) -> Result<Object, Error> {
+    let requested = params.get_str("protocolVersion").unwrap_or_default();
+    let facts = facts(context, endpoint, principal).await;
+    let mut result = Object::default();
+    result.insert("protocolVersion", &negotiate_legacy(&requested).as_str());
+    result.insert(
+        "capabilities",
+        &capabilities(&context.settings, &facts, Era::Legacy),
+    );
+    result.insert("serverInfo", &server_info(&context.settings));
+    if let Some(instructions) = instructions(&facts) {
+        result.insert("instructions", &instructions);
+    }
+    Ok(result)
+}
+
+fn capabilities(settings: &Settings, facts: &[Rc<Facts>], era: Era) -> Object {
+    let declared: Vec<Object> = facts.iter().map(|facts| facts.capabilities()).collect();
+    let mut union = Object::default();
+    for name in ["tools", "resources", "prompts", "completions"] {
+        if declared
+            .iter()
+            .any(|capabilities| capabilities.contains(name))
+        {
+            union.insert(name, &json!({}));
+        }
+    }
+    if era == Era::Modern {
+        // A log level travels with each modern request, and only modern upstreams take it.
+        let logs = |(facts, declared): (&Rc<Facts>, &Object)| {
+            facts.era() == Era::Modern && declared.contains("logging")
+        };
+        if facts.iter().zip(&declared).any(logs) {
+            union.insert("logging", &json!({}));
+        }
+        if settings
+            .config
+            .tools
+            .iter()
+            .any(|rule| rule.execution != Execution::Sync)
+        {
+            union.insert("extensions", &json!({ EXT_TASKS: {} }));
+        }
+    }
+    union
+}
+
+/// The upstreams' instructions, each under its name where there are several.
+fn instructions(facts: &[Rc<Facts>]) -> Option<String> {
+    let told: Vec<(&str, &str)> = facts
+        .iter()
+        .filter_map(|facts| Some((facts.upstream.as_str(), facts.instructions.as_deref()?)))
+        .collect();
+    match told.as_slice() {
+        [] => None,
+        [(_, text)] if facts.len() == 1 => Some((*text).to_owned()),
+        several => Some(
+            several
+                .iter()
+                .map(|(name, text)| format!("## {name}\n{text}"))
+                .collect::<Vec<_>>()
+                .join("\n\n"),
+        ),
+    }
+}

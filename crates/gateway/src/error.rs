@@ -1,0 +1,351 @@
+//! Everything that stops a request early, and the one table that turns it into a response.
+//!
+//! A [`Rejection`] is the caller's: its `Display` is a fixed label (it is also the audit
+//! outcome and a metric), its details are fields. A [`Fault`] is ours: it is logged once,
+//! where the request ends, and the caller sees only a correlation id.
+
+use std::time::Duration;
+
+use http::header::{ALLOW, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderMap, HeaderValue, StatusCode};
+use serde_json::json;
+use tidegate_mcp::jsonrpc::{self, RequestId, RpcError};
+
+/// Why a request got no ordinary answer.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The caller can do something about it.
+    #[error(transparent)]
+    Rejection(#[from] Rejection),
+    /// We, or what we stand on, failed.
+    #[error(transparent)]
+    Fault(#[from] Fault),
+}
+
+/// What the caller did, or may not do.
+#[derive(Debug, thiserror::Error)]
+pub enum Rejection {
+    /// No such path.
+    #[error("not_found")]
+    NotFound,
+    /// A browser page of an origin that is not allowed.
+    #[error("origin_not_allowed")]
+    OriginNotAllowed,
+    /// With authentication off only loopback names may be addressed.
+    #[error("host_not_allowed")]
+    HostNotAllowed,
+    /// The path does not take this HTTP method.
+    #[error("method_not_allowed")]
+    MethodNotAllowed {
+        /// The methods it takes.
+        allow: &'static str,
+    },
+    /// The body is not declared as JSON.
+    #[error("unsupported_media_type")]
+    UnsupportedMediaType,
+    /// The client takes neither JSON nor an event stream.
+    #[error("not_acceptable")]
+    NotAcceptable,
+    /// The body is larger than the bound.
+    #[error("body_too_large")]
+    BodyTooLarge {
+        /// The bound, in bytes.
+        max: usize,
+    },
+    /// The body was cut off before its end.
+    #[error("body_interrupted")]
+    BodyInterrupted,
+    /// No token, or one that is not accepted (RFC 6750 section 3).
+    #[error("unauthenticated")]
+    Unauthenticated {
+        /// The `WWW-Authenticate` header.
+        challenge: HeaderValue,
+        /// What is wrong, in words that reveal nothing secret.
+        reason: &'static str,
+    },
+    /// The policy does not let this principal do this.
+    #[error("denied")]
+    Denied {
+        /// The rule that decided.
+        rule: String,
+    },
+    /// The token's scopes do not reach.
+    #[error("insufficient_scope")]
+    InsufficientScope {
+        /// The `WWW-Authenticate` header, naming every scope needed.
+        challenge: HeaderValue,
+    },
+    /// Too many requests in the rule's window.
+    #[error("rate_limited")]
+    RateLimited {
+        /// Which limit.
+        limit: String,
+        /// When the next request may be admitted.
+        retry_after: Duration,
+    },
+    /// A protocol error of the JSON-RPC layer, with the status it travels under.
+    #[error("protocol_error")]
+    Protocol {
+        /// HTTP status.
+        status: StatusCode,
+        /// The error as the client reads it.
+        error: RpcError,
+        /// The request it answers, where only the body could tell.
+        id: Option<RequestId>,
+    },
+    /// The upstream certainly was not asked: it is down, or its circuit is open.
+    #[error("upstream_unavailable")]
+    UpstreamUnavailable {
+        /// Its configured name.
+        upstream: String,
+        /// When to try again, if that is known.
+        retry_after: Option<Duration>,
+    },
+    /// The upstream did not answer in time.
+    #[error("upstream_timeout")]
+    UpstreamTimeout {
+        /// Its configured name.
+        upstream: String,
+        /// How long it had.
+        timeout: Duration,
+    },
+    /// The upstream answered something that is not MCP.
+    #[error("upstream_invalid")]
+    UpstreamInvalid {
+        /// Its configured name.
+        upstream: String,
+        /// What is wrong with the answer.
+        reason: String,
+    },
+    /// The upstream refuses the gateway's own credentials.
+    #[error("upstream_unauthorized")]
+    UpstreamUnauthorized {
+        /// Its configured name.
+        upstream: String,
+    },
+}
+
+/// What failed on our side. Never shown to the caller.
+#[derive(Debug, thiserror::Error)]
+pub enum Fault {
+    /// No configuration has been published, or none can be read.
+    #[error("no_configuration: {0}")]
+    NoConfiguration(String),
+    /// A store or the queue is out of reach.
+    #[error("dependency_unavailable: {0}")]
+    Dependency(String),
+    /// A secret the configuration names is not set.
+    #[error("secret_missing: {0}")]
+    SecretMissing(String),
+    /// Something that cannot happen did.
+    #[error("internal: {0}")]
+    Internal(String),
+}
+
+impl From<crate::platform::Unavailable> for Error {
+    fn from(e: crate::platform::Unavailable) -> Self {
+        Fault::Dependency(e.to_string()).into()
+    }
+}
+
+impl Rejection {
+    /// A protocol error under the status it belongs to (digest of MCP 2026-07-28, errors).
+    pub fn protocol(error: RpcError) -> Self {
+        let status = match error.code {
+            jsonrpc::METHOD_NOT_FOUND => StatusCode::NOT_FOUND,
+            jsonrpc::PARSE_ERROR
+            | jsonrpc::INVALID_REQUEST
+            | jsonrpc::HEADER_MISMATCH
+            | jsonrpc::MISSING_REQUIRED_CLIENT_CAPABILITY
+            | jsonrpc::UNSUPPORTED_PROTOCOL_VERSION => StatusCode::BAD_REQUEST,
+            _ => StatusCode::OK,
+        };
+        Self::Protocol {
+            status,
+            error,
+            id: None,
+        }
+    }
+}
+
+impl Rejection {
+    /// The request itself is malformed: 400, whatever the code.
+    pub const fn envelope(error: RpcError) -> Self {
+        Self::Protocol {
+            status: StatusCode::BAD_REQUEST,
+            error,
+            id: None,
+        }
+    }
+}
+
+/// JSON-RPC code of refusals that are the gateway's own: outside the reserved ranges.
+pub const REFUSED: i64 = -31_000;
+/// JSON-RPC code of upstream failures.
+pub const UPSTREAM_FAILED: i64 = -31_001;
+/// JSON-RPC code of a limit that was reached.
+pub const RATE_LIMITED: i64 = -31_002;
+
+/// An error as a response: status, headers, and the JSON-RPC error in its body.
+pub(crate) struct ErrorResponse {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) error: RpcError,
+}
+
+impl Error {
+    /// The fixed label of this error, for audit and metrics.
+    pub(crate) fn label(&self) -> String {
+        match self {
+            Self::Rejection(rejection) => rejection.to_string(),
+            Self::Fault(_) => "fault".to_owned(),
+        }
+    }
+
+    /// The id of the request this answers, where only the body could tell.
+    pub(crate) fn request_id(&self) -> Option<RequestId> {
+        match self {
+            Self::Rejection(Rejection::Protocol { id, .. }) => id.clone(),
+            Self::Rejection(_) | Self::Fault(_) => None,
+        }
+    }
+
+    /// The one table: what the caller sees. `correlation_id` finds the log line of a fault.
+    pub(crate) fn response(&self, correlation_id: &str) -> ErrorResponse {
+        match self {
+            Self::Rejection(rejection) => rejection.response(),
+            Self::Fault(Fault::NoConfiguration(_)) => plain(
+                StatusCode::SERVICE_UNAVAILABLE,
+                RpcError::new(
+                    jsonrpc::INTERNAL_ERROR,
+                    "This gateway has no configuration yet. Its operator publishes one with `tidegate push`.",
+                )
+                .with_data(json!({ "correlationId": correlation_id })),
+            ),
+            Self::Fault(_) => plain(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                RpcError::new(
+                    jsonrpc::INTERNAL_ERROR,
+                    "The gateway failed. Tell its operator the correlation id.",
+                )
+                .with_data(json!({ "correlationId": correlation_id })),
+            ),
+        }
+    }
+}
+
+impl Rejection {
+    fn response(&self) -> ErrorResponse {
+        let label = self.to_string();
+        let refused =
+            |text: &str| RpcError::new(REFUSED, text).with_data(json!({ "reason": label }));
+        let failed = |upstream: &str, text: String| {
+            RpcError::new(UPSTREAM_FAILED, text)
+                .with_data(json!({ "reason": label, "upstream": upstream }))
+        };
+        match self {
+            Self::NotFound => plain(StatusCode::NOT_FOUND, refused("No such endpoint. MCP is served at /mcp.")),
+            Self::OriginNotAllowed => plain(
+                StatusCode::FORBIDDEN,
+                refused("This origin may not call the gateway. Its operator lists origins under `allowedOrigins`."),
+            ),
+            Self::HostNotAllowed => plain(
+                StatusCode::FORBIDDEN,
+                refused("Authentication is off, so only loopback host names are served."),
+            ),
+            Self::MethodNotAllowed { allow } => with_header(
+                StatusCode::METHOD_NOT_ALLOWED,
+                (ALLOW, HeaderValue::from_static(allow)),
+                refused("This endpoint does not take this HTTP method."),
+            ),
+            Self::UnsupportedMediaType => plain(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                refused("Send `Content-Type: application/json`."),
+            ),
+            Self::NotAcceptable => plain(
+                StatusCode::NOT_ACCEPTABLE,
+                refused("Send `Accept: application/json, text/event-stream`."),
+            ),
+            Self::BodyTooLarge { max } => plain(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                RpcError::new(REFUSED, format!("The request body is larger than {max} bytes."))
+                    .with_data(json!({ "reason": label, "maxBytes": max })),
+            ),
+            Self::BodyInterrupted => plain(StatusCode::BAD_REQUEST, refused("The request body ended early.")),
+            Self::Unauthenticated { challenge, reason } => {
+                with_header(StatusCode::UNAUTHORIZED, (WWW_AUTHENTICATE, challenge.clone()), refused(reason))
+            }
+            Self::Denied { rule } => plain(
+                StatusCode::FORBIDDEN,
+                RpcError::new(REFUSED, "The gateway's policy does not permit this call.")
+                    .with_data(json!({ "reason": label, "rule": rule })),
+            ),
+            Self::InsufficientScope { challenge } => with_header(
+                StatusCode::FORBIDDEN,
+                (WWW_AUTHENTICATE, challenge.clone()),
+                refused("The token lacks a scope this tool needs; see WWW-Authenticate."),
+            ),
+            Self::RateLimited { limit, retry_after } => with_header(
+                StatusCode::TOO_MANY_REQUESTS,
+                retry_after_header(*retry_after),
+                RpcError::new(RATE_LIMITED, format!("Too many requests for limit `{limit}`; retry later.")).with_data(
+                    json!({ "reason": label, "limit": limit, "retryAfterMs": millis(*retry_after) }),
+                ),
+            ),
+            Self::Protocol { status, error, .. } => plain(*status, error.clone()),
+            Self::UpstreamUnavailable { upstream, retry_after } => {
+                let error = failed(upstream, format!("Upstream `{upstream}` cannot be reached."));
+                match retry_after {
+                    Some(after) => with_header(StatusCode::SERVICE_UNAVAILABLE, retry_after_header(*after), error),
+                    None => plain(StatusCode::BAD_GATEWAY, error),
+                }
+            }
+            Self::UpstreamTimeout { upstream, timeout } => plain(
+                StatusCode::GATEWAY_TIMEOUT,
+                failed(upstream, format!("Upstream `{upstream}` did not answer within {} ms.", millis(*timeout))),
+            ),
+            Self::UpstreamInvalid { upstream, reason } => plain(
+                StatusCode::BAD_GATEWAY,
+                failed(upstream, format!("Upstream `{upstream}` answered with something that is not MCP: {reason}.")),
+            ),
+            Self::UpstreamUnauthorized { upstream } => plain(
+                StatusCode::BAD_GATEWAY,
+                failed(upstream, format!("Upstream `{upstream}` refuses the gateway's credentials.")),
+            ),
+        }
+    }
+}
+
+fn plain(status: StatusCode, error: RpcError) -> ErrorResponse {
+    ErrorResponse {
+        status,
+        headers: HeaderMap::new(),
+        error,
+    }
+}
+
+fn with_header(
+    status: StatusCode,
+    (name, value): (http::HeaderName, HeaderValue),
+    error: RpcError,
+) -> ErrorResponse {
+    let mut headers = HeaderMap::new();
+    headers.insert(name, value);
+    ErrorResponse {
+        status,
+        headers,
+        error,
+    }
+}
+
+fn retry_after_header(after: Duration) -> (http::HeaderName, HeaderValue) {
+    // RFC 9110: whole seconds; rounded up, so that a client never returns too early.
+    (
+        RETRY_AFTER,
+        HeaderValue::from(after.as_secs() + u64::from(after.subsec_nanos() > 0)),
+    )
+}
+
+fn millis(d: Duration) -> u64 {
+    u64::try_from(d.as_millis()).unwrap_or(u64::MAX)
+}

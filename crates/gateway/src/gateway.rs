@@ -1,0 +1,192 @@
+//! The gateway's doors, one per kind of event a host delivers.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use http::header::{
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS, ORIGIN,
+    VARY,
+};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+use serde_json::json;
+
+use crate::auth::{Resource, metadata};
+use crate::body::Body;
+use crate::context::Context;
+use crate::egress::{self, json_response};
+use crate::error::{Error, Rejection};
+use crate::health;
+use crate::ingress::{self, Endpoint};
+use crate::memory::Memory;
+use crate::pipeline;
+use crate::platform::{LogLevel, Platform};
+use crate::queue::{Consumed, Message};
+use crate::settings::{self, Settings};
+use crate::tasks;
+
+/// Pause before a message is taken again that met no configuration.
+const CONFIGURATION_PAUSE: Duration = Duration::from_secs(30);
+
+/// The gateway on one host. Cheap to make: hosts make one per event and keep the
+/// [`Memory`] for as long as the isolate lives.
+pub struct Gateway<P: Platform> {
+    platform: Rc<P>,
+    memory: Rc<Memory>,
+}
+
+impl<P: Platform> Gateway<P> {
+    /// A gateway on this platform that remembers what `memory` remembers.
+    pub fn new(platform: P, memory: Rc<Memory>) -> Self {
+        Self {
+            platform: Rc::new(platform),
+            memory,
+        }
+    }
+
+    /// Answers one HTTP request. Never fails: every error is a response.
+    pub async fn serve(&self, request: Request<Body>) -> Response<Body> {
+        if request.uri().path() == "/health" {
+            return health::live();
+        }
+        let context = match self.context().await {
+            Ok(context) => context,
+            Err(error) => return self.unconfigured(&error),
+        };
+        let origin = request.headers().get(ORIGIN).cloned();
+        let mut response = self.route(&context, request).await;
+        if let Some(origin) = origin {
+            allow_origin(&context.settings, &origin, &mut response);
+        }
+        response
+    }
+
+    /// Sends a request to the owner of its path.
+    async fn route(&self, context: &Context<P>, request: Request<Body>) -> Response<Body> {
+        let path = request.uri().path().trim_end_matches('/').to_owned();
+        if request.method() == Method::OPTIONS {
+            return preflight(&request);
+        }
+        if path == "/health/deep" && request.method() == Method::GET {
+            return health::deep(context, request.headers()).await;
+        }
+        if let Some(endpoint) = metadata::resource_path(&path) {
+            return protected_resource(context, &endpoint);
+        }
+        match Endpoint::of(&path, &context.settings) {
+            Some(endpoint) => pipeline::answer(context, endpoint, request).await,
+            None => egress::refusal(&Rejection::NotFound.into(), ""),
+        }
+    }
+
+    /// Takes a message from the queue; `attempt` counts deliveries from one.
+    pub async fn consume(&self, message: &[u8], attempt: u32) -> Consumed {
+        let Ok(context) = self.context().await else {
+            return Consumed::Retry {
+                after: CONFIGURATION_PAUSE,
+            };
+        };
+        match serde_json::from_slice(message) {
+            Ok(Message::RunTaskV1 { task }) => tasks::run::run(&context, &task, attempt).await,
+            Err(e) => {
+                // Of a later version, or not ours: another delivery would not help.
+                context.log(
+                    LogLevel::Error,
+                    "message_unreadable",
+                    json!({ "reason": e.to_string() }),
+                );
+                Consumed::Done
+            }
+        }
+    }
+
+    /// Takes a message the queue gave up on.
+    pub async fn consume_dead(&self, message: &[u8]) {
+        if let (Ok(context), Ok(Message::RunTaskV1 { task })) =
+            (self.context().await, serde_json::from_slice(message))
+        {
+            tasks::run::give_up(&context, &task).await;
+        }
+    }
+
+    /// Called by a timer: renews the configuration, so that a quiet deployment notices a
+    /// push, and a broken snapshot is reported without traffic.
+    pub async fn tick(&self) {
+        if let Err(error) = self.context().await {
+            self.unconfigured(&error);
+        }
+    }
+
+    async fn context(&self) -> Result<Context<P>, Error> {
+        let settings = settings::load(&self.platform, &self.memory).await?;
+        Ok(Context {
+            platform: Rc::clone(&self.platform),
+            memory: Rc::clone(&self.memory),
+            settings,
+        })
+    }
+
+    /// The response where there are no settings to ask how to log.
+    fn unconfigured(&self, error: &Error) -> Response<Body> {
+        let mut id = [0; 16];
+        self.platform.random(&mut id);
+        let correlation_id = crate::seal::hex(&id);
+        let line = json!({ "event": "fault", "correlationId": correlation_id, "reason": error.to_string() });
+        self.platform.log(LogLevel::Error, &line.to_string());
+        egress::refusal(error, &correlation_id)
+    }
+}
+
+/// RFC 9728 metadata of one endpoint.
+fn protected_resource<P: Platform>(context: &Context<P>, endpoint: &str) -> Response<Body> {
+    let settings = &context.settings;
+    if Endpoint::of(endpoint, settings).is_none() {
+        return egress::refusal(&Rejection::NotFound.into(), "");
+    }
+    let resource = Resource::of(&settings.config, endpoint);
+    let mut response = json_response(
+        StatusCode::OK,
+        metadata::document(&settings.config, &resource).to_string(),
+    );
+    // Public by nature: any page may read who issues tokens for this resource.
+    response
+        .headers_mut()
+        .insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    response
+}
+
+/// Answers a browser's question before a cross-origin request (Fetch standard). Whether
+/// the origin is allowed is said by [`allow_origin`].
+fn preflight(request: &Request<Body>) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    let headers = response.headers_mut();
+    headers.insert(
+        ACCESS_CONTROL_ALLOW_METHODS,
+        HeaderValue::from_static("GET, POST, DELETE, OPTIONS"),
+    );
+    headers.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
+    if let Some(asked) = request.headers().get(ACCESS_CONTROL_REQUEST_HEADERS) {
+        headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, asked.clone());
+    }
+    response
+}
+
+/// Lets pages of an allowed origin read the response. Credentials are never allowed:
+/// tokens travel in a header, not in cookies.
+fn allow_origin(settings: &Settings, origin: &HeaderValue, response: &mut Response<Body>) {
+    let headers = response.headers_mut();
+    headers.append(VARY, HeaderValue::from_static("Origin"));
+    let allowed = origin
+        .to_str()
+        .is_ok_and(|origin| ingress::origin_allowed(origin, settings));
+    if allowed && !headers.contains_key(ACCESS_CONTROL_ALLOW_ORIGIN) {
+        headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+        headers.insert(
+            ACCESS_CONTROL_EXPOSE_HEADERS,
+            HeaderValue::from_static(
+                "WWW-Authenticate, Retry-After, Mcp-Session-Id, MCP-Protocol-Version",
+            ),
+        );
+    }
+}

@@ -1,0 +1,390 @@
+//! From an HTTP request to a [`Call`]: the validation ladder of MCP 2026-07-28, first
+//! failure wins, and the same questions in the terms of the older revisions.
+//!
+//! [`check`] looks at the head alone, so that a caller who may not ask never makes us read
+//! a body; [`read`] needs proof that the caller was admitted.
+
+use http::header::{ACCEPT, CONTENT_TYPE, HOST, ORIGIN};
+use http::{HeaderMap, Method as HttpMethod, Request, StatusCode};
+use tidegate_mcp::era::{self, ClientEra};
+use tidegate_mcp::headers::{self, MCP_METHOD, MCP_NAME, MCP_PROTOCOL_VERSION, RoutingHeaders};
+use tidegate_mcp::json::Object;
+use tidegate_mcp::jsonrpc::{self, Message, Posted, RequestId, RpcError};
+use tidegate_mcp::meta::RequestMeta;
+use tidegate_mcp::method::Method;
+use tidegate_mcp::version::{Era, ProtocolVersion};
+
+use crate::body::{Body, ReadError};
+use crate::config::{Authentication, Environment};
+use crate::error::{Error, Rejection};
+use crate::pipeline::Admission;
+use crate::settings::Settings;
+
+/// Largest request body, in bytes, unless the configuration says otherwise. Tool arguments
+/// above this belong in a resource.
+pub const REQUEST_BODY_MAX: usize = 1024 * 1024;
+
+/// What the host knows of the connection; hosts put it in the request's extensions.
+#[derive(Debug, Clone, Default)]
+pub struct Peer {
+    /// The client's network address, as the platform saw it.
+    pub address: Option<String>,
+    /// The client's country, as the platform places it.
+    pub country: Option<String>,
+}
+
+/// Which part of the gateway a path names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Endpoint {
+    /// `/mcp`: every upstream.
+    Every,
+    /// `/servers/{name}/mcp`: one upstream under its own names.
+    One(String),
+}
+
+impl Endpoint {
+    /// The endpoint a path names, if it names one that exists.
+    pub fn of(path: &str, settings: &Settings) -> Option<Self> {
+        if path == "/mcp" {
+            return Some(Self::Every);
+        }
+        let name = path.strip_prefix("/servers/")?.strip_suffix("/mcp")?;
+        settings
+            .upstream(name)
+            .map(|upstream| Self::One(upstream.name.clone()))
+    }
+
+    /// Its path.
+    pub fn path(&self) -> String {
+        match self {
+            Self::Every => "/mcp".to_owned(),
+            Self::One(name) => format!("/servers/{name}/mcp"),
+        }
+    }
+}
+
+/// A request head that passed the cheap checks.
+pub struct Head {
+    /// Where it was sent.
+    pub endpoint: Endpoint,
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// What the host knows of the connection.
+    pub peer: Peer,
+}
+
+/// What a client posted, in modern form whatever era it speaks.
+pub enum Ask {
+    /// One request.
+    Call(Box<Call>),
+    /// A JSON-RPC batch (2025-03-26 only), each member on its own.
+    Batch(Vec<Result<Call, (Option<RequestId>, RpcError)>>),
+    /// Something that gets no answer: a notification, or a response nobody waits for.
+    Nothing,
+}
+
+/// One request of a client.
+#[derive(Clone)]
+pub struct Call {
+    /// The client's id for it.
+    pub id: RequestId,
+    /// The method.
+    pub method: Method,
+    /// Its params, without `_meta`.
+    pub params: Object,
+    /// What `_meta` said.
+    pub meta: RequestMeta,
+    /// How the client speaks.
+    pub version: ProtocolVersion,
+    /// Whether the client takes an event stream as the answer.
+    pub streams: bool,
+}
+
+/// Checks origin, host and method (ladder steps 1 and 2).
+pub fn check(
+    request: Request<Body>,
+    endpoint: Endpoint,
+    settings: &Settings,
+) -> Result<(Head, Body), Error> {
+    let (parts, body) = request.into_parts();
+    if let Some(origin) = parts.headers.get(ORIGIN) {
+        let allowed = origin
+            .to_str()
+            .is_ok_and(|origin| origin_allowed(origin, settings));
+        if !allowed {
+            return Err(Rejection::OriginNotAllowed.into());
+        }
+    }
+    if matches!(settings.config.authentication, Authentication::None) {
+        let header = parts.headers.get(HOST).and_then(|host| host.to_str().ok());
+        let host = header.or_else(|| parts.uri.authority().map(|authority| authority.as_str()));
+        if !host.is_some_and(is_loopback) {
+            return Err(Rejection::HostNotAllowed.into());
+        }
+    }
+    if parts.method != HttpMethod::POST {
+        return Err(Rejection::MethodNotAllowed { allow: "POST" }.into());
+    }
+    let peer = parts.extensions.get::<Peer>().cloned().unwrap_or_default();
+    Ok((
+        Head {
+            endpoint,
+            headers: parts.headers,
+            peer,
+        },
+        body,
+    ))
+}
+
+/// Whether pages of `origin` may call the gateway: its own, the configured ones, and in
+/// environment `dev` those of the developer's own machine.
+pub fn origin_allowed(origin: &str, settings: &Settings) -> bool {
+    let config = &settings.config;
+    if config.public_url.origin().ascii_serialization() == origin {
+        return true;
+    }
+    if config
+        .allowed_origins
+        .iter()
+        .any(|allowed| allowed == origin)
+    {
+        return true;
+    }
+    let authority = origin
+        .strip_prefix("http://")
+        .or_else(|| origin.strip_prefix("https://"));
+    config.metadata.environment == Environment::Dev && authority.is_some_and(is_loopback)
+}
+
+/// Whether `host[:port]` names this machine.
+fn is_loopback(authority: &str) -> bool {
+    let host = match authority.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|b| b.is_ascii_digit()) => host,
+        _ => authority,
+    };
+    matches!(host, "localhost" | "127.0.0.1" | "[::1]")
+}
+
+/// Reads the body and finds what is asked (ladder steps 4 to 11).
+pub async fn read(
+    head: &Head,
+    body: Body,
+    admission: &Admission,
+    settings: &Settings,
+) -> Result<Ask, Error> {
+    let Admission { .. } = admission;
+    let streams = media_types(&head.headers)?;
+    let max = settings
+        .config
+        .limits
+        .request_body_bytes
+        .unwrap_or(REQUEST_BODY_MAX);
+    let bytes = body.read(max).await.map_err(|e| match e {
+        ReadError::TooLarge { max } => Rejection::BodyTooLarge { max },
+        ReadError::Interrupted(_) => Rejection::BodyInterrupted,
+    })?;
+    let posted = jsonrpc::parse(&bytes).map_err(|e| refused(e.id().cloned(), e.to_rpc_error()))?;
+    match posted {
+        Posted::One(message) => one(&head.headers, message, streams),
+        Posted::Batch(members) => batch(&head.headers, members),
+    }
+}
+
+/// Checks `Content-Type` and `Accept`; tells whether an event stream is welcome.
+fn media_types(headers: &HeaderMap) -> Result<bool, Rejection> {
+    let content_type = headers
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
+    let essence = content_type.split(';').next().unwrap_or_default().trim();
+    if !essence.eq_ignore_ascii_case("application/json") {
+        return Err(Rejection::UnsupportedMediaType);
+    }
+    let mut ranges = headers
+        .get_all(ACCEPT)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .peekable();
+    if ranges.peek().is_none() {
+        return Ok(false);
+    }
+    let accept = ranges.collect::<Vec<_>>().join(",").to_ascii_lowercase();
+    let takes = |kinds: &[&str]| {
+        accept
+            .split(',')
+            .map(|range| range.split(';').next().unwrap_or_default().trim())
+            .any(|r| kinds.contains(&r))
+    };
+    let json = takes(&["application/json", "application/*", "*/*"]);
+    let stream = takes(&["text/event-stream", "text/*", "*/*"]);
+    if json || stream {
+        Ok(stream)
+    } else {
+        Err(Rejection::NotAcceptable)
+    }
+}
+
+fn one(headers: &HeaderMap, message: Message, streams: bool) -> Result<Ask, Error> {
+    let routing = routing_headers(headers);
+    let id = match &message {
+        Message::Request(request) => Some(request.id.clone()),
+        Message::Notification(_) | Message::Response(_) => None,
+    };
+    let client = era::classify(&message, routing.protocol_version.as_deref())
+        .map_err(|e| refused(id.clone(), e))?;
+    let Message::Request(request) = message else {
+        return Ok(Ask::Nothing);
+    };
+    match client {
+        ClientEra::Modern => {
+            modern(&routing, request, streams).map(|call| Ask::Call(Box::new(call)))
+        }
+        ClientEra::Legacy(version) => legacy(request, version, streams)
+            .map(|call| Ask::Call(Box::new(call)))
+            .map_err(|(id, error)| refused(id, error)),
+    }
+}
+
+fn modern(
+    routing: &RoutingHeaders,
+    request: jsonrpc::Request,
+    streams: bool,
+) -> Result<Call, Error> {
+    let jsonrpc::Request {
+        id,
+        method,
+        mut params,
+        ..
+    } = request;
+    let meta = RequestMeta::parse_modern(&params).map_err(|e| refused(Some(id.clone()), e))?;
+    headers::agree(routing, &meta.protocol_version, &method, &params)
+        .map_err(|e| refused(Some(id.clone()), e))?;
+    let version = match ProtocolVersion::parse(&meta.protocol_version) {
+        Some(version) if version.era() == Era::Modern => version,
+        _ => {
+            return Err(refused(
+                Some(id),
+                RpcError::unsupported_version(ProtocolVersion::MODERN, &meta.protocol_version),
+            ));
+        }
+    };
+    let method = match Method::parse(&method) {
+        Some(known) if known.served_in(Era::Modern) => known,
+        _ => return Err(refused(Some(id), RpcError::method_not_found(&method))),
+    };
+    params.remove("_meta");
+    Ok(Call {
+        id,
+        method,
+        params,
+        meta,
+        version,
+        streams,
+    })
+}
+
+type Refusal = (Option<RequestId>, RpcError);
+
+fn legacy(
+    request: jsonrpc::Request,
+    version: ProtocolVersion,
+    streams: bool,
+) -> Result<Call, Refusal> {
+    let jsonrpc::Request {
+        id,
+        method,
+        mut params,
+        ..
+    } = request;
+    let meta = RequestMeta::parse_legacy(&params, version);
+    let Some(method) = Method::parse(&method).filter(|method| method.served_in(Era::Legacy)) else {
+        return Err((Some(id), RpcError::method_not_found(&method)));
+    };
+    params.remove("_meta");
+    Ok(Call {
+        id,
+        method,
+        params,
+        meta,
+        version,
+        streams,
+    })
+}
+
+/// A batch exists in 2025-03-26 alone; its members may not be `initialize`.
+fn batch(
+    headers: &HeaderMap,
+    members: Vec<Result<Message, jsonrpc::ParseError>>,
+) -> Result<Ask, Error> {
+    let routing = routing_headers(headers);
+    let version = match routing.protocol_version.as_deref() {
+        None => ProtocolVersion::V2025_03_26,
+        Some(text) => match ProtocolVersion::parse(text) {
+            Some(ProtocolVersion::V2025_03_26) => ProtocolVersion::V2025_03_26,
+            _ => {
+                return Err(refused(
+                    None,
+                    RpcError::new(
+                        jsonrpc::INVALID_REQUEST,
+                        "JSON-RPC batches exist only in 2025-03-26; send one message per POST.",
+                    ),
+                ));
+            }
+        },
+    };
+    let mut calls = Vec::new();
+    for member in members {
+        match member {
+            Err(e) => calls.push(Err((e.id().cloned(), e.to_rpc_error()))),
+            Ok(Message::Notification(_) | Message::Response(_)) => {}
+            Ok(Message::Request(request)) if request.method == Method::Initialize.as_str() => {
+                calls.push(Err((
+                    Some(request.id),
+                    RpcError::new(
+                        jsonrpc::INVALID_REQUEST,
+                        "`initialize` must not be part of a batch.",
+                    ),
+                )));
+            }
+            Ok(Message::Request(request)) => calls.push(legacy(request, version, false)),
+        }
+    }
+    Ok(if calls.is_empty() {
+        Ask::Nothing
+    } else {
+        Ask::Batch(calls)
+    })
+}
+
+/// The routing headers as sent. What is not text cannot agree with the body.
+fn routing_headers(headers: &HeaderMap) -> RoutingHeaders {
+    let mut duplicated = None;
+    let mut read = |name: &'static str| {
+        let mut values = headers.get_all(name).iter();
+        let value = values
+            .next()
+            .map(|value| value.to_str().unwrap_or("\u{fffd}").to_owned());
+        if values.next().is_some() {
+            duplicated = Some(name);
+        }
+        value
+    };
+    let protocol_version = read(MCP_PROTOCOL_VERSION);
+    let method = read(MCP_METHOD);
+    let name = read(MCP_NAME);
+    RoutingHeaders {
+        protocol_version,
+        method,
+        name,
+        duplicated,
+    }
+}
+
+/// An envelope error; it echoes the request id where that could be read.
+fn refused(id: Option<RequestId>, error: RpcError) -> Error {
+    let status = match error.code {
+        jsonrpc::METHOD_NOT_FOUND => StatusCode::NOT_FOUND,
+        _ => StatusCode::BAD_REQUEST,
+    };
+    Rejection::Protocol { status, error, id }.into()
+}

@@ -1,0 +1,173 @@
+//! Every stored key: prefix, record type, lifetime, store. `kv-schemas/` documents the
+//! same families; a test holds the two together.
+//!
+//! A key is only ever made here, so it cannot be read as the wrong type. Parts that come
+//! from outside (subjects, upstream names) are hashed or have passed configuration's name
+//! rules, so no part can contain a separator and no key can pass [`KV_KEY_MAX`].
+
+use std::marker::PhantomData;
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::platform::{AtomicStore, KvStore, Swap, Unavailable, Version};
+use crate::time::Timestamp;
+
+/// Which store a family lives in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Store {
+    /// Eventually consistent.
+    Kv,
+    /// Linearizable per key.
+    Atomic,
+}
+
+/// Every family: name and store. `kv-schemas/` documents each.
+pub const FAMILIES: &[(&str, Store)] = &[
+    (
+        crate::config::ConfigFamily::NAME,
+        crate::config::ConfigFamily::STORE,
+    ),
+    (
+        crate::auth::JwksFamily::NAME,
+        crate::auth::JwksFamily::STORE,
+    ),
+    (
+        crate::limits::RateFamily::NAME,
+        crate::limits::RateFamily::STORE,
+    ),
+    (
+        crate::upstream::facts::UpstreamFamily::NAME,
+        crate::upstream::facts::UpstreamFamily::STORE,
+    ),
+    (
+        crate::tasks::TaskFamily::NAME,
+        crate::tasks::TaskFamily::STORE,
+    ),
+];
+
+/// A family of records: one prefix, one record type, one lifetime.
+pub trait Family {
+    /// The record; always carries `"v"`.
+    type Record: Serialize + DeserializeOwned;
+    /// First part of every key, and the name of the schema in `kv-schemas/`.
+    const NAME: &'static str;
+    /// Where it is kept.
+    const STORE: Store;
+    /// How long a record may be read after it was written; `None`: until replaced.
+    const LIFETIME: Option<Duration>;
+}
+
+/// A key of family `F`.
+pub struct Key<F> {
+    text: String,
+    family: PhantomData<F>,
+}
+
+impl<F: Family> Key<F> {
+    /// The only record of its family.
+    pub fn single() -> Self {
+        Self {
+            text: F::NAME.to_owned(),
+            family: PhantomData,
+        }
+    }
+
+    /// A record named by `parts`, each free of `/`.
+    pub fn of(parts: &[&str]) -> Self {
+        let mut text = F::NAME.to_owned();
+        for part in parts {
+            debug_assert!(
+                !part.contains('/'),
+                "key parts are hashed or validated names"
+            );
+            text.push('/');
+            text.push_str(part);
+        }
+        Self {
+            text,
+            family: PhantomData,
+        }
+    }
+
+    /// The key as the store sees it.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+}
+
+/// Why a record could not be read.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum ReadError {
+    /// The store did not answer.
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+    /// What is stored is not a record of this family (or of a version we know).
+    #[error("record_unreadable: {family}: {reason}")]
+    Unreadable {
+        /// The family's name.
+        family: &'static str,
+        /// What the parser said.
+        reason: String,
+    },
+}
+
+fn decode<F: Family>(bytes: &[u8]) -> Result<F::Record, ReadError> {
+    serde_json::from_slice(bytes).map_err(|e| ReadError::Unreadable {
+        family: F::NAME,
+        reason: e.to_string(),
+    })
+}
+
+fn encode<F: Family>(record: &F::Record) -> Result<Bytes, Unavailable> {
+    serde_json::to_vec(record)
+        .map(Bytes::from)
+        .map_err(|e| Unavailable(format!("{} does not serialise: {e}", F::NAME)))
+}
+
+/// Reads a published record.
+pub async fn kv_get<F: Family>(
+    kv: &impl KvStore,
+    key: &Key<F>,
+) -> Result<Option<F::Record>, ReadError> {
+    kv.get(key.as_str())
+        .await?
+        .map(|bytes| decode::<F>(&bytes))
+        .transpose()
+}
+
+/// Publishes a record for its family's lifetime.
+pub async fn kv_put<F: Family>(
+    kv: &impl KvStore,
+    key: &Key<F>,
+    record: &F::Record,
+) -> Result<(), Unavailable> {
+    kv.put(key.as_str(), encode::<F>(record)?, F::LIFETIME)
+        .await
+}
+
+/// Reads an atomic record with the version a later swap must name.
+pub async fn atomic_get<F: Family>(
+    store: &impl AtomicStore,
+    key: &Key<F>,
+) -> Result<Option<(Version, F::Record)>, ReadError> {
+    match store.get(key.as_str()).await? {
+        Some((version, bytes)) => Ok(Some((version, decode::<F>(&bytes)?))),
+        None => Ok(None),
+    }
+}
+
+/// Replaces an atomic record if it is as expected.
+pub async fn atomic_swap<F: Family>(
+    store: &impl AtomicStore,
+    key: &Key<F>,
+    expected: Option<Version>,
+    record: &F::Record,
+    expires_at: Timestamp,
+) -> Result<Swap, Unavailable> {
+    store
+        .swap(key.as_str(), expected, encode::<F>(record)?, expires_at)
+        .await
+}

@@ -1,0 +1,40 @@
+//! The Tidegate gateway, independent of any host.
+//!
+//! [`Gateway`] has four doors: [`Gateway::serve`] answers an HTTP request,
+//! [`Gateway::consume`] and [`Gateway::consume_dead`] take queue messages, and
+//! [`Gateway::tick`] is called by a timer. Everything it does to the world goes through
+//! the ports in [`platform`]; everything it decides is a function of values. It names no
+//! host, reads no clock of its own, and needs no `Send`.
+
+pub mod audit;
+pub mod auth;
+pub mod body;
+pub mod catalog;
+pub mod config;
+pub mod context;
+pub mod discover;
+pub mod dispatch;
+pub mod egress;
+pub mod error;
+mod gateway;
+pub mod health;
+pub mod ingress;
+pub mod keyspace;
+pub mod limits;
+pub mod memory;
+pub mod names;
+pub mod pipeline;
+pub mod platform;
+pub mod policy;
+pub mod queue;
+pub mod rounds;
+pub mod route;
+pub mod seal;
+pub mod settings;
+pub mod tasks;
+pub mod time;
+pub mod upstream;
+
+pub use gateway::Gateway;
+pub use memory::Memory;
+pub use queue::Consumed;

@@ -1,0 +1,400 @@
+//! How often a principal may call: approximate counting on the eventually consistent store.
+//!
+//! Every isolate counts for itself, in memory, and that count alone is always right. What
+//! the others count it learns from KV, where each isolate writes only its own cell
+//! ([`cells`]); the arithmetic is a sliding window over two buckets ([`window`]). The
+//! request path writes nothing and reads only while the others' counts are unknown or old;
+//! everything else happens in `defer`. Without KV each isolate goes by its own count: a
+//! store that is down refuses nobody.
+//!
+//! # How far it can overshoot
+//!
+//! For a limit of `L` requests and `n` isolates that serve the same principal:
+//!
+//! - One isolate never admits more than `L` in one bucket, so all together never admit
+//!   more than `n × L`, whatever the store does.
+//! - Let `D` be the time after which an admission is seen by all: until it is reported
+//!   (at most [`REPORT_INTERVAL`], or [`REPORT_SHARE`] for each isolate in its slot, and a
+//!   quarter for jitter), until the store shows it (its staleness), and until it is looked
+//!   at (at most twice [`look_interval`]). A report that another isolate of the slot
+//!   overwrote unseen is repeated when its writer next looks, which adds a round for each
+//!   time that happens. Let `m` be the most requests one isolate is asked within `D`, and
+//!   `h = L / `[`HIDDEN_SHARE`] what an isolate need not report. In one bucket all
+//!   together admit at most
+//!
+//!   `L + (n − 1) × min(L, h + m)`
+//!
+//!   because at the last admission of an isolate that looks, everything but each other
+//!   isolate's last `D` and its hidden `h` was part of the sum.
+//! - A bucket's excess is seen in the next bucket, where it leaves that much less room.
+//! - A window that begins inside a bucket touches two: one isolate admits less than `2 × L`
+//!   in it (the price of two buckets instead of a log), all together at most the sum of two
+//!   buckets.
+//!
+//! So this damps abuse; it is not a quota. With the minute of staleness that Workers KV
+//! allows, a burst over many isolates is seen only in the next window.
+
+pub mod cells;
+pub mod window;
+
+mod counter;
+
+use std::cell::{Cell as StdCell, OnceCell};
+use std::pin::pin;
+use std::rc::Rc;
+use std::time::Duration;
+
+use futures_util::future::{Either, join_all, select};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::auth::PrincipalId;
+use crate::config::Rate;
+use crate::error::{Error, Rejection};
+use crate::keyspace::{Family, Key, Store, kv_get};
+use crate::memory::Bounded;
+use crate::platform::{Clock, KvStore, LogLevel, Platform};
+use crate::seal::hex;
+use crate::time::Timestamp;
+use cells::{Cells, IsolateId};
+use counter::Counter;
+use window::Decision;
+
+pub use counter::{
+    HIDDEN_SHARE, LOOK_INTERVAL_MAX, LOOK_INTERVAL_MIN, REPORT_DELAY_MAX, REPORT_INTERVAL,
+    REPORT_SHARE, SHARED_WINDOW_MIN, look_interval,
+};
+
+/// Keys over which the isolates' cells of one limit and principal are spread.
+pub const SLOTS: usize = 4;
+/// Most limits and principals one isolate counts; the one untouched longest is forgotten
+/// and, should it return, resumed from what was last reported.
+pub const KEYS_MAX: usize = 4096;
+/// Longest a request waits for the others' counts.
+pub const LOOK_TIMEOUT: Duration = Duration::from_millis(500);
+/// Least time between two log lines about a store that does not answer.
+const COMPLAINT_INTERVAL: Duration = Duration::from_secs(60);
+/// How much longer than two windows a record is kept.
+const LIFETIME_MARGIN: Duration = Duration::from_secs(60);
+
+/// The cells of one slot as stored.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RateRecord {
+    /// Shape of this record.
+    pub v: u32,
+    /// Length of a bucket in milliseconds.
+    pub window_ms: u64,
+    /// Admissions by isolate and number of bucket.
+    pub cells: Cells,
+}
+
+/// The family of [`RateRecord`]: limit, principal, slot. Each lives for two of its windows
+/// and a minute; the family's lifetime is that of the longest window.
+pub struct RateFamily;
+
+impl Family for RateFamily {
+    type Record = RateRecord;
+    const NAME: &'static str = "rate";
+    const STORE: Store = Store::Kv;
+    const LIFETIME: Option<Duration> = Some(Duration::from_secs(2 * 24 * 60 * 60 + 60));
+}
+
+/// What an isolate remembers of limits: its own counts, and what it has seen of others'.
+pub struct Memory {
+    isolate: OnceCell<IsolateId>,
+    counters: Bounded<Subject, Counter>,
+    complained_at: StdCell<Option<Timestamp>>,
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self {
+            isolate: OnceCell::new(),
+            counters: Bounded::new(KEYS_MAX),
+            complained_at: StdCell::new(None),
+        }
+    }
+}
+
+/// One limit as it applies to one principal.
+#[derive(Debug, Clone, Copy)]
+pub struct Limit<'a> {
+    /// `per-client`, or the tool's name: also what a refused client is told.
+    pub name: &'a str,
+    /// How often.
+    pub rate: Rate,
+    /// Who is counted.
+    pub subject: &'a PrincipalId,
+}
+
+/// Admits one request within all of `limits`, or counts it in none.
+pub async fn admit<P: Platform>(
+    platform: &Rc<P>,
+    memory: &Rc<crate::memory::Memory>,
+    limits: &[Limit<'_>],
+) -> Result<(), Error> {
+    let isolate = memory.limits.isolate(platform.as_ref());
+    let counting: Vec<Counting<'_, P>> = limits
+        .iter()
+        .map(|limit| Counting::of(platform, memory, isolate, limit))
+        .collect();
+    join_all(counting.iter().map(Counting::see_others)).await;
+    // From here on nothing is awaited: what was decided is what is counted.
+    let now = platform.clock().now();
+    let refused =
+        counting
+            .iter()
+            .zip(limits)
+            .filter_map(|(counting, limit)| match counting.decide(now) {
+                Decision::Admit => None,
+                Decision::Refuse { retry_after } => Some((retry_after, limit.name)),
+            });
+    // The longest wait: after it, none of the limits is in the way.
+    let refused = refused.max();
+    for counting in &counting {
+        if refused.is_none() {
+            counting.count(now);
+        }
+        counting.synchronise_later(now);
+    }
+    match refused {
+        None => Ok(()),
+        Some((retry_after, limit)) => Err(Rejection::RateLimited {
+            limit: limit.to_owned(),
+            retry_after,
+        }
+        .into()),
+    }
+}
+
+/// What is counted: a limit and a principal. Both parts are hexadecimal digits.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Subject {
+    limit: String,
+    principal: PrincipalId,
+}
+
+impl Subject {
+    /// A changed window makes another subject: its buckets have other numbers.
+    fn of(limit: &Limit<'_>) -> Self {
+        let mut hash = Sha256::new();
+        hash.update(limit.rate.window_ms.to_be_bytes());
+        hash.update(limit.name);
+        Self {
+            limit: hex(&hash.finalize()[..8]),
+            principal: limit.subject.clone(),
+        }
+    }
+
+    fn key(&self, slot: usize) -> Key<RateFamily> {
+        Key::of(&[&self.limit, self.principal.as_str(), &slot.to_string()])
+    }
+}
+
+impl Memory {
+    fn isolate<P: Platform>(&self, platform: &P) -> &IsolateId {
+        self.isolate.get_or_init(|| {
+            let mut random = [0; 8];
+            platform.random(&mut random);
+            IsolateId::of(random)
+        })
+    }
+
+    /// Looks at the counter of `subject`, which begins at nothing.
+    fn with<T>(&self, subject: &Subject, look: impl FnOnce(&mut Counter) -> T) -> T {
+        if let Some(mut counter) = self.counters.remove(subject) {
+            let seen = look(&mut counter);
+            // Written anew, so that the one untouched longest makes room.
+            self.counters.insert(subject.clone(), counter);
+            return seen;
+        }
+        let mut counter = Counter::default();
+        let seen = look(&mut counter);
+        self.counters.insert(subject.clone(), counter);
+        seen
+    }
+
+    /// Whether an unanswering store is worth a line now.
+    fn complains(&self, now: Timestamp) -> bool {
+        let recently = self
+            .complained_at
+            .get()
+            .is_some_and(|at| at <= now && now.since(at) < COMPLAINT_INTERVAL);
+        if !recently {
+            self.complained_at.set(Some(now));
+        }
+        !recently
+    }
+}
+
+/// One limit being applied by this isolate.
+struct Counting<'a, P> {
+    platform: &'a Rc<P>,
+    memory: &'a Rc<crate::memory::Memory>,
+    isolate: &'a IsolateId,
+    rate: Rate,
+    subject: Subject,
+}
+
+impl<'a, P: Platform> Counting<'a, P> {
+    fn of(
+        platform: &'a Rc<P>,
+        memory: &'a Rc<crate::memory::Memory>,
+        isolate: &'a IsolateId,
+        limit: &Limit<'_>,
+    ) -> Self {
+        Self {
+            platform,
+            memory,
+            isolate,
+            rate: limit.rate,
+            subject: Subject::of(limit),
+        }
+    }
+
+    fn with<T>(&self, look: impl FnOnce(&mut Counter) -> T) -> T {
+        self.memory.limits.with(&self.subject, look)
+    }
+
+    fn decide(&self, now: Timestamp) -> Decision {
+        let counts = self.with(|counter| counter.counts(self.rate, now, self.isolate));
+        window::decide(counts, self.rate, now)
+    }
+
+    fn count(&self, now: Timestamp) {
+        self.with(|counter| counter.count(self.rate, now));
+    }
+
+    /// Learns the others' counts if going on without them would be going blind.
+    async fn see_others(&self) {
+        let now = self.platform.clock().now();
+        if self.with(|counter| counter.must_look(self.rate, now)) {
+            let looking = pin!(self.look(0..SLOTS));
+            let limit = pin!(self.platform.clock().sleep(LOOK_TIMEOUT));
+            if let Either::Right(_) = select(looking, limit).await {
+                // The next requests need not wait for it again.
+                let now = self.platform.clock().now();
+                self.with(|counter| counter.looked(now));
+                self.complain(now, "no answer in time");
+            }
+        }
+    }
+
+    /// Reads `slots` and takes over what they know more of.
+    async fn look(&self, slots: std::ops::Range<usize>) {
+        let all = slots.len() == SLOTS;
+        let reads = slots.map(|slot| async move {
+            (
+                slot,
+                kv_get(self.platform.kv(), &self.subject.key(slot)).await,
+            )
+        });
+        let reads = join_all(reads).await;
+        let now = self.platform.clock().now();
+        if all {
+            self.with(|counter| counter.looked(now));
+        }
+        for (slot, read) in reads {
+            match read {
+                Ok(Some(record)) if record.v == 1 && record.window_ms == self.rate.window_ms => {
+                    self.with(|counter| {
+                        counter.learn(slot, &record.cells, self.rate, now, self.isolate)
+                    });
+                }
+                Ok(Some(_) | None) => {}
+                Err(e) => self.complain(now, &e.to_string()),
+            }
+        }
+    }
+
+    /// Writes this isolate's cell if the others should know more of it. `false`: the store
+    /// did not take it.
+    async fn report(&self) -> bool {
+        let now = self.platform.clock().now();
+        let Some((own, cells)) = self.with(|counter| counter.report(self.rate, now, self.isolate))
+        else {
+            return true;
+        };
+        let key = self.subject.key(self.isolate.slot(SLOTS));
+        let record = RateRecord {
+            v: 1,
+            window_ms: self.rate.window_ms,
+            cells,
+        };
+        let Ok(bytes) = serde_json::to_vec(&record) else {
+            return false;
+        };
+        let lifetime =
+            Duration::from_millis(self.rate.window_ms.saturating_mul(2)) + LIFETIME_MARGIN;
+        match self
+            .platform
+            .kv()
+            .put(key.as_str(), bytes.into(), Some(lifetime))
+            .await
+        {
+            Ok(()) => {
+                self.with(|counter| counter.reported(own));
+                true
+            }
+            Err(e) => {
+                self.complain(now, &e.to_string());
+                false
+            }
+        }
+    }
+
+    /// Has the work that is due, if any, done after the response.
+    fn synchronise_later(&self, now: Timestamp) {
+        let jitter = || {
+            let mut random = [0];
+            self.platform.random(&mut random);
+            random[0]
+        };
+        let Some(delay) = self.with(|counter| counter.plan(self.rate, now, self.isolate, jitter))
+        else {
+            return;
+        };
+        let (platform, memory) = (Rc::clone(self.platform), Rc::clone(self.memory));
+        let (rate, subject, isolate) = (self.rate, self.subject.clone(), self.isolate.clone());
+        self.platform.defer(async move {
+            if delay > Duration::ZERO {
+                platform.clock().sleep(delay).await;
+            }
+            Counting {
+                platform: &platform,
+                memory: &memory,
+                isolate: &isolate,
+                rate,
+                subject,
+            }
+            .synchronise()
+            .await;
+        });
+    }
+
+    async fn synchronise(&self) {
+        let now = self.platform.clock().now();
+        let own = self.isolate.slot(SLOTS);
+        let slots = if self.with(|counter| counter.is_old(self.rate, now)) {
+            0..SLOTS
+        } else {
+            own..own + 1
+        };
+        self.look(slots).await;
+        let taken = self.report().await;
+        self.with(Counter::done);
+        // What was admitted while the report was under way; but a store that takes nothing
+        // is left alone until the next request.
+        if taken {
+            self.synchronise_later(self.platform.clock().now());
+        }
+    }
+
+    fn complain(&self, now: Timestamp, reason: &str) {
+        if self.memory.limits.complains(now) {
+            let line = serde_json::json!({ "event": "rate_counts_unavailable", "reason": reason });
+            self.platform.log(LogLevel::Warn, &line.to_string());
+        }
+    }
+}

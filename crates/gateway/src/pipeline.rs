@@ -1,0 +1,272 @@
+//! The life of a request, top to bottom.
+//!
+//! Each stage consumes the proof that the previous one ran, so stages cannot be skipped or
+//! reordered without the compiler noticing. Anything that stops a request early is an
+//! [`Error`], and `error.rs` is the only place that gives one its status and words.
+
+use std::rc::Rc;
+
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
+use serde_json::value::RawValue;
+use tidegate_mcp::headers::MCP_PARAM_PREFIX;
+use tidegate_mcp::json::raw;
+use tidegate_mcp::jsonrpc::{RequestId, RpcError};
+use tidegate_mcp::method::Method;
+
+use crate::audit::Pending;
+use crate::auth::{self, Principal, Resource};
+use crate::body::Body;
+use crate::context::Context;
+use crate::dispatch::{self, Work};
+use crate::egress::{self, Asked};
+use crate::error::Error;
+use crate::ingress::{self, Ask, Call, Endpoint, Head};
+use crate::limits::{self, Limit};
+use crate::platform::Platform;
+use crate::policy::{self, Permit};
+use crate::route::{self, Target};
+
+/// Proof that a principal may ask at all right now. Only [`admit`] makes one.
+pub struct Admission {
+    principal: Rc<Principal>,
+}
+
+/// Carries one MCP request through the gateway.
+pub async fn answer<P: Platform>(
+    context: &Context<P>,
+    endpoint: Endpoint,
+    request: Request<Body>,
+) -> Response<Body> {
+    let platform = Rc::clone(&context.platform);
+    let mut audit = Pending::begin(platform, endpoint.path(), context.settings.digest.clone());
+    match take(context, endpoint, request, &mut audit).await {
+        Ok((head, admission, Ask::Call(call))) => {
+            one(context, &head, admission.principal, *call, audit).await
+        }
+        Ok((head, admission, Ask::Batch(calls))) => {
+            batch(context, &head, &admission, calls, audit).await
+        }
+        Ok((_, _, Ask::Nothing)) => {
+            audit.discard();
+            accepted()
+        }
+        Err(error) => egress::failure(context, None, &error, audit),
+    }
+}
+
+/// The stages before it is known what is asked.
+async fn take<P: Platform>(
+    context: &Context<P>,
+    endpoint: Endpoint,
+    request: Request<Body>,
+    audit: &mut Pending<P>,
+) -> Result<(Head, Admission, Ask), Error> {
+    let settings = &context.settings;
+    // Cheap checks first: origin, host, HTTP method.
+    let (head, body) = ingress::check(request, endpoint, settings)?;
+    audit.record.address.clone_from(&head.peer.address);
+    // Who is asking. No body has been read yet.
+    let principal = authenticate(context, &head).await?;
+    audit.principal(&principal);
+    // May they ask at all right now.
+    let admission = admit(context, principal).await?;
+    // What they ask, in modern form whatever era they speak.
+    let ask = ingress::read(&head, body, &admission, settings).await?;
+    Ok((head, admission, ask))
+}
+
+/// The stages of one call, to its answer.
+async fn one<P: Platform>(
+    context: &Context<P>,
+    head: &Head,
+    principal: Rc<Principal>,
+    call: Call,
+    mut audit: Pending<P>,
+) -> Response<Body> {
+    let asked = asked(&call);
+    match permit(context, head, principal, &call, &mut audit).await {
+        Ok(permit) => {
+            let work = work(head, call, permit);
+            egress::respond(context, asked, dispatch::begin(context, work), audit).await
+        }
+        Err(error) => egress::failure(context, Some(&asked), &error, audit),
+    }
+}
+
+/// From a call to the permit to do it.
+async fn permit<P: Platform>(
+    context: &Context<P>,
+    head: &Head,
+    principal: Rc<Principal>,
+    call: &Call,
+    audit: &mut Pending<P>,
+) -> Result<Permit, Error> {
+    note(context, call, audit);
+    // Which upstream, or which part of the gateway itself, answers it.
+    let target = route::resolve(context, &head.endpoint, &principal, call).await?;
+    name(&target, audit);
+    // Whether this principal may do this to that.
+    let resource = Resource::of(&context.settings.config, &head.endpoint.path());
+    let permit = policy::authorize(principal, target, &context.settings, &resource)?;
+    audit.record.rule = permit.rule.as_ref().map(|rule| rule.name.clone());
+    // Whether they may do it again so soon.
+    if let Some((rule, rate)) = permit
+        .rule
+        .as_ref()
+        .and_then(|rule| Some((rule, rule.rate_limit?)))
+    {
+        let limit = Limit {
+            name: &rule.name,
+            rate,
+            subject: &permit.principal.id,
+        };
+        limits::admit(&context.platform, &context.memory, &[limit]).await?;
+    }
+    Ok(permit)
+}
+
+/// Each member of a batch goes the way of a call of its own; the first has been admitted
+/// with the request.
+async fn batch<P: Platform>(
+    context: &Context<P>,
+    head: &Head,
+    admission: &Admission,
+    calls: Vec<Result<Call, (Option<RequestId>, RpcError)>>,
+    audit: Pending<P>,
+) -> Response<Body> {
+    let mut answers: Vec<Box<RawValue>> = Vec::with_capacity(calls.len());
+    for (index, call) in calls.into_iter().enumerate() {
+        let answer = match call {
+            Ok(call) => member(context, head, admission, call, index > 0, audit.sibling()).await,
+            Err((id, error)) => tidegate_mcp::jsonrpc::Response {
+                id,
+                outcome: Err(error),
+            }
+            .to_json(),
+        };
+        answers.extend(RawValue::from_string(answer));
+    }
+    audit.discard();
+    egress::json_response(StatusCode::OK, raw(&answers).get().to_owned())
+}
+
+async fn member<P: Platform>(
+    context: &Context<P>,
+    head: &Head,
+    admission: &Admission,
+    call: Call,
+    counted: bool,
+    mut audit: Pending<P>,
+) -> String {
+    let asked = asked(&call);
+    let outcome = async {
+        let admission = match counted {
+            true => admit(context, Rc::clone(&admission.principal)).await?,
+            false => Admission {
+                principal: Rc::clone(&admission.principal),
+            },
+        };
+        let permit = permit(context, head, admission.principal, &call, &mut audit).await?;
+        let reply = dispatch::begin(context, work(head, call, permit)).await;
+        egress::whole(reply).await
+    };
+    match outcome.await {
+        Ok(result) => egress::success(context, &asked, result, audit),
+        Err(error) => egress::error_message(context, &asked, &error, audit),
+    }
+}
+
+async fn authenticate<P: Platform>(
+    context: &Context<P>,
+    head: &Head,
+) -> Result<Rc<Principal>, Error> {
+    let config = &context.settings.config;
+    let resource = Resource::of(config, &head.endpoint.path());
+    let memory = &context.memory.auth;
+    auth::authenticate(
+        context.platform.as_ref(),
+        memory,
+        config,
+        &head.headers,
+        &resource,
+    )
+    .await
+}
+
+async fn admit<P: Platform>(
+    context: &Context<P>,
+    principal: Rc<Principal>,
+) -> Result<Admission, Error> {
+    if let Some(rate) = context.settings.config.limits.per_client {
+        let limit = Limit {
+            name: "per-client",
+            rate,
+            subject: &principal.id,
+        };
+        limits::admit(&context.platform, &context.memory, &[limit]).await?;
+    }
+    Ok(Admission { principal })
+}
+
+fn work(head: &Head, call: Call, permit: Permit) -> Work {
+    let param_headers = param_headers(&head.headers);
+    Work {
+        endpoint: head.endpoint.clone(),
+        call,
+        permit,
+        param_headers,
+    }
+}
+
+/// `Mcp-Param-*` headers go on to a modern upstream, which compares them with the body.
+fn param_headers(headers: &HeaderMap) -> Vec<(HeaderName, HeaderValue)> {
+    let ours = |name: &HeaderName| name.as_str().starts_with(MCP_PARAM_PREFIX);
+    headers
+        .iter()
+        .filter(|(name, _)| ours(name))
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect()
+}
+
+fn asked(call: &Call) -> Asked {
+    Asked {
+        id: call.id.clone(),
+        method: call.method,
+        version: call.version,
+        streams: call.streams,
+    }
+}
+
+/// Notes for the audit record what is asked.
+fn note<P: Platform>(context: &Context<P>, call: &Call, audit: &mut Pending<P>) {
+    audit.record.method = Some(call.method.as_str());
+    audit.record.protocol_version = Some(call.version.as_str());
+    audit.record.trace_id = call.meta.trace.traceparent.as_deref().and_then(trace_id);
+    if call.method == Method::ToolsCall && context.settings.config.audit.argument_fingerprint {
+        let arguments = call.params.get("arguments").map_or("{}", RawValue::get);
+        audit.record.argument_fingerprint =
+            Some(context.settings.sealer.fingerprint(arguments.as_bytes()));
+    }
+}
+
+/// Notes for the audit record what answers. A URI's query may hold what must not be
+/// recorded.
+fn name<P: Platform>(target: &Target, audit: &mut Pending<P>) {
+    if let Target::One(one) = target {
+        let shown = one.exposed.split(['?', '#']).next().unwrap_or_default();
+        audit.record.name = Some(shown.chars().take(256).collect());
+        audit.record.upstream = Some(one.upstream.name.clone());
+    }
+}
+
+/// The trace id of a W3C `traceparent`, if it is one.
+fn trace_id(traceparent: &str) -> Option<String> {
+    let id = traceparent.split('-').nth(1)?;
+    (id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit())).then(|| id.to_owned())
+}
+
+fn accepted() -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::ACCEPTED;
+    response
+}

@@ -1,0 +1,203 @@
+//! The ports: the only way out of the gateway.
+//!
+//! A host implements [`Platform`] once. The contracts written here are executable: the
+//! simulator crate's `contract` module runs them against the simulator and every host.
+//! Nothing needs `Send`; there is one `Platform` per binary, so nothing is boxed.
+
+use std::fmt;
+use std::future::Future;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+
+use crate::body::Body;
+use crate::time::Timestamp;
+
+/// Everything a host gives the gateway.
+pub trait Platform: 'static {
+    /// What is published and read.
+    type Kv: KvStore;
+    /// What two requests race on.
+    type Atomic: AtomicStore;
+    /// Outbound HTTP.
+    type Http: HttpClient;
+    /// Work that outlives the request.
+    type Queue: Queue;
+    /// Wall time and waiting.
+    type Clock: Clock;
+
+    /// The eventually consistent store.
+    fn kv(&self) -> &Self::Kv;
+    /// The store that is linearizable per key.
+    fn atomic(&self) -> &Self::Atomic;
+    /// The outbound HTTP client.
+    fn http(&self) -> &Self::Http;
+    /// The queue this deployment consumes.
+    fn queue(&self) -> &Self::Queue;
+    /// The clock.
+    fn clock(&self) -> &Self::Clock;
+
+    /// Fills `out` with cryptographically strong randomness.
+    fn random(&self, out: &mut [u8]);
+    /// A secret by name from the platform's own secret store, if it is set.
+    fn secret(&self, name: &str) -> impl Future<Output = Option<Secret>>;
+    /// Runs `work` after the response. Best effort, bounded in time, lost on a crash:
+    /// nothing may depend on it having run.
+    fn defer(&self, work: impl Future<Output = ()> + 'static);
+    /// Writes one line of the operator's log. Never blocks, never fails.
+    fn log(&self, level: LogLevel, line: &str);
+}
+
+/// The store is out of reach or refused; for a write the outcome is **unknown**.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("store_unavailable: {0}")]
+pub struct Unavailable(pub String);
+
+/// Eventually consistent key-value store.
+///
+/// A read may be stale by a minute or more, and *absence* may be stale too. Last write
+/// wins. One write per key per second is promised. No listing, no compare-and-swap: never
+/// for what two requests race on. Keys are at most [`KV_KEY_MAX`] bytes.
+pub trait KvStore {
+    /// The value last seen here, possibly stale.
+    fn get(&self, key: &str) -> impl Future<Output = Result<Option<Bytes>, Unavailable>>;
+    /// Publishes a value; after `ttl` (at least [`KV_TTL_MIN`]) it is unreadable.
+    fn put(
+        &self,
+        key: &str,
+        value: Bytes,
+        ttl: Option<Duration>,
+    ) -> impl Future<Output = Result<(), Unavailable>>;
+    /// Withdraws a value. Absent keys are no error.
+    fn delete(&self, key: &str) -> impl Future<Output = Result<(), Unavailable>>;
+}
+
+/// Longest key any store takes, in bytes (Workers KV's limit).
+pub const KV_KEY_MAX: usize = 512;
+/// Shortest lifetime of a KV value (Workers KV's limit).
+pub const KV_TTL_MIN: Duration = Duration::from_secs(60);
+
+/// Identifies one state of one atomic record. Never reused for a key while it exists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Version(pub u64);
+
+/// What a conditional write came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Swap {
+    /// Written and durable; this is the record's version now.
+    Done(Version),
+    /// The record was not as expected; nothing was written.
+    Conflict,
+}
+
+/// Store that is linearizable per key.
+///
+/// `Ok` from a write means durable. [`Unavailable`] from a write means **unknown: it may
+/// have been written**, so every caller must be able to re-read and continue. A record is
+/// unreadable after its `expires_at`. One key is one serial point: keep it off hot reads.
+/// A key holds either a value or a counter, never both.
+pub trait AtomicStore {
+    /// The record and its version, or `None` when there is none or it has expired.
+    fn get(&self, key: &str)
+    -> impl Future<Output = Result<Option<(Version, Bytes)>, Unavailable>>;
+    /// Replaces the record if it is as expected (`None`: absent).
+    fn swap(
+        &self,
+        key: &str,
+        expected: Option<Version>,
+        value: Bytes,
+        expires_at: Timestamp,
+    ) -> impl Future<Output = Result<Swap, Unavailable>>;
+    /// Adds to a counter (absent: zero) and returns the sum. `expires_at` is set when the
+    /// counter is created and kept afterwards.
+    fn add(
+        &self,
+        key: &str,
+        delta: i64,
+        expires_at: Timestamp,
+    ) -> impl Future<Output = Result<i64, Unavailable>>;
+}
+
+/// Work that outlives a request: at least once, unordered, possibly much later.
+pub trait Queue {
+    /// Hands `message` to the queue; `Ok` means it will be delivered at least once.
+    /// At most [`QUEUE_MESSAGE_MAX`] bytes: send identifiers, not payloads.
+    fn send(
+        &self,
+        message: Bytes,
+        delay: Duration,
+    ) -> impl Future<Output = Result<(), Unavailable>>;
+}
+
+/// Largest queue message, in bytes.
+pub const QUEUE_MESSAGE_MAX: usize = 100 * 1024;
+
+/// Outbound HTTP. Streams both ways, never follows redirects, adds no credentials.
+/// Dropping the future or the response body cancels the exchange.
+pub trait HttpClient {
+    /// Sends one request and gives the response as soon as its head has arrived.
+    fn send(
+        &self,
+        request: Request<Body>,
+    ) -> impl Future<Output = Result<Response<Body>, HttpError>>;
+}
+
+/// Why no response head arrived.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum HttpError {
+    /// The request certainly did not reach the server: safe to retry.
+    #[error("not_sent: {0}")]
+    NotSent(String),
+    /// The server may have acted on the request.
+    #[error("maybe_sent: {0}")]
+    MaybeSent(String),
+}
+
+/// Wall time. It **may stand still between I/O** and may step: good for expiry and
+/// back-off, meaningless for CPU timing.
+pub trait Clock {
+    /// Now.
+    fn now(&self) -> Timestamp;
+    /// Completes after `duration`; owns nothing, so it may be kept in a stream.
+    fn sleep(&self, duration: Duration) -> impl Future<Output = ()> + 'static;
+}
+
+/// A secret value. It cannot be displayed; `Debug` shows that there is one, nothing more.
+#[derive(Clone)]
+pub struct Secret(Box<str>);
+
+impl Secret {
+    /// Wraps a secret's text.
+    pub fn new(text: impl Into<Box<str>>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text itself: only for the wire and for keys.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+/// How urgent a log line is: `Error`, an operator should look now; `Warn`, this week.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    /// Follows the code.
+    Debug,
+    /// What happened.
+    Info,
+    /// Look this week.
+    Warn,
+    /// Look now.
+    Error,
+}

@@ -1,0 +1,111 @@
+//! Multi round-trip requests (MCP 2026-07-28): a result that asks for input, and the retry
+//! that brings it.
+//!
+//! The upstream's `requestState` steers what it does next, and ours steers which upstream
+//! gets it, so the client only ever holds it sealed: bound to the principal, the method,
+//! the name and the params it belongs to, and to a time. Nothing is stored.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use tidegate_mcp::input::InputRequired;
+use tidegate_mcp::json::Object;
+use tidegate_mcp::jsonrpc::RpcError;
+
+use crate::auth::PrincipalId;
+use crate::context::Context;
+use crate::error::{Error, Rejection};
+use crate::platform::Platform;
+use crate::route::One;
+use crate::seal::{Purpose, hex};
+use crate::time::Timestamp;
+
+/// How long a client may take to answer one round.
+const ANSWER_WITHIN: Duration = Duration::from_secs(3600);
+
+const STATE: &str = "requestState";
+const ANSWERS: &str = "inputResponses";
+
+#[derive(Serialize, Deserialize)]
+struct State {
+    /// The request it belongs to: upstream, method, name, params and principal.
+    digest: String,
+    until: Timestamp,
+    /// Exactly what the upstream gave.
+    state: String,
+}
+
+/// Opens the state a retry brings, so that the upstream gets its own text back.
+pub fn resume<P: Platform>(
+    context: &Context<P>,
+    principal: &PrincipalId,
+    one: &mut One,
+) -> Result<(), Error> {
+    let Some(sealed) = one.params.get(STATE) else {
+        return Ok(());
+    };
+    let refused = || {
+        Error::from(Rejection::protocol(RpcError::invalid_params(
+            "requestState is not valid here",
+        )))
+    };
+    let sealed: String = serde_json::from_str(sealed.get()).map_err(|_| refused())?;
+    let state: State = context
+        .settings
+        .sealer
+        .open(Purpose::RequestState, &sealed)
+        .ok_or_else(refused)?;
+    if state.until < context.now() || state.digest != digest(principal, one) {
+        return Err(refused());
+    }
+    one.params.insert(STATE, &state.state);
+    Ok(())
+}
+
+/// Seals the state of a result that asks for input.
+pub fn suspend<P: Platform>(
+    context: &Context<P>,
+    request: &str,
+    upstream: &str,
+    result: &mut Object,
+) -> Result<(), Error> {
+    let asked = InputRequired::parse(result).map_err(|e| Rejection::UpstreamInvalid {
+        upstream: upstream.to_owned(),
+        reason: e.to_string(),
+    })?;
+    let Some(state) = asked.request_state else {
+        return Ok(());
+    };
+    let state = State {
+        digest: request.to_owned(),
+        until: context.now() + ANSWER_WITHIN,
+        state,
+    };
+    let sealed =
+        context
+            .settings
+            .sealer
+            .seal(context.platform.as_ref(), Purpose::RequestState, &state)?;
+    result.insert(STATE, &sealed);
+    Ok(())
+}
+
+/// Identifies a request across its rounds: what stays the same when it is retried.
+pub fn digest(principal: &PrincipalId, one: &One) -> String {
+    let mut same = one.params.clone();
+    same.remove(STATE);
+    same.remove(ANSWERS);
+    let mut hash = Sha256::new();
+    for part in [
+        principal.as_str(),
+        &one.upstream.name,
+        one.method.as_str(),
+        &one.own,
+        same.to_raw().get(),
+    ] {
+        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(part.as_bytes());
+    }
+    hex(&hash.finalize())
+}

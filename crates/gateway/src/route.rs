@@ -1,0 +1,285 @@
+//! Which upstream, or which part of the gateway itself, answers a call.
+
+use tidegate_mcp::catalog::Kind;
+use tidegate_mcp::json::Object;
+use tidegate_mcp::jsonrpc::RpcError;
+use tidegate_mcp::method::Method;
+
+use crate::auth::Principal;
+use crate::catalog;
+use crate::config::Upstream;
+use crate::context::Context;
+use crate::discover::upstreams;
+use crate::error::{Error, Rejection};
+use crate::ingress::{Call, Endpoint};
+use crate::names;
+use crate::platform::Platform;
+
+/// What answers a call.
+pub enum Target {
+    /// The gateway itself.
+    Own(Own),
+    /// Every upstream of the endpoint, merged.
+    Every(Kind),
+    /// One thing of one upstream.
+    One(Box<One>),
+}
+
+/// What the gateway answers itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Own {
+    /// `server/discover`.
+    Discover,
+    /// `initialize`.
+    Initialize,
+    /// `ping`.
+    Ping,
+    /// `tasks/get`.
+    TaskGet,
+    /// `tasks/update`.
+    TaskUpdate,
+    /// `tasks/cancel`.
+    TaskCancel,
+}
+
+/// One tool, prompt, resource or completion of one upstream.
+pub struct One {
+    /// Whose it is.
+    pub upstream: Upstream,
+    /// The method that asks for it.
+    pub method: Method,
+    /// Its name or URI as the client knows it.
+    pub exposed: String,
+    /// Its name or URI at the upstream.
+    pub own: String,
+    /// The call's params in the upstream's names.
+    pub params: Object,
+    /// Whether the client knows the upstream's things under prefixed names.
+    pub prefixed: bool,
+}
+
+impl Target {
+    /// Upstream and own name, if a tool is called.
+    pub fn tool(&self) -> Option<(&str, &str)> {
+        match self {
+            Self::One(one) if one.method == Method::ToolsCall => {
+                Some((&one.upstream.name, &one.own))
+            }
+            Self::One(_) | Self::Own(_) | Self::Every(_) => None,
+        }
+    }
+}
+
+/// Finds what answers the call.
+pub async fn resolve<P: Platform>(
+    context: &Context<P>,
+    endpoint: &Endpoint,
+    principal: &Principal,
+    call: &Call,
+) -> Result<Target, Error> {
+    let own = match call.method {
+        Method::ServerDiscover => Own::Discover,
+        Method::Initialize => Own::Initialize,
+        Method::Ping => Own::Ping,
+        Method::TasksGet => Own::TaskGet,
+        Method::TasksUpdate => Own::TaskUpdate,
+        Method::TasksCancel => Own::TaskCancel,
+        Method::ToolsCall => return named(context, endpoint, principal, call, Kind::Tools).await,
+        Method::PromptsGet => {
+            return named(context, endpoint, principal, call, Kind::Prompts).await;
+        }
+        Method::ResourcesRead => return read(context, endpoint, principal, call).await,
+        Method::CompletionComplete => return completion(context, endpoint, principal, call).await,
+        Method::ToolsList => return Ok(Target::Every(Kind::Tools)),
+        Method::ResourcesList => return Ok(Target::Every(Kind::Resources)),
+        Method::ResourceTemplatesList => return Ok(Target::Every(Kind::ResourceTemplates)),
+        Method::PromptsList => return Ok(Target::Every(Kind::Prompts)),
+        // Their capabilities are not advertised.
+        Method::ResourcesSubscribe
+        | Method::ResourcesUnsubscribe
+        | Method::LoggingSetLevel
+        | Method::SubscriptionsListen
+        | Method::TasksResult
+        | Method::TasksList => {
+            return Err(
+                Rejection::protocol(RpcError::method_not_found(call.method.as_str())).into(),
+            );
+        }
+    };
+    Ok(Target::Own(own))
+}
+
+async fn named<P: Platform>(
+    context: &Context<P>,
+    endpoint: &Endpoint,
+    principal: &Principal,
+    call: &Call,
+    kind: Kind,
+) -> Result<Target, Error> {
+    let exposed = required(&call.params, "name")?;
+    let (upstream, own) = by_name(context, endpoint, principal, kind, &exposed).await?;
+    let mut params = call.params.clone();
+    params.insert("name", &own);
+    Ok(one(
+        context,
+        endpoint,
+        upstream,
+        call.method,
+        exposed,
+        own,
+        params,
+    ))
+}
+
+async fn read<P: Platform>(
+    context: &Context<P>,
+    endpoint: &Endpoint,
+    principal: &Principal,
+    call: &Call,
+) -> Result<Target, Error> {
+    let exposed = required(&call.params, "uri")?;
+    let (upstream, own) = by_uri(context, endpoint, principal, &exposed).await?;
+    let mut params = call.params.clone();
+    params.insert("uri", &own);
+    Ok(one(
+        context,
+        endpoint,
+        upstream,
+        call.method,
+        exposed,
+        own,
+        params,
+    ))
+}
+
+async fn completion<P: Platform>(
+    context: &Context<P>,
+    endpoint: &Endpoint,
+    principal: &Principal,
+    call: &Call,
+) -> Result<Target, Error> {
+    let Some(Ok(mut reference)) = call.params.get_object("ref") else {
+        return Err(invalid("`ref` must be an object"));
+    };
+    let (member, exposed, found) = match reference.get_str("type").as_deref() {
+        Some("ref/prompt") => {
+            let exposed = required(&reference, "name")?;
+            (
+                "name",
+                exposed.clone(),
+                by_name(context, endpoint, principal, Kind::Prompts, &exposed).await?,
+            )
+        }
+        Some("ref/resource") => {
+            let exposed = required(&reference, "uri")?;
+            (
+                "uri",
+                exposed.clone(),
+                by_uri(context, endpoint, principal, &exposed).await?,
+            )
+        }
+        _ => return Err(invalid("`ref.type` must be `ref/prompt` or `ref/resource`")),
+    };
+    let (upstream, own) = found;
+    reference.insert(member, &own);
+    let mut params = call.params.clone();
+    params.insert("ref", &reference);
+    Ok(one(
+        context,
+        endpoint,
+        upstream,
+        call.method,
+        exposed,
+        own,
+        params,
+    ))
+}
+
+fn one<P: Platform>(
+    context: &Context<P>,
+    endpoint: &Endpoint,
+    upstream: Upstream,
+    method: Method,
+    exposed: String,
+    own: String,
+    params: Object,
+) -> Target {
+    let prefixed = names::prefixed(&context.settings, endpoint);
+    Target::One(Box::new(One {
+        upstream,
+        method,
+        exposed,
+        own,
+        params,
+        prefixed,
+    }))
+}
+
+async fn by_name<P: Platform>(
+    context: &Context<P>,
+    endpoint: &Endpoint,
+    principal: &Principal,
+    kind: Kind,
+    exposed: &str,
+) -> Result<(Upstream, String), Error> {
+    let unknown = || {
+        let what = if kind == Kind::Tools {
+            "tool"
+        } else {
+            "prompt"
+        };
+        Error::from(Rejection::protocol(RpcError::invalid_params(format!(
+            "Unknown {what}: {exposed}"
+        ))))
+    };
+    if names::prefixed(&context.settings, endpoint) {
+        let (upstream, own) = names::split_name(&context.settings, exposed).ok_or_else(unknown)?;
+        return Ok((upstream.clone(), own));
+    }
+    if let Some(only) = only(context, endpoint) {
+        return Ok((only.clone(), exposed.to_owned()));
+    }
+    let owner = catalog::owner(context, endpoint, principal, kind, exposed)
+        .await?
+        .ok_or_else(unknown)?;
+    Ok((owner.clone(), exposed.to_owned()))
+}
+
+async fn by_uri<P: Platform>(
+    context: &Context<P>,
+    endpoint: &Endpoint,
+    principal: &Principal,
+    exposed: &str,
+) -> Result<(Upstream, String), Error> {
+    let unknown = || Error::from(Rejection::protocol(RpcError::resource_not_found(exposed)));
+    if names::prefixed(&context.settings, endpoint) {
+        let (upstream, own) = names::split_uri(&context.settings, exposed).ok_or_else(unknown)?;
+        return Ok((upstream.clone(), own));
+    }
+    if let Some(only) = only(context, endpoint) {
+        return Ok((only.clone(), exposed.to_owned()));
+    }
+    for kind in [Kind::Resources, Kind::ResourceTemplates] {
+        if let Some(owner) = catalog::owner(context, endpoint, principal, kind, exposed).await? {
+            return Ok((owner.clone(), exposed.to_owned()));
+        }
+    }
+    Err(unknown())
+}
+
+/// The endpoint's upstream, if it has just one: nothing needs to be looked up.
+fn only<'a, P: Platform>(context: &'a Context<P>, endpoint: &'a Endpoint) -> Option<&'a Upstream> {
+    let mut all = upstreams(&context.settings, endpoint);
+    all.next().filter(|_| all.next().is_none())
+}
+
+fn required(params: &Object, member: &str) -> Result<String, Error> {
+    match params.get_str(member) {
+        Some(text) => Ok(text.into_owned()),
+        None => Err(invalid(&format!("`{member}` must be a string"))),
+    }
+}
+
+fn invalid(reason: &str) -> Error {
+    Rejection::protocol(RpcError::invalid_params(reason)).into()
+}

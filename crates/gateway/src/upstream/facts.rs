@@ -1,0 +1,304 @@
+//! What an upstream is: its era, its capabilities, its instructions. Asked once with
+//! `server/discover`, else `initialize`; remembered in memory and in KV with a date.
+//!
+//! A legacy verdict expires soon: an upstream that was upgraded would never contradict it.
+//! Refused credentials, network failures and timeouts say nothing about the era.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use http::{HeaderMap, HeaderValue, StatusCode};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use sha2::{Digest, Sha256};
+use tidegate_mcp::headers::{MCP_METHOD, MCP_PROTOCOL_VERSION};
+use tidegate_mcp::json::Object;
+use tidegate_mcp::jsonrpc::{self, Message, Request, RpcError};
+use tidegate_mcp::meta::RequestMeta;
+use tidegate_mcp::method::Method;
+use tidegate_mcp::version::{Era, ProtocolVersion};
+
+use super::{Exchange, REMEMBERED_MAX, session, wire};
+use crate::auth::PrincipalId;
+use crate::config::{EraChoice, Upstream};
+use crate::context::Context;
+use crate::error::Error;
+use crate::keyspace::{self, Family, Key, Store};
+use crate::memory::Bounded;
+use crate::platform::Platform;
+use crate::seal::hex;
+use crate::time::Timestamp;
+
+/// How long a modern upstream's facts are used before it is asked again.
+const MODERN_FRESH: Duration = Duration::from_secs(3600);
+/// How long a legacy upstream's facts are used before it is asked again.
+const LEGACY_FRESH: Duration = Duration::from_secs(600);
+
+/// What an upstream said of itself.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Facts {
+    /// Shape of this record.
+    pub v: u32,
+    /// Configured name of the upstream.
+    pub upstream: String,
+    /// The newest revision both speak.
+    #[serde(with = "version_text")]
+    pub version: ProtocolVersion,
+    /// Its server capabilities, as it wrote them.
+    pub capabilities: Box<RawValue>,
+    /// Its instructions, as it wrote them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instructions: Option<String>,
+    /// When it was asked, milliseconds since the epoch.
+    pub checked_at_ms: u64,
+}
+
+impl Facts {
+    /// The era of its revision.
+    pub const fn era(&self) -> Era {
+        self.version.era()
+    }
+
+    /// Its server capabilities.
+    pub fn capabilities(&self) -> Object {
+        Object::from_raw(&self.capabilities).unwrap_or_default()
+    }
+
+    fn fresh(&self, now: Timestamp) -> bool {
+        let lifetime = match self.era() {
+            Era::Modern => MODERN_FRESH,
+            Era::Legacy => LEGACY_FRESH,
+        };
+        now.since(Timestamp(self.checked_at_ms)) < lifetime
+    }
+}
+
+mod version_text {
+    use serde::{Deserialize, Deserializer, Serializer, de};
+    use tidegate_mcp::version::ProtocolVersion;
+
+    pub(super) fn serialize<S: Serializer>(
+        version: &ProtocolVersion,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        to.serialize_str(version.as_str())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<ProtocolVersion, D::Error> {
+        let text = String::deserialize(from)?;
+        ProtocolVersion::parse(&text).ok_or_else(|| de::Error::custom("unknown protocol version"))
+    }
+}
+
+/// The family of [`Facts`], by upstream name and URL.
+pub struct UpstreamFamily;
+
+impl Family for UpstreamFamily {
+    type Record = Facts;
+    const NAME: &'static str = "upstream";
+    const STORE: Store = Store::Kv;
+    const LIFETIME: Option<Duration> = Some(MODERN_FRESH);
+}
+
+/// What an isolate remembers of its upstreams.
+pub(crate) struct Memory {
+    known: Bounded<String, Rc<Facts>>,
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self {
+            known: Bounded::new(REMEMBERED_MAX),
+        }
+    }
+}
+
+/// The upstream's facts: memory → KV → the upstream itself.
+pub(crate) async fn load<P: Platform>(
+    exchange: &Exchange<'_, P>,
+    principal: &PrincipalId,
+) -> Result<Rc<Facts>, Error> {
+    let (context, upstream) = (exchange.context, exchange.upstream);
+    let id = identity(upstream);
+    let now = context.now();
+    if let Some(facts) = context
+        .memory
+        .upstream
+        .facts
+        .known
+        .get(&id)
+        .filter(|facts| facts.fresh(now))
+    {
+        return Ok(facts);
+    }
+    // KV is a hint here: out of reach or unreadable, the upstream is asked.
+    if let Ok(Some(facts)) = keyspace::kv_get(context.platform.kv(), &key(&id)).await
+        && facts.fresh(now)
+    {
+        let facts = Rc::new(facts);
+        context
+            .memory
+            .upstream
+            .facts
+            .known
+            .insert(id, Rc::clone(&facts));
+        return Ok(facts);
+    }
+    ask(exchange, principal).await
+}
+
+/// Asks the upstream itself, and remembers the answer.
+pub(crate) async fn ask<P: Platform>(
+    exchange: &Exchange<'_, P>,
+    principal: &PrincipalId,
+) -> Result<Rc<Facts>, Error> {
+    let (context, upstream) = (exchange.context, exchange.upstream);
+    let facts = match upstream.era {
+        EraChoice::Legacy => legacy(exchange, principal).await?,
+        EraChoice::Modern => match modern(exchange).await? {
+            Probe::Modern(facts) => facts,
+            Probe::Legacy => return Err(exchange.invalid("it does not answer `server/discover`")),
+        },
+        EraChoice::Auto => match modern(exchange).await? {
+            Probe::Modern(facts) => facts,
+            Probe::Legacy => legacy(exchange, principal).await?,
+        },
+    };
+    let facts = Rc::new(facts);
+    let id = identity(upstream);
+    context
+        .memory
+        .upstream
+        .facts
+        .known
+        .insert(id.clone(), Rc::clone(&facts));
+    let (publishing, published) = (context.clone(), Rc::clone(&facts));
+    context.platform.defer(async move {
+        // Lost, it costs another isolate one probe.
+        let _ = keyspace::kv_put(publishing.platform.kv(), &key(&id), &published).await;
+    });
+    Ok(facts)
+}
+
+/// Forgets what is remembered here, so that the next call asks again.
+pub(crate) fn expire<P: Platform>(context: &Context<P>, upstream: &Upstream) {
+    context
+        .memory
+        .upstream
+        .facts
+        .known
+        .remove(&identity(upstream));
+}
+
+/// Name and URL: a changed URL is another server.
+fn identity(upstream: &Upstream) -> String {
+    let mut hash = Sha256::new();
+    hash.update(upstream.name.as_bytes());
+    hash.update([0]);
+    hash.update(upstream.url.as_str().as_bytes());
+    hex(&hash.finalize()[..16])
+}
+
+fn key(identity: &str) -> Key<UpstreamFamily> {
+    Key::of(&[identity])
+}
+
+enum Probe {
+    Modern(Facts),
+    Legacy,
+}
+
+/// `server/discover`, and what the answer says about the era.
+async fn modern<P: Platform>(exchange: &Exchange<'_, P>) -> Result<Probe, Error> {
+    let version = ProtocolVersion::LATEST;
+    let id = exchange.next_id();
+    let mut params = Object::default();
+    params.insert(
+        "_meta",
+        &super::modern_meta(exchange.context, &RequestMeta::default(), version, &id),
+    );
+    let mut head = HeaderMap::new();
+    head.insert(
+        MCP_PROTOCOL_VERSION,
+        HeaderValue::from_static(version.as_str()),
+    );
+    head.insert(
+        MCP_METHOD,
+        HeaderValue::from_static(Method::ServerDiscover.as_str()),
+    );
+    let request = Request {
+        id: id.clone(),
+        method: Method::ServerDiscover.as_str().to_owned(),
+        params,
+    };
+    let answer = wire::post(exchange, head, request.to_json()).await?;
+    let status = answer.status();
+    let older = matches!(
+        status,
+        StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED
+    );
+    let mut messages = match answer.into_messages(exchange, &id).await {
+        Ok(messages) => messages,
+        Err(_) if older => return Ok(Probe::Legacy),
+        Err(error) => return Err(error),
+    };
+    loop {
+        match messages.next().await {
+            Some(Ok(Message::Response(response))) if response.id.as_ref() == Some(&id) => {
+                return match response.outcome {
+                    Ok(result) => Ok(Probe::Modern(facts(exchange, version, &result))),
+                    Err(error) => verdict(exchange, &error),
+                };
+            }
+            Some(Ok(_)) => {}
+            Some(Err(_)) | None => {
+                return Err(exchange.invalid("it does not answer `server/discover`"));
+            }
+        }
+    }
+}
+
+fn verdict<P: Platform>(exchange: &Exchange<'_, P>, error: &RpcError) -> Result<Probe, Error> {
+    match error.code {
+        jsonrpc::UNSUPPORTED_PROTOCOL_VERSION => {
+            Err(exchange.invalid("it serves no revision the gateway speaks"))
+        }
+        jsonrpc::HEADER_MISMATCH | jsonrpc::MISSING_REQUIRED_CLIENT_CAPABILITY => {
+            Err(exchange.invalid("it refuses the gateway's `server/discover`"))
+        }
+        _ => Ok(Probe::Legacy),
+    }
+}
+
+async fn legacy<P: Platform>(
+    exchange: &Exchange<'_, P>,
+    principal: &PrincipalId,
+) -> Result<Facts, Error> {
+    let (session, result) = session::initialize(exchange, principal).await?;
+    Ok(facts(exchange, session.version, &result))
+}
+
+fn facts<P: Platform>(
+    exchange: &Exchange<'_, P>,
+    version: ProtocolVersion,
+    result: &Object,
+) -> Facts {
+    let capabilities = match result.get_object("capabilities") {
+        Some(Ok(capabilities)) => capabilities.to_raw(),
+        Some(Err(_)) | None => Object::default().to_raw(),
+    };
+    Facts {
+        v: 1,
+        upstream: exchange.upstream.name.clone(),
+        version,
+        capabilities,
+        instructions: result
+            .get_str("instructions")
+            .map(std::borrow::Cow::into_owned),
+        checked_at_ms: exchange.context.now().0,
+    }
+}

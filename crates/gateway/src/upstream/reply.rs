@@ -1,0 +1,221 @@
+//! From the messages of one exchange to a [`Reply`]: notifications that belong to the
+//! client's request with its own tokens, and the end in modern form.
+
+use std::rc::Rc;
+
+use futures_util::StreamExt;
+use futures_util::stream;
+use serde_json::value::RawValue;
+use tidegate_mcp::era;
+use tidegate_mcp::json::Object;
+use tidegate_mcp::jsonrpc::{self, Message, Notification, Request, RequestId, Response, RpcError};
+use tidegate_mcp::meta::LOG_LEVELS;
+use tidegate_mcp::method::Method;
+
+use super::session::{self, Session};
+use super::wire::{Broken, Messages};
+use super::{Exchange, Outgoing};
+use crate::config::Upstream;
+use crate::context::Context;
+use crate::egress::{Event, Reply};
+use crate::error::{Error, Rejection};
+use crate::platform::Platform;
+
+/// How the upstream speaks.
+#[derive(Clone)]
+pub(crate) enum Dialect {
+    /// 2026-07-28: its results are passed on.
+    Modern,
+    /// Older: its results are lifted, and it may ask things back in its session.
+    Legacy {
+        session: Rc<Session>,
+        method: Method,
+        uri: Option<String>,
+    },
+}
+
+/// What of the upstream's notifications the client wants to hear, and under which token.
+#[derive(Clone)]
+pub(crate) struct Relay {
+    ours: RequestId,
+    progress: Option<Box<RawValue>>,
+    log_level: Option<usize>,
+}
+
+impl Relay {
+    /// What the client's request asked for; `ours` is the token the upstream was given.
+    pub(crate) fn of(outgoing: &Outgoing, ours: &RequestId) -> Self {
+        let log_level = outgoing.meta.log_level.as_deref().and_then(severity);
+        Self {
+            ours: ours.clone(),
+            progress: outgoing.meta.progress_token.clone(),
+            log_level,
+        }
+    }
+
+    /// The notification as the client may see it, if it may.
+    fn pass(&self, mut notification: Notification) -> Option<Notification> {
+        match notification.method.as_str() {
+            "notifications/progress" => {
+                let token = notification
+                    .params
+                    .get("progressToken")
+                    .and_then(RequestId::parse)?;
+                let theirs = self.progress.clone().filter(|_| token == self.ours)?;
+                notification.params.insert_raw("progressToken", theirs);
+                Some(notification)
+            }
+            "notifications/message" => {
+                let level = notification
+                    .params
+                    .get_str("level")
+                    .and_then(|level| severity(&level))?;
+                self.log_level
+                    .filter(|wanted| level >= *wanted)
+                    .map(|_| notification)
+            }
+            _ => None,
+        }
+    }
+}
+
+struct Reading<P> {
+    context: Context<P>,
+    upstream: Upstream,
+    timeout: std::time::Duration,
+    messages: Messages,
+    id: RequestId,
+    relay: Relay,
+    dialect: Dialect,
+}
+
+/// Reads until the first thing the client should hear. If that is the end, the reply is
+/// whole; otherwise it is a stream that goes on as the upstream does.
+pub(crate) async fn read<P: Platform>(
+    exchange: &Exchange<'_, P>,
+    messages: Messages,
+    id: RequestId,
+    relay: Relay,
+    dialect: Dialect,
+) -> Result<Reply, Error> {
+    let mut reading = Reading {
+        context: exchange.context.clone(),
+        upstream: exchange.upstream.clone(),
+        timeout: exchange.timeout,
+        messages,
+        id,
+        relay,
+        dialect,
+    };
+    match next(&mut reading).await {
+        Event::End(end) => end.map(Reply::Result),
+        first @ Event::Notification(_) => {
+            let rest = stream::unfold(Some(reading), |reading| async move {
+                let mut reading = reading?;
+                let event = next(&mut reading).await;
+                let more = matches!(event, Event::Notification(_)).then_some(reading);
+                Some((event, more))
+            });
+            Ok(Reply::Stream(
+                stream::iter([first]).chain(rest).boxed_local(),
+            ))
+        }
+    }
+}
+
+async fn next<P: Platform>(reading: &mut Reading<P>) -> Event {
+    loop {
+        let message = match reading.messages.next().await {
+            Some(Ok(message)) => message,
+            Some(Err(broken)) => return Event::End(Err(reading.broken(broken))),
+            None => return Event::End(Err(reading.invalid("its answer ended without a response"))),
+        };
+        match message {
+            Message::Response(response) if response.id.as_ref() == Some(&reading.id) => {
+                return Event::End(reading.end(response));
+            }
+            // A response nobody waits for.
+            Message::Response(_) => {}
+            Message::Request(request) => reading.refuse(&request),
+            Message::Notification(notification) => {
+                if let Some(notification) = reading.relay.pass(notification) {
+                    return Event::Notification(notification);
+                }
+            }
+        }
+    }
+}
+
+impl<P: Platform> Reading<P> {
+    fn end(&self, response: Response) -> Result<Object, Error> {
+        match (response.outcome, &self.dialect) {
+            (Ok(result), Dialect::Modern) => Ok(result),
+            (Ok(result), Dialect::Legacy { method, .. }) => {
+                Ok(era::lift_result(method.as_str(), result))
+            }
+            (Err(error), dialect) => {
+                let error = match dialect {
+                    Dialect::Modern => error,
+                    Dialect::Legacy { uri, .. } => era::lift_error(error, uri.as_deref()),
+                };
+                Err(self.relayed(error))
+            }
+        }
+    }
+
+    /// An error of the upstream, as far as it concerns the client. Disagreements on
+    /// headers and versions are between the gateway and the upstream.
+    fn relayed(&self, error: RpcError) -> Error {
+        match error.code {
+            jsonrpc::HEADER_MISMATCH | jsonrpc::UNSUPPORTED_PROTOCOL_VERSION => {
+                self.invalid("it refuses the gateway's request")
+            }
+            _ => Rejection::protocol(error).into(),
+        }
+    }
+
+    /// A request from a legacy upstream. The client declared nothing that would allow one,
+    /// so it is answered with an error; unanswered, the upstream would wait for ever.
+    fn refuse(&self, request: &Request) {
+        let Dialect::Legacy { session, .. } = &self.dialect else {
+            return;
+        };
+        let outcome = if request.method == "ping" {
+            Ok(Object::default())
+        } else {
+            Err(RpcError::new(
+                jsonrpc::METHOD_NOT_FOUND,
+                "The client behind this gateway cannot be asked this.",
+            ))
+        };
+        let response = Response {
+            id: Some(request.id.clone()),
+            outcome,
+        };
+        session::tell(&self.context, &self.upstream, session, response.to_json());
+    }
+
+    fn broken(&self, broken: Broken) -> Error {
+        match broken {
+            Broken::Late => Rejection::UpstreamTimeout {
+                upstream: self.upstream.name.clone(),
+                timeout: self.timeout,
+            }
+            .into(),
+            Broken::Invalid(reason) => self.invalid(&reason),
+        }
+    }
+
+    fn invalid(&self, reason: &str) -> Error {
+        Rejection::UpstreamInvalid {
+            upstream: self.upstream.name.clone(),
+            reason: reason.to_owned(),
+        }
+        .into()
+    }
+}
+
+/// How severe a log level of the protocol is; unknown levels have none.
+fn severity(level: &str) -> Option<usize> {
+    LOG_LEVELS.iter().position(|known| *known == level)
+}

@@ -1,0 +1,332 @@
+//! Sessions with legacy upstreams: opened with `initialize`, kept for the next call of the
+//! same principal, closed with `DELETE` once they have been idle.
+//!
+//! A session belongs to one principal: legacy servers keep state in it. It lives in
+//! isolate memory; an isolate that is killed leaves its sessions to the upstream's own
+//! expiry, and costs the next call one `initialize`.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use http::{HeaderMap, HeaderValue, Method as HttpMethod, Request as HttpRequest};
+use serde_json::json;
+use tidegate_mcp::headers::MCP_PROTOCOL_VERSION;
+use tidegate_mcp::json::Object;
+use tidegate_mcp::jsonrpc::{Message, Notification, Request};
+use tidegate_mcp::method::Method;
+use tidegate_mcp::version::{Era, ProtocolVersion};
+
+use super::wire::{self, COURTESY, SESSION_ID};
+use super::{Exchange, facts};
+use crate::auth::PrincipalId;
+use crate::body::Body;
+use crate::config::Upstream;
+use crate::context::Context;
+use crate::egress::{Event, Reply};
+use crate::error::Error;
+use crate::memory::Bounded;
+use crate::platform::{Clock, Platform};
+use crate::time::Timestamp;
+
+/// Most sessions one isolate keeps; the oldest is closed to make room.
+const SESSIONS_MAX: usize = 256;
+/// A session nobody used for this long is closed. Well within the time a host lets work
+/// run on after a response.
+const IDLE_MAX: Duration = Duration::from_secs(10);
+
+/// What an isolate remembers of sessions: the open ones by upstream and principal.
+pub(crate) struct Memory {
+    open: Bounded<Owner, Rc<Session>>,
+}
+
+type Owner = (String, PrincipalId);
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self {
+            open: Bounded::new(SESSIONS_MAX),
+        }
+    }
+}
+
+/// One session with a legacy upstream.
+pub(crate) struct Session {
+    /// Its id; servers may do without.
+    pub(crate) id: Option<HeaderValue>,
+    /// The revision that was agreed on.
+    pub(crate) version: ProtocolVersion,
+    last_used: Cell<Timestamp>,
+    in_use: Cell<usize>,
+    watched_until: Cell<Timestamp>,
+}
+
+/// Why a call in a session gave nothing.
+pub(crate) enum Lost {
+    /// The upstream does not know the session.
+    Session,
+    /// Anything else.
+    Error(Error),
+}
+
+impl From<Error> for Lost {
+    fn from(error: Error) -> Self {
+        Self::Error(error)
+    }
+}
+
+impl Lost {
+    pub(crate) fn into_error<P: Platform>(self, exchange: &Exchange<'_, P>) -> Error {
+        match self {
+            Self::Session => exchange.invalid("it does not know the session it has just opened"),
+            Self::Error(error) => error,
+        }
+    }
+}
+
+impl Session {
+    /// The headers every message of the session carries.
+    pub(crate) fn headers(&self) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        if let Some(id) = &self.id {
+            headers.insert(SESSION_ID, id.clone());
+        }
+        // Revisions before 2025-06-18 do not know this header and ignore it.
+        headers.insert(
+            MCP_PROTOCOL_VERSION,
+            HeaderValue::from_static(self.version.as_str()),
+        );
+        headers
+    }
+}
+
+/// The principal's session with the upstream, opened if there is none.
+pub(crate) async fn open<P: Platform>(
+    exchange: &Exchange<'_, P>,
+    principal: &PrincipalId,
+) -> Result<Rc<Session>, Error> {
+    let key = (exchange.upstream.name.clone(), principal.clone());
+    match exchange.context.memory.upstream.sessions.open.get(&key) {
+        Some(session) => Ok(session),
+        None => initialize(exchange, principal)
+            .await
+            .map(|(session, _)| session),
+    }
+}
+
+/// Opens a session and gives the upstream's `initialize` result with it.
+pub(crate) async fn initialize<P: Platform>(
+    exchange: &Exchange<'_, P>,
+    principal: &PrincipalId,
+) -> Result<(Rc<Session>, Object), Error> {
+    let context = exchange.context;
+    let id = exchange.next_id();
+    let mut params = Object::default();
+    params.insert("protocolVersion", &ProtocolVersion::LATEST_LEGACY.as_str());
+    params.insert("capabilities", &json!({}));
+    params.insert(
+        "clientInfo",
+        &crate::discover::server_info(&context.settings),
+    );
+    let request = Request {
+        id: id.clone(),
+        method: Method::Initialize.as_str().to_owned(),
+        params,
+    };
+    let answer = wire::post(exchange, HeaderMap::new(), request.to_json()).await?;
+    let session_id = answer.session_id();
+    let mut messages = answer.into_messages(exchange, &id).await?;
+    let result = loop {
+        match messages.next().await {
+            Some(Ok(Message::Response(response))) if response.id.as_ref() == Some(&id) => {
+                match response.outcome {
+                    Ok(result) => break result,
+                    Err(error) => {
+                        return Err(exchange
+                            .invalid(format!("it refuses `initialize`: code {}", error.code)));
+                    }
+                }
+            }
+            Some(Ok(_)) => {}
+            Some(Err(_)) | None => return Err(exchange.invalid("it does not answer `initialize`")),
+        }
+    };
+    drop(messages);
+    let version = result
+        .get_str("protocolVersion")
+        .and_then(|text| ProtocolVersion::parse(&text));
+    let Some(version) = version.filter(|version| version.era() == Era::Legacy) else {
+        return Err(exchange.invalid(
+            "it answers `initialize` with a protocol version the gateway does not speak",
+        ));
+    };
+    let session = Rc::new(Session {
+        id: session_id,
+        version,
+        last_used: Cell::new(context.now()),
+        in_use: Cell::new(0),
+        watched_until: Cell::new(Timestamp::default()),
+    });
+    let initialized = Notification {
+        method: "notifications/initialized".to_owned(),
+        params: Object::default(),
+    };
+    // The answer to a notification carries nothing; reading its head is enough.
+    wire::post(exchange, session.headers(), initialized.to_json()).await?;
+    let key = (exchange.upstream.name.clone(), principal.clone());
+    if let Some(((upstream, _), evicted)) = context
+        .memory
+        .upstream
+        .sessions
+        .open
+        .insert(key, Rc::clone(&session))
+    {
+        close_later(context, &upstream, evicted);
+    }
+    watch(context, exchange.upstream, principal, &session);
+    Ok((session, result))
+}
+
+/// Drops a session the upstream no longer knows.
+pub(crate) fn forget<P: Platform>(
+    exchange: &Exchange<'_, P>,
+    principal: &PrincipalId,
+    session: &Rc<Session>,
+) {
+    let key = (exchange.upstream.name.clone(), principal.clone());
+    let open = &exchange.context.memory.upstream.sessions.open;
+    if open
+        .get(&key)
+        .is_some_and(|known| Rc::ptr_eq(&known, session))
+    {
+        open.remove(&key);
+    }
+    facts::expire(exchange.context, exchange.upstream);
+}
+
+/// Marks the session as in use for as long as the reply lasts.
+pub(crate) fn keep<P: Platform>(
+    context: &Context<P>,
+    reply: Reply,
+    session: &Rc<Session>,
+) -> Reply {
+    session.last_used.set(context.now());
+    match reply {
+        Reply::Result(result) => Reply::Result(result),
+        Reply::Stream(events) => {
+            let held = InUse::of(context, session);
+            Reply::Stream(events.inspect(move |_: &Event| held.touch()).boxed_local())
+        }
+    }
+}
+
+/// Counts one running call of a session; the count falls when the stream is dropped.
+struct InUse<P: Platform> {
+    context: Context<P>,
+    session: Rc<Session>,
+}
+
+impl<P: Platform> InUse<P> {
+    fn of(context: &Context<P>, session: &Rc<Session>) -> Self {
+        session.in_use.set(session.in_use.get() + 1);
+        Self {
+            context: context.clone(),
+            session: Rc::clone(session),
+        }
+    }
+
+    fn touch(&self) {
+        self.session.last_used.set(self.context.now());
+    }
+}
+
+impl<P: Platform> Drop for InUse<P> {
+    fn drop(&mut self) {
+        self.touch();
+        self.session
+            .in_use
+            .set(self.session.in_use.get().saturating_sub(1));
+    }
+}
+
+/// Closes the session after the response once it has been idle; looks twice, so that the
+/// work stays within what a host allows, and leaves a busy session to the next call.
+pub(crate) fn watch<P: Platform>(
+    context: &Context<P>,
+    upstream: &Upstream,
+    principal: &PrincipalId,
+    session: &Rc<Session>,
+) {
+    let now = context.now();
+    if session.watched_until.get() > now {
+        return;
+    }
+    session.watched_until.set(now + IDLE_MAX + IDLE_MAX);
+    let (watching, session) = (context.clone(), Rc::clone(session));
+    let key = (upstream.name.clone(), principal.clone());
+    context.platform.defer(async move {
+        for _ in 0..2 {
+            watching.platform.clock().sleep(IDLE_MAX).await;
+            let idle = watching.now().since(session.last_used.get()) >= IDLE_MAX;
+            if session.in_use.get() == 0 && idle {
+                let open = &watching.memory.upstream.sessions.open;
+                if open
+                    .get(&key)
+                    .is_some_and(|known| Rc::ptr_eq(&known, &session))
+                {
+                    open.remove(&key);
+                    close(&watching, &key.0, &session).await;
+                }
+                return;
+            }
+        }
+        session.watched_until.set(Timestamp::default());
+    });
+}
+
+fn close_later<P: Platform>(context: &Context<P>, upstream: &str, session: Rc<Session>) {
+    let (closing, upstream) = (context.clone(), upstream.to_owned());
+    context
+        .platform
+        .defer(async move { close(&closing, &upstream, &session).await });
+}
+
+async fn close<P: Platform>(context: &Context<P>, upstream: &str, session: &Session) {
+    let Some(upstream) = context
+        .settings
+        .upstream(upstream)
+        .filter(|_| session.id.is_some())
+    else {
+        return;
+    };
+    let mut request = HttpRequest::new(Body::empty());
+    *request.method_mut() = HttpMethod::DELETE;
+    request.headers_mut().extend(session.headers());
+    let exchange = courtesy(context, upstream);
+    // 405 means the server keeps sessions as long as it likes; every answer is fine.
+    let _ = wire::send(&exchange, request).await;
+}
+
+/// Posts a message to the session's upstream after the response, expecting no answer.
+pub(crate) fn tell<P: Platform>(
+    context: &Context<P>,
+    upstream: &Upstream,
+    session: &Rc<Session>,
+    message: String,
+) {
+    let (telling, upstream, session) = (context.clone(), upstream.clone(), Rc::clone(session));
+    context.platform.defer(async move {
+        let exchange = courtesy(&telling, &upstream);
+        let _ = wire::post(&exchange, session.headers(), message).await;
+    });
+}
+
+fn courtesy<'a, P: Platform>(context: &'a Context<P>, upstream: &'a Upstream) -> Exchange<'a, P> {
+    Exchange {
+        context,
+        upstream,
+        deadline: context.now() + COURTESY,
+        timeout: COURTESY,
+    }
+}

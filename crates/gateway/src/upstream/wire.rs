@@ -1,0 +1,286 @@
+//! One POST to an upstream and the messages that come back, as JSON or as a stream.
+//!
+//! Everything read is bounded, in size by [`RESPONSE_MAX`] and in time by the exchange's
+//! deadline. Dropping the messages drops the connection.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::stream::{self, LocalBoxStream};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, USER_AGENT};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
+use tidegate_mcp::jsonrpc::{self, Message, Posted, RequestId};
+use tidegate_mcp::sse;
+
+use super::Exchange;
+use super::session::Session;
+use crate::body::{Body, BodyError, ReadError};
+use crate::config::{Credentials, SecretRef};
+use crate::context::Context;
+use crate::error::{Error, Fault, Rejection};
+use crate::platform::{HttpClient, HttpError, Platform};
+use crate::time::Timestamp;
+
+/// Largest whole response body read from an upstream, in bytes.
+pub(crate) const RESPONSE_MAX: usize = 8 * 1024 * 1024;
+/// Header of sessions (2025-03-26 to 2025-11-25).
+pub(crate) const SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
+
+const AGENT: &str = concat!("tidegate/", env!("CARGO_PKG_VERSION"));
+
+/// Messages of one answer, in order, until it ends or the deadline comes.
+pub(crate) type Messages = LocalBoxStream<'static, Result<Message, Broken>>;
+
+/// Why an answer ended before its response.
+pub(crate) enum Broken {
+    /// The deadline came.
+    Late,
+    /// The peer sent something that is not MCP, or cut the stream.
+    Invalid(String),
+}
+
+/// The head of an answer, its body unread.
+pub(crate) struct Answer {
+    response: Response<Body>,
+}
+
+/// Sends one message to the upstream's endpoint.
+pub(crate) async fn post<P: Platform>(
+    exchange: &Exchange<'_, P>,
+    head: HeaderMap,
+    message: String,
+) -> Result<Answer, Error> {
+    let mut request = Request::new(Body::from(message));
+    *request.method_mut() = Method::POST;
+    let headers = request.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(
+        ACCEPT,
+        HeaderValue::from_static("application/json, text/event-stream"),
+    );
+    headers.extend(head);
+    send(exchange, request)
+        .await
+        .map(|response| Answer { response })
+}
+
+/// Sends any request to the upstream, with the gateway's own credentials.
+pub(crate) async fn send<P: Platform>(
+    exchange: &Exchange<'_, P>,
+    mut request: Request<Body>,
+) -> Result<Response<Body>, Error> {
+    let upstream = exchange.upstream;
+    *request.uri_mut() = upstream
+        .url
+        .as_str()
+        .parse()
+        .map_err(|_| exchange.invalid("its URL is not a URI"))?;
+    request
+        .headers_mut()
+        .insert(USER_AGENT, HeaderValue::from_static(AGENT));
+    if let Some((name, value)) = credential(exchange.context, &upstream.credentials).await? {
+        request.headers_mut().insert(name, value);
+    }
+    let sent = exchange.context.platform.http().send(request);
+    match exchange.context.until(exchange.deadline, sent).await {
+        None => Err(exchange.timed_out()),
+        Some(Ok(response)) => Ok(response),
+        Some(Err(HttpError::NotSent(_))) => Err(Rejection::UpstreamUnavailable {
+            upstream: upstream.name.clone(),
+            retry_after: None,
+        }
+        .into()),
+        Some(Err(HttpError::MaybeSent(_))) => Err(exchange.invalid("it closed the connection")),
+    }
+}
+
+async fn credential<P: Platform>(
+    context: &Context<P>,
+    credentials: &Credentials,
+) -> Result<Option<(HeaderName, HeaderValue)>, Error> {
+    let (name, reference, prefix) = match credentials {
+        Credentials::None => return Ok(None),
+        Credentials::Bearer { token } => (AUTHORIZATION, token, "Bearer "),
+        Credentials::Header { name, value } => {
+            let name = name
+                .parse()
+                .map_err(|_| Fault::Internal("credential header name".to_owned()))?;
+            (name, value, "")
+        }
+    };
+    let secret = secret(context, reference).await?;
+    let mut value = HeaderValue::from_str(&format!("{prefix}{secret}"))
+        .map_err(|_| Fault::SecretMissing("a secret that fits no header".to_owned()))?;
+    value.set_sensitive(true);
+    Ok(Some((name, value)))
+}
+
+async fn secret<P: Platform>(context: &Context<P>, reference: &SecretRef) -> Result<String, Fault> {
+    let name = reference
+        .name()
+        .ok_or_else(|| Fault::Internal("secret reference".to_owned()))?;
+    let secret = context.platform.secret(name).await;
+    secret
+        .map(|secret| secret.expose().to_owned())
+        .ok_or_else(|| Fault::SecretMissing(name.to_owned()))
+}
+
+impl Answer {
+    /// The HTTP status.
+    pub(crate) fn status(&self) -> StatusCode {
+        self.response.status()
+    }
+
+    /// The session the upstream opened with this answer.
+    pub(crate) fn session_id(&self) -> Option<HeaderValue> {
+        self.response.headers().get(SESSION_ID).cloned()
+    }
+
+    /// Whether the upstream says it does not know the session: 404 by the book, and 400
+    /// as some servers answer.
+    pub(crate) fn session_lost(&self, session: &Session) -> bool {
+        session.id.is_some()
+            && matches!(
+                self.status(),
+                StatusCode::NOT_FOUND | StatusCode::BAD_REQUEST
+            )
+    }
+
+    /// The messages in the body. An error status counts only where the body holds no
+    /// JSON-RPC response: servers disagree on statuses, not on bodies.
+    pub(crate) async fn into_messages<P: Platform>(
+        self,
+        exchange: &Exchange<'_, P>,
+        id: &RequestId,
+    ) -> Result<Messages, Error> {
+        let (parts, body) = self.response.into_parts();
+        let content_type = parts
+            .headers
+            .get(CONTENT_TYPE)
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default();
+        let essence = content_type
+            .split(';')
+            .next()
+            .unwrap_or_default()
+            .trim()
+            .to_ascii_lowercase();
+        if essence == "text/event-stream" && parts.status.is_success() {
+            return Ok(streamed(exchange.context.clone(), body, exchange.deadline));
+        }
+        if matches!(
+            parts.status,
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN
+        ) {
+            return Err(Rejection::UpstreamUnauthorized {
+                upstream: exchange.upstream.name.clone(),
+            }
+            .into());
+        }
+        let read = exchange
+            .context
+            .until(exchange.deadline, body.read(RESPONSE_MAX));
+        let bytes = match read.await {
+            None => return Err(exchange.timed_out()),
+            Some(Err(ReadError::TooLarge { max })) => {
+                return Err(exchange.invalid(format!("its answer is larger than {max} bytes")));
+            }
+            Some(Err(ReadError::Interrupted(_))) => {
+                return Err(exchange.invalid("its answer was cut off"));
+            }
+            Some(Ok(bytes)) => bytes,
+        };
+        let messages = whole(&bytes, id);
+        if messages.is_empty() {
+            let status = parts.status.as_u16();
+            return Err(
+                exchange.invalid(format!("HTTP status {status} without a JSON-RPC response"))
+            );
+        }
+        Ok(stream::iter(messages.into_iter().map(Ok)).boxed_local())
+    }
+}
+
+/// The JSON-RPC messages of a whole body; none if it holds anything else. An error without
+/// an id answers the only request there was.
+fn whole(bytes: &[u8], id: &RequestId) -> Vec<Message> {
+    let adopt = |message| match message {
+        Message::Response(mut response) if response.id.is_none() => {
+            response.id = Some(id.clone());
+            Message::Response(response)
+        }
+        message @ (Message::Request(_) | Message::Notification(_) | Message::Response(_)) => {
+            message
+        }
+    };
+    match jsonrpc::parse(bytes) {
+        Ok(Posted::One(message)) => vec![adopt(message)],
+        Ok(Posted::Batch(members)) => members.into_iter().filter_map(Result::ok).collect(),
+        Err(_) => Vec::new(),
+    }
+}
+
+struct Reading {
+    body: LocalBoxStream<'static, Result<Bytes, BodyError>>,
+    decoder: sse::Decoder,
+    ready: std::vec::IntoIter<sse::Event>,
+}
+
+/// The messages of an event stream as they come.
+fn streamed<P: Platform>(context: Context<P>, body: Body, deadline: Timestamp) -> Messages {
+    let reading = Reading {
+        body: body.into_stream(),
+        decoder: sse::Decoder::default(),
+        ready: Vec::new().into_iter(),
+    };
+    stream::unfold(Some(reading), move |reading| {
+        let context = context.clone();
+        async move {
+            let mut reading = reading?;
+            match next_message(&context, &mut reading, deadline).await {
+                Ok(Some(message)) => Some((Ok(message), Some(reading))),
+                Ok(None) => None,
+                Err(broken) => Some((Err(broken), None)),
+            }
+        }
+    })
+    .boxed_local()
+}
+
+async fn next_message<P: Platform>(
+    context: &Context<P>,
+    reading: &mut Reading,
+    deadline: Timestamp,
+) -> Result<Option<Message>, Broken> {
+    loop {
+        for event in reading.ready.by_ref() {
+            // Priming events (2025-11-25) carry an id and nothing else.
+            if event.data.is_empty() {
+                continue;
+            }
+            match jsonrpc::parse(event.data.as_bytes()) {
+                Ok(Posted::One(message)) => return Ok(Some(message)),
+                Ok(Posted::Batch(_)) | Err(_) => {
+                    return Err(Broken::Invalid(
+                        "an event holds no JSON-RPC message".to_owned(),
+                    ));
+                }
+            }
+        }
+        let chunk = context
+            .until(deadline, reading.body.next())
+            .await
+            .ok_or(Broken::Late)?;
+        let Some(chunk) = chunk else { return Ok(None) };
+        let chunk = chunk.map_err(|_| Broken::Invalid("its stream was cut off".to_owned()))?;
+        let events = reading
+            .decoder
+            .push(&chunk)
+            .map_err(|e| Broken::Invalid(e.to_string()))?;
+        reading.ready = events.into_iter();
+    }
+}
+
+/// How long a courtesy to an upstream may take: closing a session, refusing a request.
+pub(crate) const COURTESY: Duration = Duration::from_secs(5);
