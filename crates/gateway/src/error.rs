@@ -101,6 +101,13 @@ pub enum Rejection {
         /// When to try again, if that is known.
         retry_after: Option<Duration>,
     },
+    /// The connection to the upstream failed or was lost before it answered; whether it
+    /// acted on the request is unknown.
+    #[error("upstream_lost")]
+    UpstreamLost {
+        /// Its configured name.
+        upstream: String,
+    },
     /// The upstream did not answer in time.
     #[error("upstream_timeout")]
     UpstreamTimeout {
@@ -300,6 +307,13 @@ impl Rejection {
                     None => plain(StatusCode::BAD_GATEWAY, error),
                 }
             }
+            Self::UpstreamLost { upstream } => plain(
+                StatusCode::BAD_GATEWAY,
+                failed(
+                    upstream,
+                    format!("Upstream `{upstream}` cannot be reached, or closed the connection before it answered."),
+                ),
+            ),
             Self::UpstreamTimeout { upstream, timeout } => plain(
                 StatusCode::GATEWAY_TIMEOUT,
                 failed(upstream, format!("Upstream `{upstream}` did not answer within {} ms.", millis(*timeout))),

@@ -1,11 +1,18 @@
 //! How often a principal may call: approximate counting on the eventually consistent store.
 //!
 //! Every isolate counts for itself, in memory, and that count alone is always right. What
-//! the others count it learns from KV, where each isolate writes only its own cell
-//! ([`cells`]); the arithmetic is a sliding window over two buckets ([`window`]). The
-//! request path writes nothing and reads only while the others' counts are unknown or old;
-//! everything else happens in `defer`. Without KV each isolate goes by its own count: a
-//! store that is down refuses nobody.
+//! the others count it learns from KV, where the isolates pass on each other's cells
+//! ([`cells`]), each raising only its own; the arithmetic is a sliding window over two
+//! buckets ([`window`]). The request path writes nothing, and reads only while the others'
+//! counts are unknown or old; everything else happens in `defer`. Without KV each isolate
+//! goes by its own count: a store that is down refuses nobody.
+//!
+//! # What it costs
+//!
+//! An isolate writes at most once per [`REPORT_INTERVAL`] for each limit and principal,
+//! however many requests there are; isolates that know of each other leave each other
+//! [`WRITE_SHARE`] per key. A principal that uses no more than a [`HIDDEN_SHARE`]th of its
+//! limit in an isolate costs no operation at all.
 //!
 //! # How far it can overshoot
 //!
@@ -14,13 +21,12 @@
 //! - One isolate never admits more than `L` in one bucket, so all together never admit
 //!   more than `n × L`, whatever the store does.
 //! - Let `D` be the time after which an admission is seen by all: until it is reported
-//!   (at most [`REPORT_INTERVAL`], or [`REPORT_SHARE`] for each isolate in its slot, and a
-//!   quarter for jitter), until the store shows it (its staleness), and until it is looked
-//!   at (at most twice [`look_interval`]). A report that another isolate of the slot
-//!   overwrote unseen is repeated when its writer next looks, which adds a round for each
-//!   time that happens. Let `m` be the most requests one isolate is asked within `D`, and
-//!   `h = L / `[`HIDDEN_SHARE`] what an isolate need not report. In one bucket all
-//!   together admit at most
+//!   (at most twice [`REPORT_INTERVAL`], or twice the turn of `n` isolates), until the store
+//!   shows it (its staleness), and until it is looked at (at most [`look_interval`]). A
+//!   report that was overwritten unseen, and passed on by nobody, is repeated when its
+//!   writer next looks: one more round. Let `m` be the most requests one isolate is asked
+//!   within `D`, and `h = L / `[`HIDDEN_SHARE`] what an isolate need not report. In one
+//!   bucket all together admit at most
 //!
 //!   `L + (n − 1) × min(L, h + m)`
 //!
@@ -30,6 +36,8 @@
 //! - A window that begins inside a bucket touches two: one isolate admits less than `2 × L`
 //!   in it (the price of two buckets instead of a log), all together at most the sum of two
 //!   buckets.
+//! - Windows shorter than [`SHARED_WINDOW_MIN`] are over before a report is read: each
+//!   isolate counts alone, and only the first bound holds.
 //!
 //! So this damps abuse; it is not a quota. With the minute of staleness that Workers KV
 //! allows, a burst over many isolates is seen only in the next window.
@@ -39,7 +47,7 @@ pub mod window;
 
 mod counter;
 
-use std::cell::{Cell as StdCell, OnceCell};
+use std::cell::OnceCell;
 use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
@@ -56,16 +64,16 @@ use crate::memory::Bounded;
 use crate::platform::{Clock, KvStore, LogLevel, Platform};
 use crate::seal::hex;
 use crate::time::Timestamp;
-use cells::{Cells, IsolateId};
+use cells::{Cell, Cells, IsolateId};
 use counter::Counter;
 use window::Decision;
 
 pub use counter::{
     HIDDEN_SHARE, LOOK_INTERVAL_MAX, LOOK_INTERVAL_MIN, REPORT_DELAY_MAX, REPORT_INTERVAL,
-    REPORT_SHARE, SHARED_WINDOW_MIN, look_interval,
+    SHARED_WINDOW_MIN, WRITE_SHARE, look_interval,
 };
 
-/// Keys over which the isolates' cells of one limit and principal are spread.
+/// Keys over which the reports for one limit and principal are spread.
 pub const SLOTS: usize = 4;
 /// Most limits and principals one isolate counts; the one untouched longest is forgotten
 /// and, should it return, resumed from what was last reported.
@@ -77,7 +85,7 @@ const COMPLAINT_INTERVAL: Duration = Duration::from_secs(60);
 /// How much longer than two windows a record is kept.
 const LIFETIME_MARGIN: Duration = Duration::from_secs(60);
 
-/// The cells of one slot as stored.
+/// What one report, and those before it, knew.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RateRecord {
@@ -104,7 +112,7 @@ impl Family for RateFamily {
 pub struct Memory {
     isolate: OnceCell<IsolateId>,
     counters: Bounded<Subject, Counter>,
-    complained_at: StdCell<Option<Timestamp>>,
+    complained_at: std::cell::Cell<Option<Timestamp>>,
 }
 
 impl Default for Memory {
@@ -112,7 +120,7 @@ impl Default for Memory {
         Self {
             isolate: OnceCell::new(),
             counters: Bounded::new(KEYS_MAX),
-            complained_at: StdCell::new(None),
+            complained_at: std::cell::Cell::new(None),
         }
     }
 }
@@ -203,16 +211,26 @@ impl Memory {
 
     /// Looks at the counter of `subject`, which begins at nothing.
     fn with<T>(&self, subject: &Subject, look: impl FnOnce(&mut Counter) -> T) -> T {
-        if let Some(mut counter) = self.counters.remove(subject) {
-            let seen = look(&mut counter);
-            // Written anew, so that the one untouched longest makes room.
-            self.counters.insert(subject.clone(), counter);
-            return seen;
-        }
-        let mut counter = Counter::default();
+        let mut counter = self
+            .counters
+            .with(subject, std::mem::take)
+            .unwrap_or_default();
         let seen = look(&mut counter);
-        self.counters.insert(subject.clone(), counter);
+        let mut changed = Some(counter);
+        self.counters.with(subject, |kept| {
+            changed.take().map(|changed| *kept = changed)
+        });
+        if let Some(counter) = changed {
+            self.counters.insert(subject.clone(), counter);
+        }
         seen
+    }
+
+    /// Makes the counter of `subject` the last to make room.
+    fn renew(&self, subject: &Subject) {
+        if let Some(counter) = self.counters.remove(subject) {
+            self.counters.insert(subject.clone(), counter);
+        }
     }
 
     /// Whether an unanswering store is worth a line now.
@@ -263,108 +281,98 @@ impl<'a, P: Platform> Counting<'a, P> {
     }
 
     fn count(&self, now: Timestamp) {
-        self.with(|counter| counter.count(self.rate, now));
+        if self.with(|counter| counter.count(self.rate, now)) {
+            self.memory.limits.renew(&self.subject);
+        }
     }
 
     /// Learns the others' counts if going on without them would be going blind.
     async fn see_others(&self) {
         let now = self.platform.clock().now();
         if self.with(|counter| counter.must_look(self.rate, now)) {
-            let looking = pin!(self.look(0..SLOTS));
+            let looking = pin!(self.look_at_all());
             let limit = pin!(self.platform.clock().sleep(LOOK_TIMEOUT));
             if let Either::Right(_) = select(looking, limit).await {
-                // The next requests need not wait for it again.
                 let now = self.platform.clock().now();
-                self.with(|counter| counter.looked(now));
+                // The next requests need not wait for it again.
+                self.with(|counter| counter.looked(now, 0));
                 self.complain(now, "no answer in time");
             }
         }
     }
 
-    /// Reads `slots` and takes over what they know more of.
-    async fn look(&self, slots: std::ops::Range<usize>) {
-        let all = slots.len() == SLOTS;
-        let reads = slots.map(|slot| async move {
-            (
-                slot,
-                kv_get(self.platform.kv(), &self.subject.key(slot)).await,
-            )
-        });
-        let reads = join_all(reads).await;
-        let now = self.platform.clock().now();
-        if all {
-            self.with(|counter| counter.looked(now));
+    async fn look_at_all(&self) {
+        let mut stored = Cell::default();
+        for seen in join_all((0..SLOTS).map(|slot| self.look(slot))).await {
+            stored.raise(&seen);
         }
-        for (slot, read) in reads {
-            match read {
-                Ok(Some(record)) if record.v == 1 && record.window_ms == self.rate.window_ms => {
-                    self.with(|counter| {
-                        counter.learn(slot, &record.cells, self.rate, now, self.isolate)
-                    });
-                }
-                Ok(Some(_) | None) => {}
-                Err(e) => self.complain(now, &e.to_string()),
+        let (now, [jitter]) = (self.platform.clock().now(), self.random());
+        self.with(|counter| {
+            counter.looked(now, jitter);
+            counter.verify(stored, self.isolate);
+        });
+    }
+
+    /// Reads a slot and takes over what it knows more of. Gives what it has of this isolate.
+    async fn look(&self, slot: usize) -> Cell {
+        let read = kv_get(self.platform.kv(), &self.subject.key(slot)).await;
+        let now = self.platform.clock().now();
+        match read {
+            Ok(Some(record)) if record.v == 1 && record.window_ms == self.rate.window_ms => {
+                self.with(|counter| counter.learn(&record.cells, self.rate, now, self.isolate))
+            }
+            Ok(Some(_) | None) => Cell::default(),
+            Err(e) => {
+                self.complain(now, &e.to_string());
+                Cell::default()
             }
         }
     }
 
-    /// Writes this isolate's cell if the others should know more of it. `false`: the store
-    /// did not take it.
-    async fn report(&self) -> bool {
-        let now = self.platform.clock().now();
-        let Some((own, cells)) = self.with(|counter| counter.report(self.rate, now, self.isolate))
-        else {
-            return true;
-        };
-        let key = self.subject.key(self.isolate.slot(SLOTS));
+    /// Writes what the others should know, if there is something. `false`: the store did
+    /// not take it.
+    async fn report(&self, slot: usize) -> bool {
+        let (now, [jitter]) = (self.platform.clock().now(), self.random());
+        let due = self.with(|counter| counter.report(self.rate, now, self.isolate, jitter));
+        let Some((own, cells)) = due else { return true };
+        let window_ms = self.rate.window_ms;
         let record = RateRecord {
             v: 1,
-            window_ms: self.rate.window_ms,
+            window_ms,
             cells,
         };
         let Ok(bytes) = serde_json::to_vec(&record) else {
             return false;
         };
-        let lifetime =
-            Duration::from_millis(self.rate.window_ms.saturating_mul(2)) + LIFETIME_MARGIN;
-        match self
+        let lifetime = Duration::from_millis(window_ms.saturating_mul(2)) + LIFETIME_MARGIN;
+        let key = self.subject.key(slot);
+        let taken = self
             .platform
             .kv()
             .put(key.as_str(), bytes.into(), Some(lifetime))
-            .await
-        {
-            Ok(()) => {
-                self.with(|counter| counter.reported(own));
-                true
-            }
-            Err(e) => {
-                self.complain(now, &e.to_string());
-                false
-            }
+            .await;
+        self.with(|counter| counter.reported(taken.is_ok().then_some(own)));
+        if let Err(e) = &taken {
+            self.complain(now, &e.to_string());
         }
+        taken.is_ok()
     }
 
     /// Has the work that is due, if any, done after the response.
     fn synchronise_later(&self, now: Timestamp) {
-        let jitter = || {
-            let mut random = [0];
-            self.platform.random(&mut random);
-            random[0]
-        };
-        let Some(delay) = self.with(|counter| counter.plan(self.rate, now, self.isolate, jitter))
-        else {
-            return;
-        };
+        let due = self.with(|counter| counter.plan(self.rate, now, self.isolate));
+        let Some(delay) = due else { return };
         let (platform, memory) = (Rc::clone(self.platform), Rc::clone(self.memory));
         let (rate, subject, isolate) = (self.rate, self.subject.clone(), self.isolate.clone());
         self.platform.defer(async move {
             if delay > Duration::ZERO {
                 platform.clock().sleep(delay).await;
             }
+            let (platform, memory, isolate) = (&platform, &memory, &isolate);
             Counting {
-                platform: &platform,
-                memory: &memory,
-                isolate: &isolate,
+                platform,
+                memory,
+                isolate,
                 rate,
                 subject,
             }
@@ -373,22 +381,31 @@ impl<'a, P: Platform> Counting<'a, P> {
         });
     }
 
+    /// Looks where looking is due, and reports. The slot is drawn anew each time, so that
+    /// no two isolates keep overwriting each other, and what one of them loses in one slot
+    /// is still in another.
     async fn synchronise(&self) {
         let now = self.platform.clock().now();
-        let own = self.isolate.slot(SLOTS);
-        let slots = if self.with(|counter| counter.is_old(self.rate, now)) {
-            0..SLOTS
+        let [random] = self.random();
+        let slot = usize::from(random) % SLOTS;
+        if self.with(|counter| counter.is_old(self.rate, now)) {
+            self.look_at_all().await;
         } else {
-            own..own + 1
-        };
-        self.look(slots).await;
-        let taken = self.report().await;
+            self.look(slot).await;
+        }
+        let taken = self.report(slot).await;
         self.with(Counter::done);
         // What was admitted while the report was under way; but a store that takes nothing
         // is left alone until the next request.
         if taken {
             self.synchronise_later(self.platform.clock().now());
         }
+    }
+
+    fn random<const N: usize>(&self) -> [u8; N] {
+        let mut random = [0; N];
+        self.platform.random(&mut random);
+        random
     }
 
     fn complain(&self, now: Timestamp, reason: &str) {

@@ -298,8 +298,13 @@ pub async fn get<P: Platform>(
     };
     if abandoned {
         // Harmless if it is queued already: one run gets the lease.
-        enqueue(context, &id).await?;
-        context.log(LogLevel::Warn, "task_requeued", json!({ "task": id }));
+        // Should the queue refuse, the next poll tries again.
+        let queued = enqueue(context, &id).await.is_ok();
+        context.log(
+            LogLevel::Warn,
+            "task_abandoned",
+            json!({ "task": id, "queued": queued }),
+        );
     }
     Ok(task::get_result(
         &rendered(&handle, &record),

@@ -149,10 +149,25 @@ async fn attempt<P: Platform>(
     exchange: &Exchange<'_, P>,
     outgoing: Outgoing,
 ) -> Result<Reply, Error> {
-    let facts = facts::load(exchange, &outgoing.principal).await?;
+    let facts = facts::load(exchange, &outgoing.principal)
+        .await
+        .map_err(not_asked)?;
     match facts.era() {
         Era::Modern => modern(exchange, outgoing, facts.version).await,
         Era::Legacy => legacy(exchange, outgoing).await,
+    }
+}
+
+/// An error met before the request itself was sent: whatever became of the question, the
+/// request was not acted on.
+fn not_asked(error: Error) -> Error {
+    match error {
+        Error::Rejection(Rejection::UpstreamLost { upstream }) => Rejection::UpstreamUnavailable {
+            upstream,
+            retry_after: None,
+        }
+        .into(),
+        error @ (Error::Rejection(_) | Error::Fault(_)) => error,
     }
 }
 
@@ -243,12 +258,16 @@ async fn legacy<P: Platform>(
     exchange: &Exchange<'_, P>,
     outgoing: Outgoing,
 ) -> Result<Reply, Error> {
-    let session = session::open(exchange, &outgoing.principal).await?;
+    let open = || async {
+        let session = session::open(exchange, &outgoing.principal).await;
+        session.map_err(not_asked)
+    };
+    let session = open().await?;
     match legacy_once(exchange, &outgoing, &session).await {
         // The upstream does not know the session any more, so it did not run the call.
         Err(session::Lost::Session) => {
-            session::forget(exchange, &outgoing.principal, &session);
-            let session = session::open(exchange, &outgoing.principal).await?;
+            session::forget(exchange.context, &session);
+            let session = open().await?;
             legacy_once(exchange, &outgoing, &session)
                 .await
                 .map_err(|lost| lost.into_error(exchange))
@@ -262,6 +281,7 @@ async fn legacy_once<P: Platform>(
     outgoing: &Outgoing,
     session: &Rc<session::Session>,
 ) -> Result<Reply, session::Lost> {
+    let held = session::InUse::begin(exchange.context, session);
     let id = exchange.next_id();
     let relay = reply::Relay::of(outgoing, &id);
     let mut carried = outgoing.meta.rest.clone();
@@ -279,8 +299,8 @@ async fn legacy_once<P: Platform>(
         method: outgoing.method.as_str().to_owned(),
         params,
     };
-    let answer = wire::post(exchange, session.headers(), request.to_json()).await?;
-    if answer.session_lost(session) {
+    let mut answer = wire::post(exchange, session.headers(), request.to_json()).await?;
+    if answer.session_lost(exchange, session).await? {
         return Err(session::Lost::Session);
     }
     let messages = answer.into_messages(exchange, &id).await?;
@@ -294,7 +314,7 @@ async fn legacy_once<P: Platform>(
         uri,
     };
     let reply = reply::read(exchange, messages, id, relay, dialect).await?;
-    Ok(session::keep(exchange.context, reply, session))
+    Ok(held.until_read(reply))
 }
 
 /// Asks the breaker whether the upstream may be tried.
@@ -321,6 +341,7 @@ fn note<P: Platform>(context: &Context<P>, upstream: &Upstream, error: Option<&E
     let outcome = match error {
         Some(Error::Rejection(
             Rejection::UpstreamUnavailable { .. }
+            | Rejection::UpstreamLost { .. }
             | Rejection::UpstreamTimeout { .. }
             | Rejection::UpstreamInvalid { .. },
         )) => Outcome::Failure,

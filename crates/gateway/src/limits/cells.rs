@@ -1,8 +1,8 @@
 //! Counts of several isolates side by side, merged without ever losing one. Pure.
 //!
-//! Each isolate writes only its own cell and its counts only grow, so of two versions of a
-//! cell the larger is the later one: merging by maximum is commutative, associative and
-//! idempotent, and an overwritten cell heals when its isolate writes again.
+//! Each isolate counts only in its own cell and its counts only grow, so of two versions of
+//! a cell the larger is the later one: merging by maximum is commutative, associative and
+//! idempotent, and it does not matter who passes a cell on, how often, or in what order.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::window::Counts;
 
-/// Most cells kept of one slot.
+/// Most isolates whose cells are kept; beyond that the emptiest are not seen.
 pub const CELLS_MAX: usize = 64;
 
 /// Names one isolate for as long as it lives: 16 hexadecimal digits.
@@ -22,13 +22,6 @@ impl IsolateId {
     /// An id from eight random bytes.
     pub fn of(random: [u8; 8]) -> Self {
         Self(crate::seal::hex(&random))
-    }
-
-    /// A number that is spread evenly over `0..slots`.
-    pub fn slot(&self, slots: usize) -> usize {
-        self.0
-            .bytes()
-            .fold(0, |sum, byte| (sum * 31 + usize::from(byte)) % slots.max(1))
     }
 }
 
@@ -58,12 +51,12 @@ impl Cell {
         }
     }
 
-    /// How many admissions `self` has that `other` does not.
+    /// How many admissions of one bucket `self` has that `other` does not, at most.
     pub fn ahead_of(&self, other: &Self) -> u64 {
         let ahead = |(bucket, count): (&u64, &u32)| {
             count.saturating_sub(other.0.get(bucket).copied().unwrap_or(0))
         };
-        self.0.iter().map(ahead).map(u64::from).sum()
+        self.0.iter().map(ahead).max().unwrap_or(0).into()
     }
 
     /// Takes over whatever `other` has more of.
@@ -83,7 +76,7 @@ impl Cell {
     }
 }
 
-/// The cells of one slot.
+/// The cells of several isolates.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Cells(BTreeMap<IsolateId, Cell>);
@@ -224,19 +217,6 @@ mod tests {
         assert_eq!(cells.0.len(), CELLS_MAX);
         assert!(cells.get(&isolate(0)).is_some() && cells.get(&isolate(5)).is_none());
         assert!(cells.get(&isolate(11)).is_none() && cells.get(&isolate(12)).is_some());
-    }
-
-    #[test]
-    fn isolates_spread_over_the_slots() {
-        let mut slots = [0; 4];
-        for number in 0_u64..400 {
-            slots[IsolateId::of((number.wrapping_mul(0x9E37_79B9_7F4A_7C15)).to_be_bytes())
-                .slot(4)] += 1;
-        }
-        assert!(
-            slots.iter().all(|count| (60..140).contains(count)),
-            "{slots:?}"
-        );
     }
 
     fn merged(all: &[&Cells]) -> Cells {

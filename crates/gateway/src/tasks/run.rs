@@ -198,7 +198,10 @@ async fn store<P: Platform>(
         )
         .await
         {
-            Ok(Swap::Done(_)) => return Consumed::Done,
+            Ok(Swap::Done(_)) => {
+                report(context, id, &last);
+                return Consumed::Done;
+            }
             // Unavailable means unknown: what is stored now decides either way.
             Ok(Swap::Conflict) | Err(_) => {}
         }
@@ -210,6 +213,32 @@ async fn store<P: Platform>(
     }
     context.log(LogLevel::Error, "task_outcome_lost", json!({ "task": id }));
     Consumed::Retry { after: STORE_PAUSE }
+}
+
+/// The audit line of a run; the call that made the task had its own.
+fn report<P: Platform>(context: &Context<P>, id: &str, record: &Record) {
+    let outcome = match &record.outcome {
+        Some(Outcome::Result(result))
+            if result
+                .get("isError")
+                .is_some_and(|flag| flag.get() == "true") =>
+        {
+            "tool_error"
+        }
+        Some(Outcome::Result(_)) => "ok",
+        Some(Outcome::Error(_)) | None => "failed",
+    };
+    let line = json!({
+        "event": "task_ended",
+        "atMs": record.updated_at_ms,
+        "task": id,
+        "owner": record.owner,
+        "upstream": record.upstream,
+        "tool": record.tool,
+        "outcome": outcome,
+        "durationMs": record.updated_at_ms.saturating_sub(record.created_at_ms),
+    });
+    context.platform.log(LogLevel::Info, &line.to_string());
 }
 
 async fn release<P: Platform>(

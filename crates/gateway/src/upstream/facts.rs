@@ -194,12 +194,13 @@ pub(crate) fn expire<P: Platform>(context: &Context<P>, upstream: &Upstream) {
         .remove(&identity(upstream));
 }
 
-/// Name and URL: a changed URL is another server.
+/// Name, URL and the era it is configured to speak: with any other it is another server.
 fn identity(upstream: &Upstream) -> String {
     let mut hash = Sha256::new();
     hash.update(upstream.name.as_bytes());
     hash.update([0]);
     hash.update(upstream.url.as_str().as_bytes());
+    hash.update([0, upstream.era as u8]);
     hex(&hash.finalize()[..16])
 }
 

@@ -192,7 +192,7 @@ impl<P: Platform> Reading<P> {
             id: Some(request.id.clone()),
             outcome,
         };
-        session::tell(&self.context, &self.upstream, session, response.to_json());
+        session::tell(&self.context, session, response.to_json());
     }
 
     fn broken(&self, broken: Broken) -> Error {

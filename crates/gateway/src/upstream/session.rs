@@ -53,6 +53,8 @@ impl Default for Memory {
 
 /// One session with a legacy upstream.
 pub(crate) struct Session {
+    upstream: Upstream,
+    principal: PrincipalId,
     /// Its id; servers may do without.
     pub(crate) id: Option<HeaderValue>,
     /// The revision that was agreed on.
@@ -86,6 +88,10 @@ impl Lost {
 }
 
 impl Session {
+    fn owner(&self) -> Owner {
+        (self.upstream.name.clone(), self.principal.clone())
+    }
+
     /// The headers every message of the session carries.
     pub(crate) fn headers(&self) -> HeaderMap {
         let mut headers = HeaderMap::new();
@@ -162,6 +168,8 @@ pub(crate) async fn initialize<P: Platform>(
         ));
     };
     let session = Rc::new(Session {
+        upstream: exchange.upstream.clone(),
+        principal: principal.clone(),
         id: session_id,
         version,
         last_used: Cell::new(context.now()),
@@ -174,61 +182,40 @@ pub(crate) async fn initialize<P: Platform>(
     };
     // The answer to a notification carries nothing; reading its head is enough.
     wire::post(exchange, session.headers(), initialized.to_json()).await?;
-    let key = (exchange.upstream.name.clone(), principal.clone());
-    if let Some(((upstream, _), evicted)) = context
-        .memory
-        .upstream
-        .sessions
-        .open
-        .insert(key, Rc::clone(&session))
-    {
-        close_later(context, &upstream, evicted);
-    }
-    watch(context, exchange.upstream, principal, &session);
+    let sessions = &context.memory.upstream.sessions.open;
+    // Whatever had to make room is closed by its own watch once it is idle.
+    sessions.insert(session.owner(), Rc::clone(&session));
+    watch(context, &session);
     Ok((session, result))
 }
 
 /// Drops a session the upstream no longer knows.
-pub(crate) fn forget<P: Platform>(
-    exchange: &Exchange<'_, P>,
-    principal: &PrincipalId,
-    session: &Rc<Session>,
-) {
-    let key = (exchange.upstream.name.clone(), principal.clone());
-    let open = &exchange.context.memory.upstream.sessions.open;
+pub(crate) fn forget<P: Platform>(context: &Context<P>, session: &Rc<Session>) {
+    withdraw(context, session);
+    facts::expire(context, &session.upstream);
+}
+
+/// No new call will take the session. Another may have its place already.
+fn withdraw<P: Platform>(context: &Context<P>, session: &Rc<Session>) {
+    let open = &context.memory.upstream.sessions.open;
+    let owner = session.owner();
     if open
-        .get(&key)
+        .get(&owner)
         .is_some_and(|known| Rc::ptr_eq(&known, session))
     {
-        open.remove(&key);
-    }
-    facts::expire(exchange.context, exchange.upstream);
-}
-
-/// Marks the session as in use for as long as the reply lasts.
-pub(crate) fn keep<P: Platform>(
-    context: &Context<P>,
-    reply: Reply,
-    session: &Rc<Session>,
-) -> Reply {
-    session.last_used.set(context.now());
-    match reply {
-        Reply::Result(result) => Reply::Result(result),
-        Reply::Stream(events) => {
-            let held = InUse::of(context, session);
-            Reply::Stream(events.inspect(move |_: &Event| held.touch()).boxed_local())
-        }
+        open.remove(&owner);
     }
 }
 
-/// Counts one running call of a session; the count falls when the stream is dropped.
-struct InUse<P: Platform> {
+/// One running call of a session: while there is one, the session is not closed.
+pub(crate) struct InUse<P: Platform> {
     context: Context<P>,
     session: Rc<Session>,
 }
 
 impl<P: Platform> InUse<P> {
-    fn of(context: &Context<P>, session: &Rc<Session>) -> Self {
+    /// Begins a call.
+    pub(crate) fn begin(context: &Context<P>, session: &Rc<Session>) -> Self {
         session.in_use.set(session.in_use.get() + 1);
         Self {
             context: context.clone(),
@@ -236,48 +223,44 @@ impl<P: Platform> InUse<P> {
         }
     }
 
-    fn touch(&self) {
-        self.session.last_used.set(self.context.now());
+    /// The call goes on for as long as its reply is read.
+    pub(crate) fn until_read(self, reply: Reply) -> Reply {
+        match reply {
+            Reply::Result(result) => Reply::Result(result),
+            Reply::Stream(events) => Reply::Stream(
+                events
+                    .inspect(move |_: &Event| self.session.last_used.set(self.context.now()))
+                    .boxed_local(),
+            ),
+        }
     }
 }
 
 impl<P: Platform> Drop for InUse<P> {
     fn drop(&mut self) {
-        self.touch();
-        self.session
-            .in_use
-            .set(self.session.in_use.get().saturating_sub(1));
+        self.session.last_used.set(self.context.now());
+        let others = self.session.in_use.get().saturating_sub(1);
+        self.session.in_use.set(others);
+        watch(&self.context, &self.session);
     }
 }
 
-/// Closes the session after the response once it has been idle; looks twice, so that the
-/// work stays within what a host allows, and leaves a busy session to the next call.
-pub(crate) fn watch<P: Platform>(
-    context: &Context<P>,
-    upstream: &Upstream,
-    principal: &PrincipalId,
-    session: &Rc<Session>,
-) {
+/// Closes the session after the response once it has been idle. Looks twice, so that the
+/// work stays within what a host allows; a busy session is left to the end of its next call.
+fn watch<P: Platform>(context: &Context<P>, session: &Rc<Session>) {
     let now = context.now();
     if session.watched_until.get() > now {
         return;
     }
     session.watched_until.set(now + IDLE_MAX + IDLE_MAX);
     let (watching, session) = (context.clone(), Rc::clone(session));
-    let key = (upstream.name.clone(), principal.clone());
     context.platform.defer(async move {
         for _ in 0..2 {
             watching.platform.clock().sleep(IDLE_MAX).await;
             let idle = watching.now().since(session.last_used.get()) >= IDLE_MAX;
             if session.in_use.get() == 0 && idle {
-                let open = &watching.memory.upstream.sessions.open;
-                if open
-                    .get(&key)
-                    .is_some_and(|known| Rc::ptr_eq(&known, &session))
-                {
-                    open.remove(&key);
-                    close(&watching, &key.0, &session).await;
-                }
+                withdraw(&watching, &session);
+                close(&watching, &session).await;
                 return;
             }
         }
@@ -285,39 +268,23 @@ pub(crate) fn watch<P: Platform>(
     });
 }
 
-fn close_later<P: Platform>(context: &Context<P>, upstream: &str, session: Rc<Session>) {
-    let (closing, upstream) = (context.clone(), upstream.to_owned());
-    context
-        .platform
-        .defer(async move { close(&closing, &upstream, &session).await });
-}
-
-async fn close<P: Platform>(context: &Context<P>, upstream: &str, session: &Session) {
-    let Some(upstream) = context
-        .settings
-        .upstream(upstream)
-        .filter(|_| session.id.is_some())
-    else {
+async fn close<P: Platform>(context: &Context<P>, session: &Session) {
+    if session.id.is_none() {
         return;
-    };
+    }
     let mut request = HttpRequest::new(Body::empty());
     *request.method_mut() = HttpMethod::DELETE;
     request.headers_mut().extend(session.headers());
-    let exchange = courtesy(context, upstream);
+    let exchange = courtesy(context, &session.upstream);
     // 405 means the server keeps sessions as long as it likes; every answer is fine.
     let _ = wire::send(&exchange, request).await;
 }
 
-/// Posts a message to the session's upstream after the response, expecting no answer.
-pub(crate) fn tell<P: Platform>(
-    context: &Context<P>,
-    upstream: &Upstream,
-    session: &Rc<Session>,
-    message: String,
-) {
-    let (telling, upstream, session) = (context.clone(), upstream.clone(), Rc::clone(session));
+/// Posts a message in the session after the response, expecting no answer.
+pub(crate) fn tell<P: Platform>(context: &Context<P>, session: &Rc<Session>, message: String) {
+    let (telling, session) = (context.clone(), Rc::clone(session));
     context.platform.defer(async move {
-        let exchange = courtesy(&telling, &upstream);
+        let exchange = courtesy(&telling, &session.upstream);
         let _ = wire::post(&exchange, session.headers(), message).await;
     });
 }

@@ -91,7 +91,10 @@ pub(crate) async fn send<P: Platform>(
             retry_after: None,
         }
         .into()),
-        Some(Err(HttpError::MaybeSent(_))) => Err(exchange.invalid("it closed the connection")),
+        Some(Err(HttpError::MaybeSent(_))) => {
+            let upstream = upstream.name.clone();
+            Err(Rejection::UpstreamLost { upstream }.into())
+        }
     }
 }
 
@@ -137,14 +140,21 @@ impl Answer {
         self.response.headers().get(SESSION_ID).cloned()
     }
 
-    /// Whether the upstream says it does not know the session: 404 by the book, and 400
-    /// as some servers answer.
-    pub(crate) fn session_lost(&self, session: &Session) -> bool {
-        session.id.is_some()
-            && matches!(
-                self.status(),
-                StatusCode::NOT_FOUND | StatusCode::BAD_REQUEST
-            )
+    /// Whether the upstream says it does not know the session: 404 by the book, or 400
+    /// with words about the session, as some servers answer. Any other 400 is an answer.
+    pub(crate) async fn session_lost<P: Platform>(
+        &mut self,
+        exchange: &Exchange<'_, P>,
+        session: &Session,
+    ) -> Result<bool, Error> {
+        if session.id.is_none() || self.status() != StatusCode::BAD_REQUEST {
+            return Ok(session.id.is_some() && self.status() == StatusCode::NOT_FOUND);
+        }
+        let body = std::mem::replace(self.response.body_mut(), Body::empty());
+        let bytes = read(exchange, body).await?;
+        let words = String::from_utf8_lossy(&bytes).to_ascii_lowercase();
+        *self.response.body_mut() = Body::from(bytes);
+        Ok(words.contains("session"))
     }
 
     /// The messages in the body. An error status counts only where the body holds no
@@ -178,19 +188,7 @@ impl Answer {
             }
             .into());
         }
-        let read = exchange
-            .context
-            .until(exchange.deadline, body.read(RESPONSE_MAX));
-        let bytes = match read.await {
-            None => return Err(exchange.timed_out()),
-            Some(Err(ReadError::TooLarge { max })) => {
-                return Err(exchange.invalid(format!("its answer is larger than {max} bytes")));
-            }
-            Some(Err(ReadError::Interrupted(_))) => {
-                return Err(exchange.invalid("its answer was cut off"));
-            }
-            Some(Ok(bytes)) => bytes,
-        };
+        let bytes = read(exchange, body).await?;
         let messages = whole(&bytes, id);
         if messages.is_empty() {
             let status = parts.status.as_u16();
@@ -199,6 +197,22 @@ impl Answer {
             );
         }
         Ok(stream::iter(messages.into_iter().map(Ok)).boxed_local())
+    }
+}
+
+/// A whole body, within the bounds of size and time.
+async fn read<P: Platform>(exchange: &Exchange<'_, P>, body: Body) -> Result<Bytes, Error> {
+    match exchange
+        .context
+        .until(exchange.deadline, body.read(RESPONSE_MAX))
+        .await
+    {
+        None => Err(exchange.timed_out()),
+        Some(Ok(bytes)) => Ok(bytes),
+        Some(Err(ReadError::TooLarge { max })) => {
+            Err(exchange.invalid(format!("its answer is larger than {max} bytes")))
+        }
+        Some(Err(ReadError::Interrupted(_))) => Err(exchange.invalid("its answer was cut off")),
     }
 }
 
