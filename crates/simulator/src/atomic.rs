@@ -1,0 +1,297 @@
+//! A store that is linearizable per key: every operation takes effect in one instant
+//! between its call and its answer.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use bytes::Bytes;
+use tidegate_gateway::platform::{AtomicStore, Clock, KV_KEY_MAX, Swap, Unavailable, Version};
+use tidegate_gateway::time::Timestamp;
+
+use crate::clock::SimClock;
+use crate::fault::{Fault, Faults, unavailable};
+use crate::run::give_way;
+
+/// One isolate's handle on the shared store.
+pub struct SimAtomic {
+    world: Rc<World>,
+    clock: SimClock,
+    /// What goes wrong for this isolate.
+    pub faults: Faults,
+}
+
+#[derive(Default)]
+struct World {
+    records: RefCell<BTreeMap<String, Record>>,
+    last_version: Cell<u64>,
+    operations: RefCell<BTreeMap<String, usize>>,
+}
+
+struct Record {
+    content: Content,
+    expires_at: Timestamp,
+}
+
+enum Content {
+    Value(Version, Bytes),
+    Counter(i64),
+}
+
+impl SimAtomic {
+    pub(crate) fn new(clock: &SimClock) -> Self {
+        Self {
+            world: Rc::default(),
+            clock: clock.clone(),
+            faults: Faults::default(),
+        }
+    }
+
+    /// Another isolate's handle on the same store, without faults of its own.
+    pub(crate) fn isolate(&self) -> Self {
+        Self {
+            world: Rc::clone(&self.world),
+            clock: self.clock.clone(),
+            faults: Faults::default(),
+        }
+    }
+
+    /// What is stored now under `key`.
+    pub fn stored(&self, key: &str) -> Option<Bytes> {
+        self.forget_expired(key);
+        match self
+            .world
+            .records
+            .borrow()
+            .get(key)
+            .map(|record| &record.content)
+        {
+            Some(Content::Value(_, value)) => Some(value.clone()),
+            Some(Content::Counter(_)) | None => None,
+        }
+    }
+
+    /// Every key that has a value or a counter now.
+    pub fn keys(&self) -> Vec<String> {
+        let now = self.clock.now();
+        let records = self.world.records.borrow();
+        records
+            .iter()
+            .filter(|(_, record)| now < record.expires_at)
+            .map(|(key, _)| key.clone())
+            .collect()
+    }
+
+    /// Operations on keys that start with `prefix`, by all isolates.
+    pub fn operations(&self, prefix: &str) -> usize {
+        let operations = self.world.operations.borrow();
+        operations
+            .iter()
+            .filter(|(key, _)| key.starts_with(prefix))
+            .map(|(_, count)| count)
+            .sum()
+    }
+
+    fn forget_expired(&self, key: &str) {
+        let now = self.clock.now();
+        let mut records = self.world.records.borrow_mut();
+        if records
+            .get(key)
+            .is_some_and(|record| now >= record.expires_at)
+        {
+            records.remove(key);
+        }
+    }
+
+    fn begin(&self, key: &str) -> Result<(), Unavailable> {
+        if key.is_empty() || key.len() > KV_KEY_MAX {
+            return Err(unavailable("the key is empty or too long"));
+        }
+        *self
+            .world
+            .operations
+            .borrow_mut()
+            .entry(key.to_owned())
+            .or_default() += 1;
+        self.forget_expired(key);
+        Ok(())
+    }
+
+    fn swap_now(
+        &self,
+        key: &str,
+        expected: Option<Version>,
+        value: Bytes,
+        expires_at: Timestamp,
+    ) -> Result<Swap, Unavailable> {
+        let mut records = self.world.records.borrow_mut();
+        let found = match records.get(key).map(|record| &record.content) {
+            None => None,
+            Some(Content::Value(version, _)) => Some(*version),
+            Some(Content::Counter(_)) => return Err(unavailable("the key holds a counter")),
+        };
+        if found != expected {
+            return Ok(Swap::Conflict);
+        }
+        let version = Version(self.world.last_version.get() + 1);
+        self.world.last_version.set(version.0);
+        records.insert(
+            key.to_owned(),
+            Record {
+                content: Content::Value(version, value),
+                expires_at,
+            },
+        );
+        Ok(Swap::Done(version))
+    }
+
+    fn add_now(&self, key: &str, delta: i64, expires_at: Timestamp) -> Result<i64, Unavailable> {
+        let mut records = self.world.records.borrow_mut();
+        let record = records.entry(key.to_owned()).or_insert(Record {
+            content: Content::Counter(0),
+            expires_at,
+        });
+        match &mut record.content {
+            Content::Counter(sum) => {
+                *sum = sum.saturating_add(delta);
+                Ok(*sum)
+            }
+            Content::Value(..) => Err(unavailable("the key holds a value")),
+        }
+    }
+}
+
+impl AtomicStore for SimAtomic {
+    async fn get(&self, key: &str) -> Result<Option<(Version, Bytes)>, Unavailable> {
+        give_way().await;
+        self.begin(key)?;
+        self.faults.reading()?;
+        let found = match self
+            .world
+            .records
+            .borrow()
+            .get(key)
+            .map(|record| &record.content)
+        {
+            None => Ok(None),
+            Some(Content::Value(version, value)) => Ok(Some((*version, value.clone()))),
+            Some(Content::Counter(_)) => Err(unavailable("the key holds a counter")),
+        };
+        give_way().await;
+        found
+    }
+
+    async fn swap(
+        &self,
+        key: &str,
+        expected: Option<Version>,
+        value: Bytes,
+        expires_at: Timestamp,
+    ) -> Result<Swap, Unavailable> {
+        give_way().await;
+        self.begin(key)?;
+        let outcome = match self.faults.writing(key)? {
+            None => self.swap_now(key, expected, value, expires_at),
+            Some(Fault::Conflict) => Ok(Swap::Conflict),
+            Some(Fault::Fail) => Err(unavailable("Fail")),
+            Some(Fault::FailButPersist) => {
+                self.swap_now(key, expected, value, expires_at)?;
+                Err(unavailable("FailButPersist"))
+            }
+        };
+        give_way().await;
+        outcome
+    }
+
+    async fn add(&self, key: &str, delta: i64, expires_at: Timestamp) -> Result<i64, Unavailable> {
+        give_way().await;
+        self.begin(key)?;
+        let outcome = match self.faults.writing(key)? {
+            None => self.add_now(key, delta, expires_at),
+            Some(Fault::Fail | Fault::Conflict) => Err(unavailable("Fail")),
+            Some(Fault::FailButPersist) => {
+                self.add_now(key, delta, expires_at)?;
+                Err(unavailable("FailButPersist"))
+            }
+        };
+        give_way().await;
+        outcome
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tidegate_gateway::platform::Platform;
+
+    use super::*;
+    use crate::Simulator;
+
+    fn later(world: &Simulator) -> Timestamp {
+        world.clock.now() + Duration::from_secs(60)
+    }
+
+    #[test]
+    fn a_swap_that_failed_but_persisted_is_found_on_reading_again() {
+        let world = Simulator::new();
+        world.atomic.faults.arrange("k", 1, Fault::FailButPersist);
+        assert!(
+            world
+                .run(world.atomic().swap("k", None, "v".into(), later(&world)))
+                .is_err()
+        );
+        let (version, value) = world.run(world.atomic().get("k")).unwrap().unwrap();
+        assert_eq!(value, "v");
+        let again = world
+            .run(
+                world
+                    .atomic()
+                    .swap("k", Some(version), "w".into(), later(&world)),
+            )
+            .unwrap();
+        assert!(matches!(again, Swap::Done(newer) if newer > version));
+    }
+
+    #[test]
+    fn an_arranged_conflict_or_failure_writes_nothing() {
+        let world = Simulator::new();
+        world.atomic.faults.arrange("k", 1, Fault::Conflict);
+        world.atomic.faults.arrange("k", 1, Fault::Fail);
+        let swap = || world.run(world.atomic().swap("k", None, "v".into(), later(&world)));
+        assert_eq!(swap(), Ok(Swap::Conflict));
+        assert!(swap().is_err());
+        assert_eq!(world.atomic.stored("k"), None);
+        assert!(matches!(swap(), Ok(Swap::Done(_))));
+    }
+
+    #[test]
+    fn a_version_is_not_used_again_after_the_record_expired() {
+        let world = Simulator::new();
+        let swap = || {
+            world
+                .run(world.atomic().swap("k", None, "v".into(), later(&world)))
+                .unwrap()
+        };
+        let Swap::Done(first) = swap() else {
+            panic!("the key was absent")
+        };
+        world.clock.advance(Duration::from_secs(60));
+        assert_eq!(world.atomic.keys(), [""; 0]);
+        let Swap::Done(second) = swap() else {
+            panic!("the record had expired")
+        };
+        assert!(second > first);
+    }
+
+    #[test]
+    fn isolates_share_records_but_not_faults() {
+        let one = Simulator::new();
+        let two = one.isolate();
+        one.atomic.faults.outage(true);
+        assert_eq!(two.run(two.atomic().add("c", 5, later(&two))), Ok(5));
+        assert!(one.run(one.atomic().add("c", 5, later(&one))).is_err());
+        one.atomic.faults.outage(false);
+        assert_eq!(one.run(one.atomic().add("c", -2, later(&one))), Ok(3));
+    }
+}

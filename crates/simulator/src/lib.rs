@@ -1,0 +1,297 @@
+//! The test world: every port of the gateway in memory, with time, staleness and faults as
+//! fields, and [`contract`], the ports' promises as checks any host can run.
+//!
+//! A [`Simulator`] is one isolate. [`Simulator::isolate`] makes another that shares the
+//! stores, the queue, the network and the clock but has its own delays, faults, deferred
+//! work and log. Nothing here sleeps, opens a socket or reads a real clock.
+
+pub mod clock;
+pub mod contract;
+
+mod atomic;
+mod fault;
+mod http;
+mod kv;
+mod queue;
+mod run;
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::rc::Rc;
+
+use futures_util::future::{FutureExt, LocalBoxFuture};
+use tidegate_gateway::platform::{LogLevel, Platform, Secret};
+
+pub use crate::atomic::SimAtomic;
+pub use crate::clock::SimClock;
+pub use crate::fault::{Fault, Faults};
+pub use crate::http::{End, Exchange, Server, SimHttp};
+pub use crate::kv::{SimKv, WRITE_INTERVAL_MIN};
+pub use crate::queue::SimQueue;
+pub use crate::run::{Running, Stalled};
+
+/// One isolate of a simulated deployment.
+pub struct Simulator {
+    /// Time, shared by all isolates.
+    pub clock: SimClock,
+    /// This isolate's view of the eventually consistent store.
+    pub kv: SimKv,
+    /// This isolate's handle on the store that is linearizable per key.
+    pub atomic: SimAtomic,
+    /// The network, shared by all isolates.
+    pub http: SimHttp,
+    /// This isolate's handle on the queue.
+    pub queue: SimQueue,
+    secrets: Rc<RefCell<BTreeMap<String, String>>>,
+    random: Rc<Cell<u64>>,
+    deferred: RefCell<Vec<LocalBoxFuture<'static, ()>>>,
+    log: RefCell<Vec<(LogLevel, String)>>,
+}
+
+impl Default for Simulator {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Simulator {
+    /// The first isolate of a new world.
+    pub fn new() -> Self {
+        Self::seeded(0)
+    }
+
+    /// The first isolate of a new world whose randomness follows from `seed`.
+    pub fn seeded(seed: u64) -> Self {
+        let clock = SimClock::default();
+        Self {
+            kv: SimKv::new(&clock),
+            atomic: SimAtomic::new(&clock),
+            http: SimHttp::new(&clock),
+            queue: SimQueue::new(&clock),
+            clock,
+            secrets: Rc::default(),
+            random: Rc::new(Cell::new(seed)),
+            deferred: RefCell::default(),
+            log: RefCell::default(),
+        }
+    }
+
+    /// Another isolate of the same world.
+    pub fn isolate(&self) -> Self {
+        Self {
+            clock: self.clock.clone(),
+            kv: self.kv.isolate(),
+            atomic: self.atomic.isolate(),
+            http: self.http.clone(),
+            queue: self.queue.isolate(),
+            secrets: Rc::clone(&self.secrets),
+            random: Rc::clone(&self.random),
+            deferred: RefCell::default(),
+            log: RefCell::default(),
+        }
+    }
+
+    /// Sets a secret, for all isolates.
+    pub fn set_secret(&self, name: &str, text: &str) {
+        self.secrets
+            .borrow_mut()
+            .insert(name.to_owned(), text.to_owned());
+    }
+
+    /// Runs `future` to its end, letting time jump whenever everything waits for it.
+    ///
+    /// # Panics
+    /// When nothing can make progress: a test that gets there is wrong.
+    #[track_caller]
+    pub fn run<T>(&self, future: impl Future<Output = T>) -> T {
+        match self.start(future).finish() {
+            Ok(value) => value,
+            Err(stalled) => stop(&stalled),
+        }
+    }
+
+    /// Takes hold of `future` so that a test can go on step by step and move time between.
+    pub fn start<'a, T>(&self, future: impl Future<Output = T> + 'a) -> Running<'a, T> {
+        Running::new(&self.clock, future)
+    }
+
+    /// Runs the work this isolate deferred, and what that defers, until none is left.
+    ///
+    /// # Panics
+    /// When nothing can make progress: a test that gets there is wrong.
+    #[track_caller]
+    pub fn settle(&self) {
+        loop {
+            let work: Vec<_> = self.deferred.borrow_mut().drain(..).collect();
+            if work.is_empty() {
+                return;
+            }
+            self.run(futures_util::future::join_all(work));
+        }
+    }
+
+    /// Loses the work this isolate deferred, as a crash does. Gives how much there was.
+    pub fn lose_deferred(&self) -> usize {
+        self.deferred.borrow_mut().drain(..).count()
+    }
+
+    /// The lines this isolate has logged, oldest first.
+    pub fn log_lines(&self) -> Vec<(LogLevel, String)> {
+        self.log.borrow().clone()
+    }
+
+    /// Takes the lines this isolate has logged, so that a test sees only what comes next.
+    pub fn take_log(&self) -> Vec<(LogLevel, String)> {
+        self.log.take()
+    }
+}
+
+#[track_caller]
+#[expect(
+    clippy::panic,
+    reason = "a stalled world is a defect of the test, which has no way to go on"
+)]
+fn stop(stalled: &Stalled) -> ! {
+    panic!(
+        "nothing can make progress; {} sleeps are pending and time stands still",
+        stalled.sleepers
+    );
+}
+
+impl Platform for Simulator {
+    type Kv = SimKv;
+    type Atomic = SimAtomic;
+    type Http = SimHttp;
+    type Queue = SimQueue;
+    type Clock = SimClock;
+
+    fn kv(&self) -> &SimKv {
+        &self.kv
+    }
+
+    fn atomic(&self) -> &SimAtomic {
+        &self.atomic
+    }
+
+    fn http(&self) -> &SimHttp {
+        &self.http
+    }
+
+    fn queue(&self) -> &SimQueue {
+        &self.queue
+    }
+
+    fn clock(&self) -> &SimClock {
+        &self.clock
+    }
+
+    fn random(&self, out: &mut [u8]) {
+        for chunk in out.chunks_mut(8) {
+            let bytes = split_mix(&self.random).to_le_bytes();
+            chunk.copy_from_slice(&bytes[..chunk.len()]);
+        }
+    }
+
+    async fn secret(&self, name: &str) -> Option<Secret> {
+        run::give_way().await;
+        self.secrets
+            .borrow()
+            .get(name)
+            .map(|text| Secret::new(text.as_str()))
+    }
+
+    fn defer(&self, work: impl Future<Output = ()> + 'static) {
+        self.deferred.borrow_mut().push(work.boxed_local());
+    }
+
+    fn log(&self, level: LogLevel, line: &str) {
+        self.log.borrow_mut().push((level, line.to_owned()));
+    }
+}
+
+/// The next number of SplitMix64: repeatable, and no two states give the same.
+fn split_mix(state: &Cell<u64>) -> u64 {
+    let next = state.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
+    state.set(next);
+    let mixed = (next ^ (next >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tidegate_gateway::platform::Clock;
+
+    use super::*;
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn waiting_takes_simulated_time_only() {
+        let world = Simulator::new();
+        let started = world.clock.now();
+        world.run(async {
+            let (one, two) = (world.clock.sleep(MINUTE), world.clock.sleep(MINUTE * 2));
+            futures_util::future::join(one, two).await;
+            world.clock.sleep(MINUTE).await;
+        });
+        assert_eq!(world.clock.now().since(started), MINUTE * 3);
+    }
+
+    #[test]
+    fn time_stands_still_until_it_is_moved_when_it_may_not_jump() {
+        let world = Simulator::new();
+        world.clock.jump_when_idle(false);
+        let mut sleeping = world.start(world.clock.sleep(MINUTE));
+        assert!(sleeping.step().is_none());
+        world.clock.advance(MINUTE - Duration::from_millis(1));
+        assert!(sleeping.step().is_none());
+        world.clock.advance(Duration::from_millis(1));
+        assert!(sleeping.step().is_some());
+        assert_eq!(
+            world.start(world.clock.sleep(MINUTE)).finish(),
+            Err(Stalled { sleepers: 1 })
+        );
+        assert_eq!(world.clock.sleepers(), 0, "a dropped sleep is forgotten");
+    }
+
+    #[test]
+    #[should_panic = "nothing can make progress"]
+    fn a_world_that_waits_for_nothing_says_so() {
+        Simulator::new().run(std::future::pending::<()>());
+    }
+
+    #[test]
+    fn deferred_work_runs_on_settling_and_is_lost_in_a_crash() {
+        let world = Rc::new(Simulator::new());
+        let inner = Rc::clone(&world);
+        world.defer(async move {
+            inner.clock.sleep(MINUTE).await;
+            let innermost = Rc::clone(&inner);
+            inner.defer(async move { innermost.log(LogLevel::Info, "done") });
+        });
+        assert!(world.log_lines().is_empty());
+        world.settle();
+        assert_eq!(world.take_log(), [(LogLevel::Info, "done".to_owned())]);
+        world.defer(std::future::pending());
+        assert_eq!(world.lose_deferred(), 1);
+        world.settle();
+    }
+
+    #[test]
+    fn randomness_repeats_for_a_seed_and_differs_between_isolates() {
+        let draw = |world: &Simulator| {
+            let mut out = [0; 20];
+            world.random(&mut out);
+            out
+        };
+        let one = Simulator::seeded(7);
+        let (first, second) = (draw(&one), draw(&one.isolate()));
+        assert_ne!(first, second);
+        assert_eq!(draw(&Simulator::seeded(7)), first);
+        assert_ne!(draw(&Simulator::seeded(8)), first);
+    }
+}
