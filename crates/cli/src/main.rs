@@ -1,0 +1,198 @@
+//! `tidegate`: checks, compiles and publishes a gateway's configuration.
+//!
+//! What `check` accepts the gateway accepts: both ask the same code. Secrets stay
+//! references; this program never resolves one. Exit codes: 0, all is well; 1, the
+//! configuration has problems or publishing failed; 2, it was called wrongly.
+
+mod args;
+mod document;
+mod finding;
+mod init;
+mod load;
+mod overlay;
+mod push;
+mod structure;
+mod suggest;
+mod yaml;
+
+use std::io::{self, Write};
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
+use std::{fs, iter};
+
+use clap::Parser;
+use serde_json::{Value, json};
+use tidegate_gateway::config::{Authentication, Config, Snapshot};
+
+use args::{Arguments, Command, Format, Source};
+use load::{LoadError, Loaded};
+
+/// Why a command did not do what it was asked.
+pub enum Failure {
+    /// The files have problems, already printed.
+    Problems,
+    /// Something outside went wrong, in words.
+    Failed(String),
+    /// It was called wrongly, in words.
+    Usage(String),
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::Failed(error.to_string())
+    }
+}
+
+impl From<serde_json::Error> for Failure {
+    fn from(error: serde_json::Error) -> Self {
+        Self::Failed(error.to_string())
+    }
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let mut out = io::stdout().lock();
+    let done = run(arguments.command, &mut out).and_then(|()| Ok(out.flush()?));
+    let (code, message) = match done {
+        Ok(()) => (0, None),
+        Err(Failure::Problems) => (1, None),
+        Err(Failure::Failed(message)) => (1, Some(message)),
+        Err(Failure::Usage(message)) => (2, Some(message)),
+    };
+    if let Some(message) = message {
+        // Nothing is left to do when not even this can be written.
+        let _ = writeln!(io::stderr(), "tidegate: {message}");
+    }
+    ExitCode::from(code)
+}
+
+fn run(command: Command, out: &mut impl Write) -> Result<(), Failure> {
+    match command {
+        Command::Check { source, format } => check(&source, format, out),
+        Command::Compile { source, out: file } => compile(&source, file.as_deref(), out),
+        Command::Push(push) => push::push(&push, out),
+        Command::Schema { out: folder } => schema(folder.as_deref(), out),
+        Command::Init { file, force } => init::init(&file, force, out),
+    }
+}
+
+fn check(source: &Source, format: Format, out: &mut impl Write) -> Result<(), Failure> {
+    match (load::load(&source.config, source.env.as_deref()), format) {
+        (Ok(loaded), Format::Text) => {
+            writeln!(
+                out,
+                "{}: ok: {}",
+                loaded.files.join(" + "),
+                summary(&loaded.config)?
+            )?;
+            Ok(())
+        }
+        (Ok(loaded), Format::Json) => {
+            let digest = Snapshot::compile(loaded.config, 0)?.digest;
+            print_json(
+                &json!({ "ok": true, "digest": digest, "problems": [] }),
+                out,
+            )
+        }
+        (Err(LoadError::Problems { findings, files }), Format::Json) => {
+            print_json(
+                &json!({ "ok": false, "problems": finding::as_json(&findings, &files) }),
+                out,
+            )?;
+            Err(Failure::Problems)
+        }
+        (Err(error), _) => Err(report(error)?),
+    }
+}
+
+fn compile(source: &Source, file: Option<&Path>, out: &mut impl Write) -> Result<(), Failure> {
+    let (_, bytes) = snapshot(load_or_report(source)?)?;
+    match file {
+        Some(file) => fs::write(file, &bytes)
+            .map_err(|error| Failure::Failed(format!("{}: {error}", file.display()))),
+        None => Ok(out.write_all(&bytes)?),
+    }
+}
+
+fn schema(folder: Option<&Path>, out: &mut impl Write) -> Result<(), Failure> {
+    let Some(folder) = folder else {
+        return print_json(&structure::config_schema(), out);
+    };
+    for (name, schema) in [
+        ("tidegate", structure::config_schema()),
+        ("config", structure::snapshot_schema()),
+    ] {
+        let file = folder.join(format!("{name}.schema.json"));
+        fs::create_dir_all(folder)
+            .and_then(|()| fs::write(&file, pretty(&schema)?))
+            .map_err(|error| Failure::Failed(format!("{}: {error}", file.display())))?;
+        writeln!(out, "{}", file.display())?;
+    }
+    Ok(())
+}
+
+/// Loads the configuration, or prints what is wrong with it.
+fn load_or_report(source: &Source) -> Result<Loaded, Failure> {
+    match load::load(&source.config, source.env.as_deref()) {
+        Ok(loaded) => Ok(loaded),
+        Err(error) => Err(report(error)?),
+    }
+}
+
+/// Problems go to stderr, so that stdout is the result or nothing.
+fn report(error: LoadError) -> io::Result<Failure> {
+    Ok(match error {
+        LoadError::Unusable(message) => Failure::Usage(message),
+        LoadError::Problems { findings, files } => {
+            let mut err = io::stderr().lock();
+            write!(err, "{}", finding::text(&findings, &files))?;
+            let plural = if findings.len() == 1 { "" } else { "s" };
+            writeln!(err, "{} problem{plural}", findings.len())?;
+            Failure::Problems
+        }
+    })
+}
+
+/// The snapshot as published, and checked as the gateway will check it.
+fn snapshot(loaded: Loaded) -> Result<(Snapshot, Vec<u8>), Failure> {
+    let snapshot = Snapshot::compile(loaded.config, now_ms())?;
+    let bytes = serde_json::to_vec(&snapshot)?;
+    let snapshot = Snapshot::parse(&bytes)
+        .map_err(|reason| Failure::Failed(format!("not publishable: {reason}")))?;
+    Ok((snapshot, bytes))
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a native program may ask the machine for the time"
+)]
+fn now_ms() -> u64 {
+    let since_epoch = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn summary(config: &Config) -> Result<String, Failure> {
+    let digest = Snapshot::compile(config.clone(), 0)?.digest;
+    let issuers = match &config.authentication {
+        Authentication::Jwt { issuers } => format!("{} issuer(s)", issuers.len()),
+        Authentication::None => "authentication OFF".to_owned(),
+    };
+    let (upstreams, rules) = (config.upstreams.len(), config.tools.len());
+    Ok(format!(
+        "{upstreams} upstream(s), {rules} tool rule(s), {issuers}, digest {digest}"
+    ))
+}
+
+fn print_json(value: &Value, out: &mut impl Write) -> Result<(), Failure> {
+    Ok(out.write_all(pretty(value)?.as_bytes())?)
+}
+
+fn pretty(value: &Value) -> serde_json::Result<String> {
+    Ok(serde_json::to_string_pretty(value)?
+        .chars()
+        .chain(iter::once('\n'))
+        .collect())
+}
