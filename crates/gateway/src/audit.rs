@@ -136,8 +136,9 @@ impl<P: Platform> Pending<P> {
         self.record.outcome = outcome.into();
     }
 
-    /// Forgets the record: what arrived was no call.
-    pub fn discard(mut self) {
+    /// Writes nothing for this record: what arrived was no call, or its members have
+    /// records of their own.
+    pub fn discard(&mut self) {
         self.record.event = "";
     }
 }

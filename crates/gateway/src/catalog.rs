@@ -64,6 +64,19 @@ type ListKey = (String, String, Kind, Option<PrincipalId>);
 struct Listed {
     items: Vec<Object>,
     hints: CacheHints,
+    asked_at: Timestamp,
+}
+
+impl Listed {
+    /// What may be said of it to whoever keeps it from now on: nobody keeps it longer than
+    /// its upstream allowed.
+    fn hints(&self, now: Timestamp) -> CacheHints {
+        let age = u64::try_from(now.since(self.asked_at).as_millis()).unwrap_or(u64::MAX);
+        CacheHints {
+            ttl_ms: self.hints.ttl_ms.saturating_sub(age),
+            scope: self.hints.scope,
+        }
+    }
 }
 
 /// An entry of the merged list.
@@ -78,6 +91,8 @@ struct Merged<'a> {
     entries: Vec<Entry<'a>>,
     hints: CacheHints,
     unavailable: Vec<String>,
+    /// Whether any upstream declares such a list.
+    declared: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -101,6 +116,11 @@ pub async fn list<P: Platform>(
         Some(cursor) => open_cursor(context, endpoint, principal, kind, cursor)?,
     };
     let merged = merge(context, endpoint, principal, kind).await?;
+    if !merged.declared && merged.unavailable.is_empty() {
+        // Its capability is not advertised either.
+        let error = RpcError::method_not_found(kind.list_method().as_str());
+        return Err(Rejection::protocol(error).into());
+    }
     let mut items = exposed(context, endpoint, principal, kind, merged.entries);
     let next_cursor = if items.len() > offset.saturating_add(PAGE_MAX) {
         let next = Cursor {
@@ -207,7 +227,9 @@ async fn merge<'a, P: Platform>(
             scope: CacheScope::Public,
         },
         unavailable: Vec::new(),
+        declared: false,
     };
+    let now = context.now();
     let mut failure = None;
     let mut answered = false;
     for (upstream, listed) in join_all(asked).await {
@@ -215,7 +237,8 @@ async fn merge<'a, P: Platform>(
             Ok(None) => answered = true,
             Ok(Some(listed)) => {
                 answered = true;
-                merged.hints = merged.hints.combine(listed.hints);
+                merged.declared = true;
+                merged.hints = merged.hints.combine(listed.hints(now));
                 merged.entries.extend(listed.items.iter().map(|item| Entry {
                     upstream,
                     item: item.clone(),
@@ -245,7 +268,7 @@ async fn merge<'a, P: Platform>(
     }
 }
 
-/// One upstream's list, remembered for as long as it allows; `None` if it has none.
+/// One upstream's list, remembered for as long as it allows; `None` if it declares none.
 async fn listed<P: Platform>(
     context: &Context<P>,
     upstream: &Upstream,
@@ -276,12 +299,7 @@ async fn listed<P: Platform>(
     if !facts.capabilities().contains(capability) {
         return Ok(None);
     }
-    let Some(listed) = fetch(context, upstream, principal, kind)
-        .await?
-        .map(Rc::new)
-    else {
-        return Ok(None);
-    };
+    let listed = Rc::new(fetch(context, upstream, principal, kind).await?);
     let keep = Duration::from_millis(listed.hints.ttl_ms).min(KEEP_MAX);
     if keep > Duration::ZERO {
         let owner = match listed.hints.scope {
@@ -298,7 +316,7 @@ async fn fetch<P: Platform>(
     upstream: &Upstream,
     principal: &Principal,
     kind: Kind,
-) -> Result<Option<Listed>, Error> {
+) -> Result<Listed, Error> {
     let timeout = Duration::from_millis(upstream.timeout_ms);
     let mut listed = Listed {
         items: Vec::new(),
@@ -306,6 +324,7 @@ async fn fetch<P: Platform>(
             ttl_ms: u64::MAX,
             scope: CacheScope::Public,
         },
+        asked_at: context.now(),
     };
     let mut cursor: Option<String> = None;
     for _ in 0..UPSTREAM_PAGES_MAX {
@@ -319,7 +338,8 @@ async fn fetch<P: Platform>(
             Err(Error::Rejection(Rejection::Protocol { error, .. }))
                 if error.code == METHOD_NOT_FOUND =>
             {
-                return Ok(None);
+                listed.hints = CacheHints::NONE;
+                return Ok(listed);
             }
             result => result?,
         };
@@ -331,7 +351,7 @@ async fn fetch<P: Platform>(
         listed.items.extend(page.items);
         cursor = page.next_cursor;
         if cursor.is_none() {
-            return Ok(Some(listed));
+            return Ok(listed);
         }
         if listed.items.len() >= UPSTREAM_ITEMS_MAX {
             break;
@@ -341,7 +361,7 @@ async fn fetch<P: Platform>(
         json!({ "upstream": upstream.name, "list": kind.member(), "items": listed.items.len() });
     context.log(LogLevel::Warn, "list_cut", fields);
     listed.items.truncate(UPSTREAM_ITEMS_MAX);
-    Ok(Some(listed))
+    Ok(listed)
 }
 
 /// The entries this caller may see, under the names this endpoint shows.
@@ -365,11 +385,12 @@ fn exposed<P: Platform>(
                 names::exposed_uri(prefixed, &upstream.name, &own)
             }
         };
-        if kind == Kind::Tools && !tool_shown(context, principal, upstream, &own, &mut item) {
+        // In bare naming the first upstream that lists a name has it, also when this caller
+        // may not see it: calls go by the same rule.
+        if !seen.insert(shown.clone()) {
             continue;
         }
-        // In bare naming the first upstream that lists a name has it.
-        if seen.insert(shown.clone()) {
+        if kind != Kind::Tools || tool_shown(context, principal, upstream, &own, &mut item) {
             item.insert(kind.key(), &shown);
             items.push(item);
         }

@@ -5,9 +5,13 @@ use std::time::Duration;
 
 use futures_util::{FutureExt, StreamExt};
 use http::{HeaderName, HeaderValue};
+use tidegate_mcp::catalog::CacheHints;
 use tidegate_mcp::input::ResultType;
 use tidegate_mcp::json::Object;
+use tidegate_mcp::jsonrpc::{INTERNAL_ERROR, RpcError};
+use tidegate_mcp::meta::{ClientCapabilities, RequestMeta};
 use tidegate_mcp::method::Method;
+use tidegate_mcp::version::{Era, ProtocolVersion};
 
 use crate::auth::{Principal, PrincipalId};
 use crate::catalog;
@@ -114,7 +118,7 @@ async fn answer_own<P: Platform>(
 
 /// What goes with a request to an upstream besides the request itself.
 pub(crate) struct Ask {
-    pub(crate) meta: tidegate_mcp::meta::RequestMeta,
+    pub(crate) meta: RequestMeta,
     pub(crate) param_headers: Vec<(HeaderName, HeaderValue)>,
     pub(crate) timeout: Duration,
 }
@@ -132,6 +136,7 @@ pub(crate) async fn ask_upstream<P: Platform>(
         upstream: one.upstream.name.clone(),
         method: one.method,
         prefixed: one.prefixed,
+        client: Client::of(&ask.meta),
     };
     let outgoing = Outgoing {
         method: one.method,
@@ -161,6 +166,24 @@ struct Shape<P> {
     upstream: String,
     method: Method,
     prefixed: bool,
+    client: Client,
+}
+
+/// Whom a result is for.
+enum Client {
+    /// Can be asked for input of the kinds it declared.
+    Asked(ClientCapabilities),
+    /// Cannot: it speaks an older revision, or there is none, as when a task runs.
+    NotAsked,
+}
+
+impl Client {
+    fn of(meta: &RequestMeta) -> Self {
+        match ProtocolVersion::parse(&meta.protocol_version).map(ProtocolVersion::era) {
+            Some(Era::Modern) => Self::Asked(meta.client_capabilities.clone()),
+            Some(Era::Legacy) | None => Self::NotAsked,
+        }
+    }
 }
 
 impl<P: Platform> Shape<P> {
@@ -170,9 +193,19 @@ impl<P: Platform> Shape<P> {
                 if self.prefixed {
                     names::expose_result(self.method, &self.upstream, &mut result);
                 }
+                if self.method.is_cacheable() {
+                    // Also where the upstream forgot them.
+                    CacheHints::of(&result).write(&mut result);
+                }
             }
             ResultType::InputRequired if self.method.may_require_input() => {
-                rounds::suspend(&self.context, &self.request, &self.upstream, &mut result)?;
+                let Client::Asked(client) = &self.client else {
+                    let reason = "The upstream asks for input, which cannot be asked for here.";
+                    let error = RpcError::new(INTERNAL_ERROR, reason);
+                    return Err(Rejection::protocol(error).into());
+                };
+                let (request, upstream) = (&self.request, &self.upstream);
+                rounds::suspend(&self.context, request, upstream, client, &mut result)?;
             }
             // No extension that adds result types was declared to the upstream.
             ResultType::InputRequired | ResultType::Task | ResultType::Other(_) => {

@@ -124,6 +124,13 @@ pub enum Rejection {
         /// What is wrong with the answer.
         reason: String,
     },
+    /// The upstream refuses the request without acting on it. What a client sends can
+    /// cause this, so it says nothing of the upstream's health.
+    #[error("upstream_refused")]
+    UpstreamRefused {
+        /// Its configured name.
+        upstream: String,
+    },
     /// The upstream refuses the gateway's own credentials.
     #[error("upstream_unauthorized")]
     UpstreamUnauthorized {
@@ -321,6 +328,13 @@ impl Rejection {
             Self::UpstreamInvalid { upstream, reason } => plain(
                 StatusCode::BAD_GATEWAY,
                 failed(upstream, format!("Upstream `{upstream}` answered with something that is not MCP: {reason}.")),
+            ),
+            Self::UpstreamRefused { upstream } => plain(
+                StatusCode::BAD_GATEWAY,
+                failed(
+                    upstream,
+                    format!("Upstream `{upstream}` refuses the form of the request."),
+                ),
             ),
             Self::UpstreamUnauthorized { upstream } => plain(
                 StatusCode::BAD_GATEWAY,

@@ -65,7 +65,7 @@ impl<P: Platform> Gateway<P> {
     async fn route(&self, context: &Context<P>, request: Request<Body>) -> Response<Body> {
         let path = request.uri().path().trim_end_matches('/').to_owned();
         if request.method() == Method::OPTIONS {
-            return preflight(&request);
+            return preflight(&context.settings, &path, &request);
         }
         if path == "/health/deep" && request.method() == Method::GET {
             return health::deep(context, request.headers()).await;
@@ -155,12 +155,20 @@ fn protected_resource<P: Platform>(context: &Context<P>, endpoint: &str) -> Resp
     response
 }
 
-/// Answers a browser's question before a cross-origin request (Fetch standard). Whether
-/// the origin is allowed is said by [`allow_origin`].
-fn preflight(request: &Request<Body>) -> Response<Body> {
+/// Answers a browser's question before a cross-origin request (Fetch standard). What is
+/// public may be asked for from everywhere; else [`allow_origin`] names the origin.
+fn preflight(settings: &Settings, path: &str, request: &Request<Body>) -> Response<Body> {
+    let public = metadata::resource_path(path).is_some();
+    let origin = request.headers().get(ORIGIN);
+    if !public && origin.is_some_and(|origin| !is_allowed(settings, origin)) {
+        return egress::refusal(&Rejection::OriginNotAllowed.into(), "");
+    }
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::NO_CONTENT;
     let headers = response.headers_mut();
+    if public {
+        headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    }
     headers.insert(
         ACCESS_CONTROL_ALLOW_METHODS,
         HeaderValue::from_static("GET, POST, DELETE, OPTIONS"),
@@ -177,9 +185,7 @@ fn preflight(request: &Request<Body>) -> Response<Body> {
 fn allow_origin(settings: &Settings, origin: &HeaderValue, response: &mut Response<Body>) {
     let headers = response.headers_mut();
     headers.append(VARY, HeaderValue::from_static("Origin"));
-    let allowed = origin
-        .to_str()
-        .is_ok_and(|origin| ingress::origin_allowed(origin, settings));
+    let allowed = is_allowed(settings, origin);
     if allowed && !headers.contains_key(ACCESS_CONTROL_ALLOW_ORIGIN) {
         headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
         headers.insert(
@@ -189,4 +195,10 @@ fn allow_origin(settings: &Settings, origin: &HeaderValue, response: &mut Respon
             ),
         );
     }
+}
+
+fn is_allowed(settings: &Settings, origin: &HeaderValue) -> bool {
+    origin
+        .to_str()
+        .is_ok_and(|origin| ingress::origin_allowed(origin, settings))
 }

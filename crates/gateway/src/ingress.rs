@@ -239,9 +239,13 @@ fn one(headers: &HeaderMap, message: Message, streams: bool) -> Result<Ask, Erro
         ClientEra::Modern => {
             modern(&routing, request, streams).map(|call| Ask::Call(Box::new(call)))
         }
+        // Clients of these revisions read a JSON-RPC error only under 200.
         ClientEra::Legacy(version) => legacy(request, version, streams)
             .map(|call| Ask::Call(Box::new(call)))
-            .map_err(|(id, error)| refused(id, error)),
+            .map_err(|(id, error)| {
+                let status = StatusCode::OK;
+                Rejection::Protocol { status, error, id }.into()
+            }),
     }
 }
 

@@ -132,22 +132,29 @@ async fn batch<P: Platform>(
     head: &Head,
     admission: &Admission,
     calls: Vec<Result<Call, (Option<RequestId>, RpcError)>>,
-    audit: Pending<P>,
+    mut audit: Pending<P>,
 ) -> Response<Body> {
+    audit.discard();
     let mut answers: Vec<Box<RawValue>> = Vec::with_capacity(calls.len());
     for (index, call) in calls.into_iter().enumerate() {
         let answer = match call {
             Ok(call) => member(context, head, admission, call, index > 0, audit.sibling()).await,
-            Err((id, error)) => tidegate_mcp::jsonrpc::Response {
-                id,
-                outcome: Err(error),
-            }
-            .to_json(),
+            Err((id, error)) => malformed(id, error, audit.sibling()),
         };
         answers.extend(RawValue::from_string(answer));
     }
-    audit.discard();
     egress::json_response(StatusCode::OK, raw(&answers).get().to_owned())
+}
+
+/// The answer to a member that is no call.
+fn malformed<P: Platform>(id: Option<RequestId>, error: RpcError, mut audit: Pending<P>) -> String {
+    audit.record.error_code = Some(error.code);
+    audit.finish("protocol_error");
+    tidegate_mcp::jsonrpc::Response {
+        id,
+        outcome: Err(error),
+    }
+    .to_json()
 }
 
 async fn member<P: Platform>(

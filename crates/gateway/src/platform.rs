@@ -149,7 +149,7 @@ pub enum HttpError {
     /// The request certainly did not reach the server: safe to retry.
     #[error("not_sent: {0}")]
     NotSent(String),
-    /// The server may have acted on the request.
+    /// The server may have acted on the request. A host that cannot tell says this.
     #[error("maybe_sent: {0}")]
     MaybeSent(String),
 }

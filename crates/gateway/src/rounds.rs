@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use tidegate_mcp::input::InputRequired;
+use tidegate_mcp::input::{InputError, InputRequired};
 use tidegate_mcp::json::Object;
 use tidegate_mcp::jsonrpc::RpcError;
+use tidegate_mcp::meta::ClientCapabilities;
 
 use crate::auth::PrincipalId;
 use crate::context::Context;
@@ -68,12 +69,19 @@ pub fn suspend<P: Platform>(
     context: &Context<P>,
     request: &str,
     upstream: &str,
+    client: &ClientCapabilities,
     result: &mut Object,
 ) -> Result<(), Error> {
-    let asked = InputRequired::parse(result).map_err(|e| Rejection::UpstreamInvalid {
-        upstream: upstream.to_owned(),
-        reason: e.to_string(),
-    })?;
+    let invalid = |e: InputError| match e.to_rpc_error() {
+        Some(undeclared) => Rejection::protocol(undeclared),
+        None => Rejection::UpstreamInvalid {
+            upstream: upstream.to_owned(),
+            reason: e.to_string(),
+        },
+    };
+    let asked = InputRequired::parse(result).map_err(invalid)?;
+    // Whatever an upstream makes of it, a client is asked only what it declared.
+    asked.check(client).map_err(invalid)?;
     let Some(state) = asked.request_state else {
         return Ok(());
     };

@@ -4,6 +4,7 @@ use tidegate_mcp::catalog::Kind;
 use tidegate_mcp::json::Object;
 use tidegate_mcp::jsonrpc::RpcError;
 use tidegate_mcp::method::Method;
+use tidegate_mcp::version::Era;
 
 use crate::auth::Principal;
 use crate::catalog;
@@ -77,7 +78,14 @@ pub async fn resolve<P: Platform>(
     principal: &Principal,
     call: &Call,
 ) -> Result<Target, Error> {
+    // The tasks of 2025-11-25 are another thing and not offered.
+    let foreign = call.version.era() == Era::Legacy;
     let own = match call.method {
+        Method::TasksGet | Method::TasksUpdate | Method::TasksCancel if foreign => {
+            return Err(
+                Rejection::protocol(RpcError::method_not_found(call.method.as_str())).into(),
+            );
+        }
         Method::ServerDiscover => Own::Discover,
         Method::Initialize => Own::Initialize,
         Method::Ping => Own::Ping,

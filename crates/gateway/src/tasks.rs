@@ -26,6 +26,7 @@ use crate::context::Context;
 use crate::error::{Error, Fault, Rejection};
 use crate::ingress::Call;
 use crate::keyspace::{self, Family, Key, ReadError, Store};
+use crate::memory::Bounded;
 use crate::platform::{LogLevel, Platform, Queue, Swap, Version};
 use crate::queue::Message;
 use crate::route::One;
@@ -40,6 +41,36 @@ pub const ARGUMENTS_MAX: usize = 256 * 1024;
 pub const START_WITHIN: Duration = Duration::from_secs(60);
 /// How often a lost race over a record is tried again.
 const SWAPS_MAX: usize = 8;
+
+/// Most tasks one isolate remembers to have queued again.
+const REQUEUED_MAX: usize = 1024;
+
+/// What an isolate remembers of tasks: when it queued one again, so that polling does not
+/// fill the queue.
+pub(crate) struct Memory {
+    requeued: Bounded<String, Timestamp>,
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self {
+            requeued: Bounded::new(REQUEUED_MAX),
+        }
+    }
+}
+
+impl Memory {
+    /// Whether the task may be queued again now; counts as done if so.
+    fn may_queue(&self, id: &str, now: Timestamp) -> bool {
+        let id = id.to_owned();
+        let last = self.requeued.get(&id);
+        let may = last.is_none_or(|last| now.since(last) >= START_WITHIN);
+        if may {
+            self.requeued.insert(id, now);
+        }
+        may
+    }
+}
 
 /// A task as stored.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -296,7 +327,7 @@ pub async fn get<P: Platform>(
         (TaskStatus::Working, Some(lease)) => Timestamp(lease.until_ms) < context.now(),
         _ => false,
     };
-    if abandoned {
+    if abandoned && context.memory.tasks.may_queue(&id, context.now()) {
         // Harmless if it is queued already: one run gets the lease.
         // Should the queue refuse, the next poll tries again.
         let queued = enqueue(context, &id).await.is_ok();

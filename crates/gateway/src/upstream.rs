@@ -14,6 +14,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
+use futures_util::StreamExt;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::json;
 use tidegate_mcp::era;
@@ -27,7 +28,7 @@ use tidegate_mcp::version::{Era, ProtocolVersion};
 use crate::auth::{Principal, PrincipalId};
 use crate::config::Upstream;
 use crate::context::Context;
-use crate::egress::Reply;
+use crate::egress::{Event, Reply};
 use crate::error::{Error, Rejection};
 use crate::memory::Bounded;
 use crate::platform::Platform;
@@ -140,9 +141,22 @@ pub async fn call<P: Platform>(
         deadline,
         timeout,
     };
-    let result = attempt(&exchange, outgoing).await;
-    note(context, upstream, result.as_ref().err());
-    result
+    match attempt(&exchange, outgoing).await {
+        // Not before its end is it known what came of it.
+        Ok(Reply::Stream(events)) => {
+            let (context, upstream) = (context.clone(), upstream.clone());
+            let noted = events.inspect(move |event| {
+                if let Event::End(end) = event {
+                    note(&context, &upstream, end.as_ref().err());
+                }
+            });
+            Ok(Reply::Stream(noted.boxed_local()))
+        }
+        result => {
+            note(context, upstream, result.as_ref().err());
+            result
+        }
+    }
 }
 
 async fn attempt<P: Platform>(
@@ -258,21 +272,34 @@ async fn legacy<P: Platform>(
     exchange: &Exchange<'_, P>,
     outgoing: Outgoing,
 ) -> Result<Reply, Error> {
-    let open = || async {
-        let session = session::open(exchange, &outgoing.principal).await;
-        session.map_err(not_asked)
-    };
-    let session = open().await?;
+    let session = session::open(exchange, &outgoing.principal).await;
+    let session = session.map_err(not_asked)?;
     match legacy_once(exchange, &outgoing, &session).await {
         // The upstream does not know the session any more, so it did not run the call.
         Err(session::Lost::Session) => {
-            session::forget(exchange.context, &session);
-            let session = open().await?;
-            legacy_once(exchange, &outgoing, &session)
+            session::withdraw(exchange.context, &session);
+            again(exchange, outgoing).await
+        }
+        outcome => outcome.map_err(|lost| lost.into_error(exchange)),
+    }
+}
+
+/// Once more, after a session was lost. Another server may have taken the place of the one
+/// that knew it, so the upstream is asked anew what it is.
+async fn again<P: Platform>(
+    exchange: &Exchange<'_, P>,
+    outgoing: Outgoing,
+) -> Result<Reply, Error> {
+    let facts = facts::ask(exchange, &outgoing.principal).await;
+    let facts = facts.map_err(not_asked)?;
+    match facts.era() {
+        Era::Modern => modern(exchange, outgoing, facts.version).await,
+        Era::Legacy => {
+            let session = session::open(exchange, &outgoing.principal).await;
+            legacy_once(exchange, &outgoing, &session.map_err(not_asked)?)
                 .await
                 .map_err(|lost| lost.into_error(exchange))
         }
-        outcome => outcome.map_err(|lost| lost.into_error(exchange)),
     }
 }
 
@@ -281,8 +308,23 @@ async fn legacy_once<P: Platform>(
     outgoing: &Outgoing,
     session: &Rc<session::Session>,
 ) -> Result<Reply, session::Lost> {
-    let held = session::InUse::begin(exchange.context, session);
     let id = exchange.next_id();
+    let held = session::InUse::begin(exchange.context, session, &id);
+    match in_session(exchange, outgoing, session, id).await {
+        Ok(reply) => Ok(held.until_read(reply)),
+        Err(lost) => {
+            held.ended(lost.error());
+            Err(lost)
+        }
+    }
+}
+
+async fn in_session<P: Platform>(
+    exchange: &Exchange<'_, P>,
+    outgoing: &Outgoing,
+    session: &Rc<session::Session>,
+    id: RequestId,
+) -> Result<Reply, session::Lost> {
     let relay = reply::Relay::of(outgoing, &id);
     let mut carried = outgoing.meta.rest.clone();
     if outgoing.meta.progress_token.is_some() {
@@ -313,8 +355,7 @@ async fn legacy_once<P: Platform>(
         method: outgoing.method,
         uri,
     };
-    let reply = reply::read(exchange, messages, id, relay, dialect).await?;
-    Ok(held.until_read(reply))
+    Ok(reply::read(exchange, messages, id, relay, dialect).await?)
 }
 
 /// Asks the breaker whether the upstream may be tried.
@@ -373,12 +414,15 @@ fn note<P: Platform>(context: &Context<P>, upstream: &Upstream, error: Option<&E
 }
 
 /// What the upstream says of itself, from memory, KV or itself, within the upstream's
-/// timeout and past a closed breaker only.
+/// timeout. It is asked past a closed breaker only: what is known needs no probe.
 pub async fn facts<P: Platform>(
     context: &Context<P>,
     upstream: &Upstream,
     principal: &Principal,
 ) -> Result<Rc<facts::Facts>, Error> {
+    if let Some(facts) = facts::known(context, upstream).await {
+        return Ok(facts);
+    }
     admit(context, upstream)?;
     let timeout = Duration::from_millis(upstream.timeout_ms).min(FACTS_TIMEOUT);
     let exchange = Exchange {
@@ -387,10 +431,8 @@ pub async fn facts<P: Platform>(
         deadline: context.now() + timeout,
         timeout,
     };
-    let facts = facts::load(&exchange, &principal.id).await;
-    if let Err(error) = &facts {
-        note(context, upstream, Some(error));
-    }
+    let facts = facts::ask(&exchange, &principal.id).await;
+    note(context, upstream, facts.as_ref().err());
     facts
 }
 

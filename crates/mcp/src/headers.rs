@@ -102,12 +102,10 @@ pub fn agree(
     if let Some(name) = headers.duplicated {
         return Err(mismatch(name, "was sent more than once"));
     }
-    agree_one(
-        "MCP-Protocol-Version",
-        headers.protocol_version.as_deref(),
-        meta_version,
-    )?;
-    agree_one("Mcp-Method", headers.method.as_deref(), method)?;
+    let version = headers.protocol_version.as_deref().map(value::trim);
+    agree_one("MCP-Protocol-Version", version, meta_version)?;
+    let named = headers.method.as_deref().map(value::trim);
+    agree_one("Mcp-Method", named, method)?;
     let Some(expected) = expected_name(method, params) else {
         return Ok(());
     };
@@ -121,7 +119,7 @@ pub fn agree(
 fn agree_one(header: &str, value: Option<&str>, expected: &str) -> Result<(), RpcError> {
     match value {
         None => Err(mismatch(header, "is required")),
-        Some(value) if value::trim(value) == expected => Ok(()),
+        Some(value) if value == expected => Ok(()),
         Some(_) => Err(mismatch(header, "does not match the body")),
     }
 }

@@ -23,7 +23,7 @@ pub const LOOK_INTERVAL_MIN: Duration = Duration::from_secs(4);
 pub const LOOK_INTERVAL_MAX: Duration = Duration::from_secs(30);
 /// One isolate keeps this part of a limit to itself in each bucket: it neither reads nor
 /// writes for principals that do not use more. Most do not, and cost the store nothing.
-pub const HIDDEN_SHARE: u32 = 32;
+pub const HIDDEN_SHARE: u32 = 64;
 
 /// Most doublings of the interval while the store takes no reports.
 const PATIENCE_MAX: u32 = 4;
@@ -284,7 +284,7 @@ mod tests {
             None,
             "nothing new to say"
         );
-        (0..20).for_each(|_| drop(counter.count(RATE, START)));
+        admit_20(&mut counter, START);
         assert_eq!(
             counter.plan(RATE, START, &isolate),
             Some(REPORT_INTERVAL * 3 / 2)
@@ -365,16 +365,22 @@ mod tests {
         counter.plan(RATE, START, &isolate).unwrap();
         counter.report(RATE, START, &isolate, 0).unwrap();
         let before = Timestamp(0);
-        (0..20).for_each(|_| drop(counter.count(RATE, before)));
+        admit_20(&mut counter, before);
         assert!(counter.must_look(RATE, before));
         assert!(counter.plan(RATE, before, &isolate).is_some());
         assert!(counter.report(RATE, before, &isolate, 0).is_some());
     }
 
+    fn admit_20(counter: &mut Counter, now: Timestamp) {
+        for _ in 0..20 {
+            counter.count(RATE, now);
+        }
+    }
+
     fn busy_counter() -> (Counter, IsolateId) {
         let mut counter = Counter::default();
         counter.looked(START, 0);
-        (0..20).for_each(|_| drop(counter.count(RATE, START)));
+        admit_20(&mut counter, START);
         (counter, isolate(1))
     }
 

@@ -122,33 +122,28 @@ pub(crate) async fn load<P: Platform>(
     exchange: &Exchange<'_, P>,
     principal: &PrincipalId,
 ) -> Result<Rc<Facts>, Error> {
-    let (context, upstream) = (exchange.context, exchange.upstream);
+    match known(exchange.context, exchange.upstream).await {
+        Some(facts) => Ok(facts),
+        None => ask(exchange, principal).await,
+    }
+}
+
+/// The upstream's facts as far as they can be had without asking it: memory → KV.
+pub(crate) async fn known<P: Platform>(
+    context: &Context<P>,
+    upstream: &Upstream,
+) -> Option<Rc<Facts>> {
     let id = identity(upstream);
     let now = context.now();
-    if let Some(facts) = context
-        .memory
-        .upstream
-        .facts
-        .known
-        .get(&id)
-        .filter(|facts| facts.fresh(now))
-    {
-        return Ok(facts);
+    let remembered = &context.memory.upstream.facts.known;
+    if let Some(facts) = remembered.get(&id).filter(|facts| facts.fresh(now)) {
+        return Some(facts);
     }
     // KV is a hint here: out of reach or unreadable, the upstream is asked.
-    if let Ok(Some(facts)) = keyspace::kv_get(context.platform.kv(), &key(&id)).await
-        && facts.fresh(now)
-    {
-        let facts = Rc::new(facts);
-        context
-            .memory
-            .upstream
-            .facts
-            .known
-            .insert(id, Rc::clone(&facts));
-        return Ok(facts);
-    }
-    ask(exchange, principal).await
+    let stored = keyspace::kv_get(context.platform.kv(), &key(&id)).await;
+    let facts = Rc::new(stored.ok().flatten().filter(|facts| facts.fresh(now))?);
+    remembered.insert(id, Rc::clone(&facts));
+    Some(facts)
 }
 
 /// Asks the upstream itself, and remembers the answer.
@@ -182,16 +177,6 @@ pub(crate) async fn ask<P: Platform>(
         let _ = keyspace::kv_put(publishing.platform.kv(), &key(&id), &published).await;
     });
     Ok(facts)
-}
-
-/// Forgets what is remembered here, so that the next call asks again.
-pub(crate) fn expire<P: Platform>(context: &Context<P>, upstream: &Upstream) {
-    context
-        .memory
-        .upstream
-        .facts
-        .known
-        .remove(&identity(upstream));
 }
 
 /// Name, URL and the era it is configured to speak: with any other it is another server.
@@ -252,11 +237,16 @@ async fn modern<P: Platform>(exchange: &Exchange<'_, P>) -> Result<Probe, Error>
             Some(Ok(Message::Response(response))) if response.id.as_ref() == Some(&id) => {
                 return match response.outcome {
                     Ok(result) => Ok(Probe::Modern(facts(exchange, version, &result))),
+                    // It is unwell, whatever it is.
+                    Err(_) if status.is_server_error() => {
+                        Err(exchange.invalid(format!("HTTP status {}", status.as_u16())))
+                    }
                     Err(error) => verdict(exchange, &error),
                 };
             }
             Some(Ok(_)) => {}
-            Some(Err(_)) | None => {
+            Some(Err(wire::Broken::Late)) => return Err(exchange.timed_out()),
+            Some(Err(wire::Broken::Invalid(_))) | None => {
                 return Err(exchange.invalid("it does not answer `server/discover`"));
             }
         }

@@ -136,7 +136,7 @@ async fn next<P: Platform>(reading: &mut Reading<P>) -> Event {
             }
             // A response nobody waits for.
             Message::Response(_) => {}
-            Message::Request(request) => reading.refuse(&request),
+            Message::Request(request) => reading.refuse(&request).await,
             Message::Notification(notification) => {
                 if let Some(notification) = reading.relay.pass(notification) {
                     return Event::Notification(notification);
@@ -164,19 +164,22 @@ impl<P: Platform> Reading<P> {
     }
 
     /// An error of the upstream, as far as it concerns the client. Disagreements on
-    /// headers and versions are between the gateway and the upstream.
+    /// headers and versions are between the gateway and the upstream; they say nothing of
+    /// its health, and a client that causes them must not close it to the others.
     fn relayed(&self, error: RpcError) -> Error {
         match error.code {
             jsonrpc::HEADER_MISMATCH | jsonrpc::UNSUPPORTED_PROTOCOL_VERSION => {
-                self.invalid("it refuses the gateway's request")
+                let upstream = self.upstream.name.clone();
+                Rejection::UpstreamRefused { upstream }.into()
             }
             _ => Rejection::protocol(error).into(),
         }
     }
 
     /// A request from a legacy upstream. The client declared nothing that would allow one,
-    /// so it is answered with an error; unanswered, the upstream would wait for ever.
-    fn refuse(&self, request: &Request) {
+    /// so it is answered with an error, and at once: the upstream waits for it before it
+    /// goes on.
+    async fn refuse(&self, request: &Request) {
         let Dialect::Legacy { session, .. } = &self.dialect else {
             return;
         };
@@ -192,7 +195,7 @@ impl<P: Platform> Reading<P> {
             id: Some(request.id.clone()),
             outcome,
         };
-        session::tell(&self.context, session, response.to_json());
+        session::tell(&self.context, session, response.to_json()).await;
     }
 
     fn broken(&self, broken: Broken) -> Error {

@@ -14,18 +14,18 @@ use http::{HeaderMap, HeaderValue, Method as HttpMethod, Request as HttpRequest}
 use serde_json::json;
 use tidegate_mcp::headers::MCP_PROTOCOL_VERSION;
 use tidegate_mcp::json::Object;
-use tidegate_mcp::jsonrpc::{Message, Notification, Request};
+use tidegate_mcp::jsonrpc::{Message, Notification, Request, RequestId};
 use tidegate_mcp::method::Method;
 use tidegate_mcp::version::{Era, ProtocolVersion};
 
+use super::Exchange;
 use super::wire::{self, COURTESY, SESSION_ID};
-use super::{Exchange, facts};
 use crate::auth::PrincipalId;
 use crate::body::Body;
 use crate::config::Upstream;
 use crate::context::Context;
 use crate::egress::{Event, Reply};
-use crate::error::Error;
+use crate::error::{Error, Rejection};
 use crate::memory::Bounded;
 use crate::platform::{Clock, Platform};
 use crate::time::Timestamp;
@@ -79,6 +79,14 @@ impl From<Error> for Lost {
 }
 
 impl Lost {
+    /// What went wrong, if it was not the session.
+    pub(crate) const fn error(&self) -> Option<&Error> {
+        match self {
+            Self::Session => None,
+            Self::Error(error) => Some(error),
+        }
+    }
+
     pub(crate) fn into_error<P: Platform>(self, exchange: &Exchange<'_, P>) -> Error {
         match self {
             Self::Session => exchange.invalid("it does not know the session it has just opened"),
@@ -155,7 +163,10 @@ pub(crate) async fn initialize<P: Platform>(
                 }
             }
             Some(Ok(_)) => {}
-            Some(Err(_)) | None => return Err(exchange.invalid("it does not answer `initialize`")),
+            Some(Err(wire::Broken::Late)) => return Err(exchange.timed_out()),
+            Some(Err(wire::Broken::Invalid(_))) | None => {
+                return Err(exchange.invalid("it does not answer `initialize`"));
+            }
         }
     };
     drop(messages);
@@ -189,14 +200,8 @@ pub(crate) async fn initialize<P: Platform>(
     Ok((session, result))
 }
 
-/// Drops a session the upstream no longer knows.
-pub(crate) fn forget<P: Platform>(context: &Context<P>, session: &Rc<Session>) {
-    withdraw(context, session);
-    facts::expire(context, &session.upstream);
-}
-
 /// No new call will take the session. Another may have its place already.
-fn withdraw<P: Platform>(context: &Context<P>, session: &Rc<Session>) {
+pub(crate) fn withdraw<P: Platform>(context: &Context<P>, session: &Rc<Session>) {
     let open = &context.memory.upstream.sessions.open;
     let owner = session.owner();
     if open
@@ -211,25 +216,47 @@ fn withdraw<P: Platform>(context: &Context<P>, session: &Rc<Session>) {
 pub(crate) struct InUse<P: Platform> {
     context: Context<P>,
     session: Rc<Session>,
+    /// Its request, while that is unanswered.
+    open: Cell<Option<RequestId>>,
 }
 
 impl<P: Platform> InUse<P> {
-    /// Begins a call.
-    pub(crate) fn begin(context: &Context<P>, session: &Rc<Session>) -> Self {
+    /// Begins a call with this request.
+    pub(crate) fn begin(context: &Context<P>, session: &Rc<Session>, id: &RequestId) -> Self {
         session.in_use.set(session.in_use.get() + 1);
         Self {
             context: context.clone(),
             session: Rc::clone(session),
+            open: Cell::new(Some(id.clone())),
+        }
+    }
+
+    /// The request has come to an end. Only of one nobody waits for any longer does the
+    /// upstream not know that.
+    pub(crate) fn ended(&self, error: Option<&Error>) {
+        if !matches!(
+            error,
+            Some(Error::Rejection(Rejection::UpstreamTimeout { .. }))
+        ) {
+            self.open.take();
         }
     }
 
     /// The call goes on for as long as its reply is read.
     pub(crate) fn until_read(self, reply: Reply) -> Reply {
         match reply {
-            Reply::Result(result) => Reply::Result(result),
+            Reply::Result(result) => {
+                self.ended(None);
+                Reply::Result(result)
+            }
             Reply::Stream(events) => Reply::Stream(
                 events
-                    .inspect(move |_: &Event| self.session.last_used.set(self.context.now()))
+                    .inspect(move |event: &Event| {
+                        self.session.last_used.set(self.context.now());
+                        if let Event::End(end) = event {
+                            self.ended(end.as_ref().err());
+                        }
+                    })
                     .boxed_local(),
             ),
         }
@@ -241,15 +268,34 @@ impl<P: Platform> Drop for InUse<P> {
         self.session.last_used.set(self.context.now());
         let others = self.session.in_use.get().saturating_sub(1);
         self.session.in_use.set(others);
+        if let Some(id) = self.open.take() {
+            cancel(&self.context, &self.session, &id);
+        }
         watch(&self.context, &self.session);
     }
 }
 
+/// Tells the upstream that nobody waits for the answer any longer: servers of these
+/// revisions do not take a closed connection for that.
+fn cancel<P: Platform>(context: &Context<P>, session: &Rc<Session>, id: &RequestId) {
+    let mut params = Object::default();
+    params.insert("requestId", id);
+    let cancelled = Notification {
+        method: "notifications/cancelled".to_owned(),
+        params,
+    };
+    let (telling, session) = (context.clone(), Rc::clone(session));
+    context.platform.defer(async move {
+        tell(&telling, &session, cancelled.to_json()).await;
+    });
+}
+
 /// Closes the session after the response once it has been idle. Looks twice, so that the
-/// work stays within what a host allows; a busy session is left to the end of its next call.
+/// work stays within what a host allows; whoever uses the session longer watches it anew.
 fn watch<P: Platform>(context: &Context<P>, session: &Rc<Session>) {
     let now = context.now();
-    if session.watched_until.get() > now {
+    // A watch that looks once more after this call has been idle for long enough is enough.
+    if session.watched_until.get() >= now + IDLE_MAX {
         return;
     }
     session.watched_until.set(now + IDLE_MAX + IDLE_MAX);
@@ -264,7 +310,6 @@ fn watch<P: Platform>(context: &Context<P>, session: &Rc<Session>) {
                 return;
             }
         }
-        session.watched_until.set(Timestamp::default());
     });
 }
 
@@ -280,13 +325,14 @@ async fn close<P: Platform>(context: &Context<P>, session: &Session) {
     let _ = wire::send(&exchange, request).await;
 }
 
-/// Posts a message in the session after the response, expecting no answer.
-pub(crate) fn tell<P: Platform>(context: &Context<P>, session: &Rc<Session>, message: String) {
-    let (telling, session) = (context.clone(), Rc::clone(session));
-    context.platform.defer(async move {
-        let exchange = courtesy(&telling, &session.upstream);
-        let _ = wire::post(&exchange, session.headers(), message).await;
-    });
+/// Posts a message in the session, expecting no answer.
+pub(crate) async fn tell<P: Platform>(
+    context: &Context<P>,
+    session: &Rc<Session>,
+    message: String,
+) {
+    let exchange = courtesy(context, &session.upstream);
+    let _ = wire::post(&exchange, session.headers(), message).await;
 }
 
 fn courtesy<'a, P: Platform>(context: &'a Context<P>, upstream: &'a Upstream) -> Exchange<'a, P> {

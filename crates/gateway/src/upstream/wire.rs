@@ -191,6 +191,10 @@ impl Answer {
         let bytes = read(exchange, body).await?;
         let messages = whole(&bytes, id);
         if messages.is_empty() {
+            if parts.status.is_client_error() {
+                let upstream = exchange.upstream.name.clone();
+                return Err(Rejection::UpstreamRefused { upstream }.into());
+            }
             let status = parts.status.as_u16();
             return Err(
                 exchange.invalid(format!("HTTP status {status} without a JSON-RPC response"))
@@ -239,6 +243,7 @@ struct Reading {
     body: LocalBoxStream<'static, Result<Bytes, BodyError>>,
     decoder: sse::Decoder,
     ready: std::vec::IntoIter<sse::Event>,
+    ended: bool,
 }
 
 /// The messages of an event stream as they come.
@@ -247,6 +252,7 @@ fn streamed<P: Platform>(context: Context<P>, body: Body, deadline: Timestamp) -
         body: body.into_stream(),
         decoder: sse::Decoder::default(),
         ready: Vec::new().into_iter(),
+        ended: false,
     };
     stream::unfold(Some(reading), move |reading| {
         let context = context.clone();
@@ -282,11 +288,20 @@ async fn next_message<P: Platform>(
                 }
             }
         }
+        if reading.ended {
+            return Ok(None);
+        }
         let chunk = context
             .until(deadline, reading.body.next())
             .await
             .ok_or(Broken::Late)?;
-        let Some(chunk) = chunk else { return Ok(None) };
+        let Some(chunk) = chunk else {
+            reading.ended = true;
+            let last = reading.decoder.finish();
+            let last = last.map_err(|e| Broken::Invalid(e.to_string()))?;
+            reading.ready = last.into_iter().collect::<Vec<_>>().into_iter();
+            continue;
+        };
         let chunk = chunk.map_err(|_| Broken::Invalid("its stream was cut off".to_owned()))?;
         let events = reading
             .decoder

@@ -1,0 +1,219 @@
+//! One limit being applied by one isolate: the counter and the ports around it.
+
+use std::pin::pin;
+use std::rc::Rc;
+use std::time::Duration;
+
+use futures_util::future::{Either, join_all, select};
+use sha2::{Digest, Sha256};
+
+use super::cells::{Cell, IsolateId};
+use super::counter::Counter;
+use super::window::{self, Decision};
+use super::{Limit, RateFamily, RateRecord, SLOTS};
+use crate::auth::PrincipalId;
+use crate::config::Rate;
+use crate::keyspace::{Key, kv_get};
+use crate::memory::Memory;
+use crate::platform::{Clock, KvStore, LogLevel, Platform};
+use crate::seal::hex;
+use crate::time::Timestamp;
+
+/// Longest a request waits for the others' counts.
+pub const LOOK_TIMEOUT: Duration = Duration::from_millis(500);
+/// How much longer than two windows a record is kept.
+const LIFETIME_MARGIN: Duration = Duration::from_secs(60);
+
+/// One limit being applied by this isolate.
+pub(super) struct Counting<'a, P> {
+    platform: &'a Rc<P>,
+    memory: &'a Rc<Memory>,
+    isolate: &'a IsolateId,
+    rate: Rate,
+    subject: Subject,
+}
+
+impl<'a, P: Platform> Counting<'a, P> {
+    pub(super) fn of(
+        platform: &'a Rc<P>,
+        memory: &'a Rc<Memory>,
+        isolate: &'a IsolateId,
+        limit: &Limit<'_>,
+    ) -> Self {
+        Self {
+            platform,
+            memory,
+            isolate,
+            rate: limit.rate,
+            subject: Subject::of(limit),
+        }
+    }
+
+    fn with<T>(&self, look: impl FnOnce(&mut Counter) -> T) -> T {
+        self.memory.limits.with(&self.subject, look)
+    }
+
+    pub(super) fn decide(&self, now: Timestamp) -> Decision {
+        let counts = self.with(|counter| counter.counts(self.rate, now, self.isolate));
+        window::decide(counts, self.rate, now)
+    }
+
+    pub(super) fn count(&self, now: Timestamp) {
+        if self.with(|counter| counter.count(self.rate, now)) {
+            self.memory.limits.renew(&self.subject);
+        }
+    }
+
+    /// Learns the others' counts if going on without them would be going blind.
+    pub(super) async fn see_others(&self) {
+        let now = self.platform.clock().now();
+        if self.with(|counter| counter.must_look(self.rate, now)) {
+            let looking = pin!(self.look_at_all());
+            let limit = pin!(self.platform.clock().sleep(LOOK_TIMEOUT));
+            if let Either::Right(_) = select(looking, limit).await {
+                let now = self.platform.clock().now();
+                // The next requests need not wait for it again.
+                self.with(|counter| counter.looked(now, 0));
+                self.complain(now, "no answer in time");
+            }
+        }
+    }
+
+    async fn look_at_all(&self) {
+        let mut stored = Cell::default();
+        for seen in join_all((0..SLOTS).map(|slot| self.look(slot))).await {
+            stored.raise(&seen);
+        }
+        let (now, [jitter]) = (self.platform.clock().now(), self.random());
+        self.with(|counter| {
+            counter.looked(now, jitter);
+            counter.verify(stored, self.isolate);
+        });
+    }
+
+    /// Reads a slot and takes over what it knows more of. Gives what it has of this isolate.
+    async fn look(&self, slot: usize) -> Cell {
+        let read = kv_get(self.platform.kv(), &self.subject.key(slot)).await;
+        let now = self.platform.clock().now();
+        match read {
+            Ok(Some(record)) if record.v == 1 && record.window_ms == self.rate.window_ms => {
+                self.with(|counter| counter.learn(&record.cells, self.rate, now, self.isolate))
+            }
+            Ok(Some(_) | None) => Cell::default(),
+            Err(e) => {
+                self.complain(now, &e.to_string());
+                Cell::default()
+            }
+        }
+    }
+
+    /// Writes what the others should know, if there is something. `false`: the store did
+    /// not take it.
+    async fn report(&self, slot: usize) -> bool {
+        let (now, [jitter]) = (self.platform.clock().now(), self.random());
+        let due = self.with(|counter| counter.report(self.rate, now, self.isolate, jitter));
+        let Some((own, cells)) = due else { return true };
+        let window_ms = self.rate.window_ms;
+        let record = RateRecord {
+            v: 1,
+            window_ms,
+            cells,
+        };
+        let Ok(bytes) = serde_json::to_vec(&record) else {
+            return false;
+        };
+        let lifetime = Duration::from_millis(window_ms.saturating_mul(2)) + LIFETIME_MARGIN;
+        let key = self.subject.key(slot);
+        let taken = self
+            .platform
+            .kv()
+            .put(key.as_str(), bytes.into(), Some(lifetime))
+            .await;
+        self.with(|counter| counter.reported(taken.is_ok().then_some(own)));
+        if let Err(e) = &taken {
+            self.complain(now, &e.to_string());
+        }
+        taken.is_ok()
+    }
+
+    /// Has the work that is due, if any, done after the response.
+    pub(super) fn synchronise_later(&self, now: Timestamp) {
+        let due = self.with(|counter| counter.plan(self.rate, now, self.isolate));
+        let Some(delay) = due else { return };
+        let (platform, memory) = (Rc::clone(self.platform), Rc::clone(self.memory));
+        let (rate, subject, isolate) = (self.rate, self.subject.clone(), self.isolate.clone());
+        self.platform.defer(async move {
+            if delay > Duration::ZERO {
+                platform.clock().sleep(delay).await;
+            }
+            let (platform, memory, isolate) = (&platform, &memory, &isolate);
+            Counting {
+                platform,
+                memory,
+                isolate,
+                rate,
+                subject,
+            }
+            .synchronise()
+            .await;
+        });
+    }
+
+    /// Looks where looking is due, and reports. The slot is drawn anew each time, so that
+    /// no two isolates keep overwriting each other, and what one of them loses in one slot
+    /// is still in another.
+    async fn synchronise(&self) {
+        let now = self.platform.clock().now();
+        let [random] = self.random();
+        let slot = usize::from(random) % SLOTS;
+        if self.with(|counter| counter.is_old(self.rate, now)) {
+            self.look_at_all().await;
+        } else {
+            self.look(slot).await;
+        }
+        let taken = self.report(slot).await;
+        self.with(Counter::done);
+        // What was admitted while the report was under way; but a store that takes nothing
+        // is left alone until the next request.
+        if taken {
+            self.synchronise_later(self.platform.clock().now());
+        }
+    }
+
+    fn random<const N: usize>(&self) -> [u8; N] {
+        let mut random = [0; N];
+        self.platform.random(&mut random);
+        random
+    }
+
+    fn complain(&self, now: Timestamp, reason: &str) {
+        if self.memory.limits.complains(now) {
+            let line = serde_json::json!({ "event": "rate_counts_unavailable", "reason": reason });
+            self.platform.log(LogLevel::Warn, &line.to_string());
+        }
+    }
+}
+
+/// What is counted: a limit and a principal. Both parts are hexadecimal digits.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Subject {
+    limit: String,
+    principal: PrincipalId,
+}
+
+impl Subject {
+    /// A changed window makes another subject: its buckets have other numbers.
+    fn of(limit: &Limit<'_>) -> Self {
+        let mut hash = Sha256::new();
+        hash.update(limit.rate.window_ms.to_be_bytes());
+        hash.update(limit.name);
+        Self {
+            limit: hex(&hash.finalize()[..8]),
+            principal: limit.subject.clone(),
+        }
+    }
+
+    fn key(&self, slot: usize) -> Key<RateFamily> {
+        Key::of(&[&self.limit, self.principal.as_str(), &slot.to_string()])
+    }
+}
