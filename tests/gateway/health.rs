@@ -1,0 +1,117 @@
+//! Liveness, and health of what is behind.
+
+use std::time::Duration;
+
+use serde_json::json;
+use tidegate_gateway::platform::Clock;
+
+use crate::world::{Ask, Script, Setup, Told, World};
+
+#[test]
+fn liveness_needs_nothing() {
+    let world = Setup::new()
+        .upstream("up", &Script::modern(&["a"]))
+        .unpublished()
+        .start();
+    world.sim.kv.faults.outage(true);
+    let told = world.ask(Ask::http("GET", "/health").anonymous());
+    assert_eq!(
+        (told.status.as_u16(), &told.json()["status"]),
+        (200, &json!("ok"))
+    );
+    assert_eq!(world.sim.kv.reads(""), 0);
+}
+
+#[test]
+fn each_upstream_is_really_asked() {
+    let world = two();
+    let told = deep(&world);
+    assert_eq!(
+        (told.status.as_u16(), &told.json()["status"]),
+        (200, &json!("healthy"))
+    );
+    let upstreams = told.json()["upstreams"].as_array().unwrap();
+    let versions: Vec<&str> = upstreams
+        .iter()
+        .map(|upstream| upstream["protocolVersion"].as_str().unwrap())
+        .collect();
+    assert_eq!(versions, ["2026-07-28", "2025-06-18"]);
+    world.server("one").down.set(true);
+    world.sim.clock.advance(Duration::from_secs(10));
+    let told = deep(&world);
+    assert_eq!(
+        (told.status.as_u16(), &told.json()["status"]),
+        (200, &json!("degraded"))
+    );
+    assert_eq!(
+        told.json()["upstreams"][0]["reason"],
+        "upstream_unavailable"
+    );
+    world
+        .server("two")
+        .head_delay
+        .set(Duration::from_secs(3600));
+    world.sim.clock.advance(Duration::from_secs(10));
+    let started = world.sim.clock.now();
+    let told = deep(&world);
+    assert_eq!(
+        (told.status.as_u16(), &told.json()["status"]),
+        (503, &json!("unhealthy"))
+    );
+    assert_eq!(
+        world.sim.clock.now().since(started),
+        Duration::from_secs(5),
+        "bounded"
+    );
+}
+
+#[test]
+fn nobody_can_make_it_ask_more_than_every_ten_seconds() {
+    let world = two();
+    for _ in 0..20 {
+        deep(&world);
+        world.ask(Ask::http("GET", "/health/deep").anonymous());
+    }
+    assert_eq!(world.count("one", "server/discover"), 1);
+}
+
+#[test]
+fn without_a_good_token_upstreams_are_counted_and_not_named() {
+    let world = two();
+    for ask in [
+        Ask::http("GET", "/health/deep").anonymous(),
+        Ask::http("GET", "/health/deep").token("x"),
+    ] {
+        let told = world.ask(ask);
+        assert_eq!(told.json()["configuredUpstreams"], 2);
+        assert!(told.json().get("upstreams").is_none());
+        assert!(
+            !told.text.contains("one") && !told.text.contains("example.com"),
+            "{told:?}"
+        );
+    }
+}
+
+#[test]
+fn a_probe_finds_out_that_an_upstream_is_back() {
+    let world = two();
+    world.server("one").down.set(true);
+    for _ in 0..6 {
+        world.tool("one__a");
+    }
+    assert_eq!(world.tool("one__a").status, 503, "its circuit is open");
+    world.server("one").down.set(false);
+    let told = deep(&world);
+    assert_eq!(told.json()["status"], "healthy");
+}
+
+fn two() -> World {
+    Setup::new()
+        .upstream("one", &Script::modern(&["a"]))
+        .upstream("two", &Script::legacy("2025-06-18", &["b"]))
+        .start()
+}
+
+fn deep(world: &World) -> Told {
+    world.ask(Ask::http("GET", "/health/deep"))
+}

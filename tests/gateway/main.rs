@@ -1,0 +1,45 @@
+//! The whole gateway in the simulator: scripted clients, upstreams and an issuer, time as a
+//! field, faults as ordinary inputs. One module per stage of a request's life.
+//!
+//! Every [`world::World`] also checks, when it ends, what must hold whatever a test does:
+//! see [`world::invariants`].
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "every panic here is a failed claim"
+)]
+#![allow(
+    missing_docs,
+    reason = "a test binary has no readers but its own modules"
+)]
+
+mod admit;
+mod answers;
+mod audit;
+mod auth;
+mod batch;
+mod breaker;
+mod caching;
+mod configuration;
+mod door;
+mod era;
+mod federation;
+mod health;
+mod hostile;
+mod keys;
+mod ladder;
+mod legacy;
+mod limits_bound;
+mod metadata;
+mod naming;
+mod policy;
+mod rounds;
+mod session;
+mod streaming;
+mod task_handles;
+mod tasks;
+mod tasks_faults;
+mod upstream;
+mod world;

@@ -1,0 +1,62 @@
+//! The gateway on its real runtime, seen from outside: clients and upstreams nobody here
+//! wrote, tokens of the development issuer, raw HTTP where a client would not misbehave.
+//!
+//! Needs what `cargo xtask` installs, so it runs only when `TIDEGATE_HOSTS=1` says that is
+//! there; otherwise no test is registered. With `TIDEGATE_URL` and `TIDEGATE_TOKEN` the
+//! claims that hold for any gateway in front of server-everything are made about that one.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "every panic here is a failed claim"
+)]
+#![allow(
+    missing_docs,
+    reason = "a test binary has no readers but its own modules"
+)]
+
+mod audit;
+mod call;
+mod client;
+mod gateway;
+mod outage;
+mod refusal;
+mod stopwatch;
+mod upstream;
+mod wire;
+mod work;
+mod world;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use libtest_mimic::{Arguments, Trial};
+
+use crate::world::World;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    let trials = if std::env::var("TIDEGATE_HOSTS").is_ok_and(|value| value == "1") {
+        trials(&Arc::new(World::default()))
+    } else {
+        eprintln!(
+            "Host tests need a running runtime: `cargo xtask test` sets it up and runs them. None are run now."
+        );
+        Vec::new()
+    };
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    gateway::end_all();
+    conclusion.exit_code()
+}
+
+fn trials(world: &Arc<World>) -> Vec<Trial> {
+    let mut trials = work::trials(world);
+    trials.extend(wire::trials(world));
+    if world.starts_its_own() {
+        trials.extend(refusal::trials(world));
+        trials.extend(outage::trials(world));
+        trials.extend(audit::trials(world));
+    }
+    trials
+}

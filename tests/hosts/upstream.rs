@@ -1,0 +1,133 @@
+//! The upstreams behind the gateways: two real MCP servers, a recorder in front of each,
+//! and two that do not answer.
+
+use std::io::{BufRead, BufReader};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::call::get;
+use crate::client::{node, python, root};
+use crate::gateway;
+use crate::stopwatch::wait_for;
+
+/// How long an upstream may take to listen.
+const START_MAX: Duration = Duration::from_secs(30);
+
+/// A loopback port that was free a moment ago.
+fn free_port() -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free loopback port");
+    listener.local_addr().expect("a bound address").port()
+}
+
+/// An MCP endpoint nobody listens for.
+pub fn closed_url() -> String {
+    mcp_at(free_port())
+}
+
+fn mcp_at(port: u16) -> String {
+    format!("http://127.0.0.1:{port}/mcp")
+}
+
+/// Starts npm server-everything, kept to loopback; returns its endpoint.
+pub fn everything() -> String {
+    let port = free_port();
+    let modules = root().join("node_modules/@modelcontextprotocol/server-everything");
+    let mut command = Command::new(node());
+    command
+        .arg("--import")
+        .arg(root().join("tests/hosts/upstreams/loopback.mjs"));
+    command
+        .arg(modules.join("dist/index.js"))
+        .arg("streamableHttp")
+        .env("PORT", port.to_string());
+    listen(command, port)
+}
+
+/// Starts the Python SDK's conformance server; returns its endpoint.
+pub fn reference() -> String {
+    let port = free_port();
+    let program = python("py-mcp2").with_file_name("mcp-everything-server");
+    let mut command = Command::new(program);
+    command.args(["--port", &port.to_string()]);
+    listen(command, port)
+}
+
+fn listen(mut command: Command, port: u16) -> String {
+    let child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn();
+    gateway::end_later(child.unwrap_or_else(|e| panic!("{command:?} cannot be started: {e}")));
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    wait_for("the upstream's port", START_MAX, || {
+        TcpStream::connect(address).ok()
+    });
+    mcp_at(port)
+}
+
+/// A pass-through that remembers the head of every request it passed on.
+pub struct Recorder {
+    port: u16,
+}
+
+impl Recorder {
+    pub fn start(upstream: String) -> Self {
+        let mut command = Command::new(node());
+        command
+            .arg(root().join("tests/hosts/upstreams/recorder.mjs"))
+            .args(["--upstream", &upstream]);
+        let mut child: Child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("node starts");
+        let mut line = String::new();
+        let stdout = child.stdout.take().expect("a piped stdout");
+        BufReader::new(stdout)
+            .read_line(&mut line)
+            .expect("the recorder's port");
+        let told: Value = serde_json::from_str(&line).expect("the recorder's port as JSON");
+        gateway::end_later(child);
+        Self {
+            port: u16::try_from(told["port"].as_u64().expect("a port")).expect("a port"),
+        }
+    }
+
+    pub fn url(&self) -> String {
+        mcp_at(self.port)
+    }
+
+    /// The heads recorded so far: `{"method", "path", "headers"}` each.
+    pub fn recorded(&self) -> Vec<Value> {
+        let answer = get(&format!("http://127.0.0.1:{}/recorded", self.port));
+        answer.json().as_array().expect("an array of heads").clone()
+    }
+}
+
+/// Accepts connections and never says a word.
+pub struct Silent {
+    port: u16,
+}
+
+impl Silent {
+    pub fn start() -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free loopback port");
+        let port = listener.local_addr().expect("a bound address").port();
+        std::thread::spawn(move || {
+            // Kept, not dropped: a closed connection would be an answer of a kind.
+            let mut held = Vec::new();
+            for stream in listener.incoming() {
+                held.push(stream);
+            }
+        });
+        Self { port }
+    }
+
+    pub fn url(&self) -> String {
+        mcp_at(self.port)
+    }
+}
