@@ -5,9 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::Request;
 use tidegate_gateway::body::Body;
-use tidegate_gateway::platform::{
-    Clock, HttpClient, Platform, QUEUE_MESSAGE_MAX, Queue,
-};
+use tidegate_gateway::platform::{Clock, HttpClient, Platform, QUEUE_MESSAGE_MAX, Queue};
 
 use super::{Check, Outcome, Subject, check, done, expect};
 
