@@ -1,0 +1,206 @@
+//! `cargo xtask bench`: what the gateway costs per call.
+//!
+//! One run drives the same upstream in turn directly, through a Worker that only passes
+//! requests on, and through the gateway (both on one bare workerd, with state in memory), so
+//! that all legs see the same machine. The numbers compare the legs; they are no promise
+//! about Cloudflare's network.
+
+mod echo;
+mod load;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use serde_json::json;
+
+use crate::arguments::{Arguments, unexpected};
+use crate::bench::load::{Load, Sample};
+use crate::dev::Options;
+use crate::dev::gateway::Gateway;
+use crate::dev::raw::KvCounts;
+use crate::layout::{Layout, make_dir, write_atomically};
+use crate::progress::say;
+
+/// Shown by `cargo xtask bench --help`.
+pub const HELP: &str = "\
+cargo xtask bench [FLAG …]
+
+Calls an echo tool directly and through the gateway, in turn, and compares.
+
+  --seconds N        length of each leg (default 5)
+  --connections N    connections kept busy, one request at a time each (default 8)
+  --rounds N         how often the legs alternate (default 2)
+  --auth dev|off     whether the gateway checks a token (default dev)
+  --json             print the result as JSON
+";
+
+/// How long each leg runs before it counts.
+const WARM_UP: Duration = Duration::from_secs(1);
+
+/// A limit no run reaches, so that calls are counted and none is refused.
+const LIMIT_REQUESTS: u32 = 1_000_000;
+const LIMIT_WINDOW_MS: u32 = 60_000;
+
+struct Flags {
+    seconds: u64,
+    connections: usize,
+    rounds: u32,
+    auth: bool,
+    json: bool,
+}
+
+/// Runs the command.
+pub fn run(arguments: Arguments) -> Result<()> {
+    let flags = parse(arguments)?;
+    let layout = Layout::find()?;
+    let upstream = echo::start()?;
+    let url = format!("http://127.0.0.1:{upstream}/mcp");
+    let options = Options {
+        raw: true,
+        auth: flags.auth,
+        config: Some(configuration(&layout)?),
+        pass_through: Some(url.clone()),
+        ..Options::bare("echo", &url)
+    };
+    let gateway = Gateway::start(&layout, &options)?;
+    let raw = gateway
+        .raw
+        .as_ref()
+        .context("the gateway is not on bare workerd")?;
+    let passing = raw.pass_through.context("nothing passes requests on")?;
+    let mut legs = [
+        Leg::new("directly", Load::new(upstream, None, flags.connections)),
+        Leg::new(
+            "through a pass-through",
+            Load::new(passing, None, flags.connections),
+        ),
+        Leg::new(
+            "through the gateway",
+            Load::new(gateway.port, gateway.token.as_deref(), flags.connections),
+        ),
+    ];
+    // All warm: connections open, keys and catalogs cached.
+    for leg in &legs {
+        leg.load.drive(WARM_UP)?;
+    }
+    for round in 1..=flags.rounds {
+        for leg in &mut legs {
+            say(&format!("round {round} of {}: {}", flags.rounds, leg.name));
+            let before = raw.counts()?;
+            leg.sample
+                .add(leg.load.drive(Duration::from_secs(flags.seconds))?);
+            leg.kv.add(&before, &raw.counts()?);
+        }
+    }
+    report(&flags, &mut legs, raw.counts()?);
+    Ok(())
+}
+
+/// One way to the upstream.
+struct Leg {
+    name: &'static str,
+    load: Load,
+    sample: Sample,
+    kv: KvCounts,
+}
+
+impl Leg {
+    fn new(name: &'static str, load: Load) -> Self {
+        Self {
+            name,
+            load,
+            sample: Sample::default(),
+            kv: KvCounts::default(),
+        }
+    }
+}
+
+/// A configuration that counts calls, as a gateway in use does, and never refuses one.
+fn configuration(layout: &Layout) -> Result<PathBuf> {
+    let file = layout.dev().join("bench.yaml");
+    make_dir(&layout.dev())?;
+    let config = json!({
+        "apiVersion": "tidegate/v1",
+        "kind": "Gateway",
+        "metadata": {"name": "bench", "owner": "bench", "environment": "dev"},
+        "publicUrl": "http://127.0.0.1:8787",
+        "authentication": {"type": "none"},
+        "upstreams": [],
+        "limits": {"perClient": {"requests": LIMIT_REQUESTS, "windowMs": LIMIT_WINDOW_MS}},
+    });
+    write_atomically(&file, config.to_string().as_bytes())?;
+    Ok(file)
+}
+
+fn parse(mut arguments: Arguments) -> Result<Flags> {
+    let mut flags = Flags {
+        seconds: 5,
+        connections: 8,
+        rounds: 2,
+        auth: true,
+        json: false,
+    };
+    while let Some(argument) = arguments.next()? {
+        match argument.as_str() {
+            "--seconds" => flags.seconds = arguments.parsed("number of seconds")?,
+            "--connections" => flags.connections = arguments.parsed("number of connections")?,
+            "--rounds" => flags.rounds = arguments.parsed("number of rounds")?,
+            "--auth" => flags.auth = arguments.choice("auth", "dev", "off")?,
+            "--json" => flags.json = true,
+            other => return unexpected(other),
+        }
+    }
+    Ok(flags)
+}
+
+fn report(flags: &Flags, legs: &mut [Leg; 3], kv: KvCounts) {
+    let direct = legs[0].sample.per_second();
+    if flags.json {
+        let legs: Vec<_> = legs
+            .iter_mut()
+            .map(|leg| {
+                json!({"name": leg.name, "callsPerSecond": leg.sample.per_second(),
+                    "p50Us": leg.sample.percentile(50), "p99Us": leg.sample.percentile(99),
+                    "calls": leg.sample.calls(), "errors": leg.sample.errors,
+                    "kvReads": leg.kv.reads, "kvWrites": leg.kv.writes})
+            })
+            .collect();
+        println!(
+            "{}",
+            json!({"connections": flags.connections, "legs": legs,
+                "kvReads": kv.reads, "kvWrites": kv.writes})
+        );
+        return;
+    }
+    println!(
+        "\n{:<24}{:>10}{:>9}{:>9}{:>9}{:>8}{:>8}{:>10}{:>10}",
+        format!("{} connections", flags.connections),
+        "calls/s",
+        "share",
+        "p50 µs",
+        "p99 µs",
+        "calls",
+        "errors",
+        "KV reads",
+        "KV writes"
+    );
+    for leg in legs {
+        println!(
+            "{:<24}{:>10.0}{:>8.1}%{:>9}{:>9}{:>8}{:>8}{:>10}{:>10}",
+            leg.name,
+            leg.sample.per_second(),
+            100.0 * leg.sample.per_second() / direct,
+            leg.sample.percentile(50),
+            leg.sample.percentile(99),
+            leg.sample.calls(),
+            leg.sample.errors,
+            leg.kv.reads,
+            leg.kv.writes
+        );
+    }
+    println!(
+        "KV from the start, warming up included: {} reads, {} writes",
+        kv.reads, kv.writes
+    );
+}

@@ -1,0 +1,180 @@
+//! The load: some connections, each with one call under way at any time.
+
+use std::io::{BufReader, Write};
+use std::net::{Ipv4Addr, TcpStream};
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, bail};
+use serde_json::json;
+
+use crate::bench::echo::{REVISION, TOOL};
+use crate::{clock, http, stop};
+
+/// How long one answer may take.
+const ANSWER_LIMIT: Duration = Duration::from_secs(10);
+
+/// What the tool is told, and must say.
+const TEXT: &str = "the tide comes in and the tide goes out";
+
+/// Calls against one endpoint.
+pub struct Load {
+    port: u16,
+    request: Vec<u8>,
+    connections: usize,
+}
+
+impl Load {
+    /// Calls of the echo tool on a loopback port, with a token if there is one.
+    pub fn new(port: u16, token: Option<&str>, connections: usize) -> Self {
+        let body = json!({
+            "jsonrpc": "2.0",
+            "id": 1,
+            "method": "tools/call",
+            "params": {
+                "name": TOOL,
+                "arguments": {"text": TEXT},
+                "_meta": {
+                    "io.modelcontextprotocol/protocolVersion": REVISION,
+                    "io.modelcontextprotocol/clientCapabilities": {},
+                },
+            },
+        })
+        .to_string();
+        let authorization = token
+            .map(|token| format!("authorization: Bearer {token}\r\n"))
+            .unwrap_or_default();
+        let request = format!(
+            "POST /mcp HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\n{authorization}\
+             content-type: application/json\r\naccept: application/json, text/event-stream\r\n\
+             mcp-protocol-version: {REVISION}\r\nmcp-method: tools/call\r\nmcp-name: {TOOL}\r\n\
+             content-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        Self {
+            port,
+            request: request.into_bytes(),
+            connections,
+        }
+    }
+
+    /// Keeps the connections busy for a while.
+    pub fn drive(&self, length: Duration) -> Result<Sample> {
+        stop::check()?;
+        let mut sample = Sample::default();
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..self.connections)
+                .map(|_| scope.spawn(|| self.connection(length)))
+                .collect();
+            for thread in threads {
+                let part = thread
+                    .join()
+                    .map_err(|_| anyhow!("a connection's thread died"))??;
+                sample.micros.extend(part.micros);
+                sample.errors += part.errors;
+            }
+            Ok::<(), anyhow::Error>(())
+        })?;
+        sample.lasted = length;
+        if sample.micros.is_empty() {
+            bail!("no call to port {} succeeded", self.port);
+        }
+        Ok(sample)
+    }
+
+    fn connection(&self, length: Duration) -> Result<Sample> {
+        let mut sample = Sample::default();
+        let began = clock::instant();
+        let (mut output, mut input) = self.connect()?;
+        while began.elapsed() < length && !stop::asked() {
+            let sent = clock::instant();
+            let answered = output
+                .write_all(&self.request)
+                .map_err(anyhow::Error::from)
+                .and_then(|()| http::read_response(&mut input));
+            match answered {
+                Ok(answer) if is_echo(&answer) => {
+                    let micros = u32::try_from(sent.elapsed().as_micros()).unwrap_or(u32::MAX);
+                    sample.micros.push(micros);
+                }
+                Ok(answer) if sample.errors == 0 => {
+                    sample.errors += 1;
+                    eprintln!(
+                        "an answer was no echo: {} {}",
+                        answer.status,
+                        String::from_utf8_lossy(&answer.body)
+                    );
+                }
+                Ok(_) => sample.errors += 1,
+                Err(_) => {
+                    sample.errors += 1;
+                    (output, input) = self.connect()?;
+                }
+            }
+        }
+        Ok(sample)
+    }
+
+    fn connect(&self) -> Result<(TcpStream, BufReader<TcpStream>)> {
+        let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port))
+            .with_context(|| format!("port {} does not answer", self.port))?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(ANSWER_LIMIT))?;
+        let input = BufReader::new(stream.try_clone()?);
+        Ok((stream, input))
+    }
+}
+
+fn is_echo(answer: &http::Response) -> bool {
+    let text = TEXT.as_bytes();
+    answer.status == 200 && answer.body.windows(text.len()).any(|window| window == text)
+}
+
+/// What the calls took.
+#[derive(Default)]
+pub struct Sample {
+    micros: Vec<u32>,
+    lasted: Duration,
+    /// Calls that were not answered as they should be.
+    pub errors: u64,
+}
+
+impl Sample {
+    /// Adds another sample.
+    pub fn add(&mut self, other: Self) {
+        self.micros.extend(other.micros);
+        self.lasted += other.lasted;
+        self.errors += other.errors;
+    }
+
+    /// Calls that were answered.
+    pub fn calls(&self) -> usize {
+        self.micros.len()
+    }
+
+    /// Answered calls per second.
+    pub fn per_second(&self) -> f64 {
+        f64::from(u32::try_from(self.calls()).unwrap_or(u32::MAX)) / self.lasted.as_secs_f64()
+    }
+
+    /// The latency in microseconds that this share of the calls stayed within.
+    pub fn percentile(&mut self, percent: usize) -> u32 {
+        self.micros.sort_unstable();
+        let last = self.micros.len().saturating_sub(1);
+        self.micros.get(last * percent / 100).copied().unwrap_or(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::echo;
+
+    #[test]
+    fn calls_of_the_echo_server_are_counted_and_none_fails() {
+        let load = Load::new(echo::start().unwrap(), None, 2);
+        let mut sample = load.drive(Duration::from_millis(100)).unwrap();
+        assert!(sample.calls() > 10);
+        assert_eq!(sample.errors, 0);
+        assert!(sample.percentile(50) <= sample.percentile(99));
+    }
+}

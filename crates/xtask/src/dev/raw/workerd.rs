@@ -1,0 +1,211 @@
+//! workerd's configuration for the raw host: the gateway, miniflare's simulators behind its
+//! bindings, and two sockets on loopback.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use anyhow::Result;
+use serde_json::{Value, json};
+
+use crate::pins;
+
+/// Names `wrangler.toml` gives; a test compares them.
+const KV: &str = "TIDEGATE_KV";
+const QUEUE: &str = "TIDEGATE_QUEUE";
+const ATOMIC: &str = "TIDEGATE_ATOMIC";
+const ATOMIC_CLASS: &str = "AtomicCell";
+const TASKS: &str = "tidegate-tasks";
+const DEAD: &str = "tidegate-dead";
+const BATCH_SIZE: u32 = 10;
+const BATCH_SECONDS: u32 = 0;
+const RETRIES: u32 = 5;
+
+/// Date the simulators are written for.
+const SIMULATOR_DATE: &str = "2023-07-24";
+
+/// Text as workerd's configuration language writes it; JSON's escapes are a subset.
+fn quoted(text: &str) -> String {
+    Value::from(text).to_string()
+}
+
+/// The whole configuration; files it embeds lie beside it.
+pub fn text(
+    port: u16,
+    meter: u16,
+    state: &Path,
+    variables: &[(String, String)],
+    pass_through: Option<(u16, &str)>,
+) -> Result<String> {
+    let (mut socket, mut service, mut worker) = (String::new(), String::new(), String::new());
+    if let Some((port, upstream)) = pass_through {
+        socket = format!(
+            r#"    (name = "pass-through", address = "127.0.0.1:{port}", http = (),
+      service = "pass-through"),
+"#
+        );
+        service = r#"    (name = "pass-through", worker = .passThrough),
+"#
+        .to_owned();
+        worker = format!(
+            r#"
+const passThrough :Workerd.Worker = (
+  modules = [(name = "pass-through.mjs", esModule = embed "pass-through.mjs")],
+  compatibilityDate = "{}",
+  globalOutbound = "internet",
+  bindings = [(name = "UPSTREAM", text = {})],
+);
+"#,
+            pins::COMPATIBILITY_DATE,
+            quoted(upstream)
+        );
+    }
+    let mut gateway_bindings = String::new();
+    for (name, value) in variables {
+        writeln!(
+            gateway_bindings,
+            "    (name = {}, text = {}),",
+            quoted(name),
+            quoted(value)
+        )?;
+    }
+    let consumers = json!({
+        TASKS: {"workerName": "gateway", "maxBatchSize": BATCH_SIZE,
+            "maxBatchTimeout": BATCH_SECONDS, "maxRetries": RETRIES, "deadLetterQueue": DEAD},
+        DEAD: {"workerName": "gateway", "maxBatchSize": BATCH_SIZE,
+            "maxBatchTimeout": BATCH_SECONDS, "maxRetries": RETRIES},
+    });
+    let producers = json!({QUEUE: {"workerName": "gateway", "queueName": TASKS}});
+    let kv_disk = quoted(&state.join("kv").display().to_string());
+    let object_disk = quoted(&state.join("objects").display().to_string());
+    let consumers = quoted(&consumers.to_string());
+    let producers = quoted(&producers.to_string());
+    let date = pins::COMPATIBILITY_DATE;
+    Ok(format!(
+        r#"using Workerd = import "/workerd/workerd.capnp";
+
+const config :Workerd.Config = (
+  services = [
+    (name = "gateway", worker = .gateway),
+    (name = "internet", network = (
+      allow = ["public", "private", "local"], tlsOptions = (trustBrowserCas = true))),
+    (name = "kv-meter", worker = .kvMeter),
+    (name = "kv", worker = .kv),
+    (name = "kv-objects", worker = .kvObjects),
+    (name = "kv-disk", disk = (path = {kv_disk}, writable = true)),
+    (name = "queue", worker = .queue),
+    (name = "queue-objects", worker = .queueObjects),
+    (name = "object-disk", disk = (path = {object_disk}, writable = true)),
+{service}  ],
+  sockets = [
+    (name = "gateway", address = "127.0.0.1:{port}", http = (), service = "gateway"),
+    (name = "meter", address = "127.0.0.1:{meter}", http = (),
+      service = (name = "kv-meter", entrypoint = "control")),
+{socket}  ],
+  extensions = [(modules = [
+    (name = "miniflare:shared", esModule = embed "shared.js"),
+    (name = "miniflare:zod", esModule = embed "zod.js"),
+  ])],
+);
+
+const gateway :Workerd.Worker = (
+  modules = [
+    (name = "index.js", esModule = embed "index.js"),
+    (name = "index_bg.wasm", wasm = embed "index_bg.wasm"),
+  ],
+  compatibilityDate = "{date}",
+  globalOutbound = "internet",
+  durableObjectNamespaces = [
+    (className = "{ATOMIC_CLASS}", uniqueKey = "tidegate-{ATOMIC_CLASS}", enableSql = true)],
+  durableObjectStorage = (localDisk = "object-disk"),
+  bindings = [
+    (name = "{KV}", kvNamespace = "kv-meter"),
+    (name = "{QUEUE}", queue = "queue"),
+    (name = "{ATOMIC}", durableObjectNamespace = "{ATOMIC_CLASS}"),
+{gateway_bindings}  ],
+);
+
+const kvMeter :Workerd.Worker = (
+  modules = [(name = "kv-meter.mjs", esModule = embed "kv-meter.mjs")],
+  compatibilityDate = "{date}",
+  bindings = [(name = "store", service = "kv")],
+);
+
+const kv :Workerd.Worker = (
+  modules = [(name = "object-entry.js", esModule = embed "object-entry.js")],
+  compatibilityDate = "{SIMULATOR_DATE}",
+  bindings = [
+    (name = "MINIFLARE_NAMESPACE", text = "{KV}"),
+    (name = "MINIFLARE_OBJECT", durableObjectNamespace = (
+      className = "KVNamespaceObject", serviceName = "kv-objects")),
+  ],
+);
+
+const kvObjects :Workerd.Worker = (
+  modules = [(name = "kv.js", esModule = embed "kv.js")],
+  compatibilityDate = "{SIMULATOR_DATE}",
+  compatibilityFlags = ["nodejs_compat", "experimental"],
+  durableObjectNamespaces = [
+    (className = "KVNamespaceObject", uniqueKey = "miniflare-KVNamespaceObject")],
+  durableObjectStorage = (localDisk = "kv-disk"),
+  bindings = [(name = "MINIFLARE_BLOBS", service = "kv-disk")],
+);
+
+const queue :Workerd.Worker = (
+  modules = [(name = "object-entry.js", esModule = embed "object-entry.js")],
+  compatibilityDate = "{SIMULATOR_DATE}",
+  bindings = [
+    (name = "MINIFLARE_NAMESPACE", text = "{TASKS}"),
+    (name = "MINIFLARE_OBJECT", durableObjectNamespace = (
+      className = "QueueBrokerObject", serviceName = "queue-objects")),
+  ],
+);
+
+const queueObjects :Workerd.Worker = (
+  modules = [(name = "queue.js", esModule = embed "queue.js")],
+  compatibilityDate = "{SIMULATOR_DATE}",
+  compatibilityFlags = ["nodejs_compat", "experimental", "service_binding_extra_handlers"],
+  durableObjectNamespaces = [(className = "QueueBrokerObject",
+    uniqueKey = "miniflare-QueueBrokerObject", preventEviction = true)],
+  durableObjectStorage = (inMemory = void),
+  bindings = [
+    (name = "MINIFLARE_OBJECT", durableObjectNamespace = "QueueBrokerObject"),
+    (name = "MINIFLARE_QUEUE_PRODUCERS", json = {producers}),
+    (name = "MINIFLARE_QUEUE_CONSUMERS", json = {consumers}),
+    (name = "MINIFLARE_WORKER_gateway", service = "gateway"),
+  ],
+);
+{worker}"#
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layout::{Layout, read};
+
+    #[test]
+    fn the_bindings_are_those_of_wrangler_toml() {
+        let root = Layout::find().unwrap();
+        let text = read(&root.root().join("wrangler.toml")).unwrap();
+        for line in [
+            format!("binding = \"{KV}\""),
+            format!("binding = \"{QUEUE}\""),
+            format!("name = \"{ATOMIC}\""),
+            format!("class_name = \"{ATOMIC_CLASS}\""),
+            format!("queue = \"{TASKS}\""),
+            format!("dead_letter_queue = \"{DEAD}\""),
+            format!("max_batch_size = {BATCH_SIZE}"),
+            format!("max_batch_timeout = {BATCH_SECONDS}"),
+            format!("max_retries = {RETRIES}"),
+        ] {
+            assert!(text.contains(&line), "wrangler.toml lacks {line}");
+        }
+    }
+
+    #[test]
+    fn a_variable_cannot_break_out_of_its_quotes() {
+        let variables = [("A".to_owned(), "x\"), (name = \"B\n".to_owned())];
+        let text = text(1, 2, Path::new("/state"), &variables, None).unwrap();
+        assert!(text.contains(r#"text = "x\"), (name = \"B\n""#));
+    }
+}
