@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -21,6 +21,9 @@ const END_MAX: Duration = Duration::from_secs(10);
 /// Everything started, to be ended after the last claim: trials share it, so none may end it.
 static STARTED: Mutex<Vec<Child>> = Mutex::new(Vec::new());
 
+/// Where each gateway keeps its log and state.
+static FOLDERS: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+
 /// Held while a gateway starts: two at once would build the function over each other. Says
 /// whether one did not: the next would take as long to fail in the same way.
 static FAILED: Mutex<bool> = Mutex::new(false);
@@ -31,8 +34,8 @@ pub fn end_later(child: Child) {
 }
 
 /// Ends everything started, latest first: politely, so that a gateway can end what it
-/// started in turn, and then surely.
-pub fn end_all() {
+/// started in turn, and then surely. Its logs and state stay only where a claim failed.
+pub fn end_all(all_held: bool) {
     let children = std::mem::take(&mut *STARTED.lock().unwrap());
     for mut child in children.into_iter().rev() {
         // `cargo run` becomes the program it runs: this is the gateway's own process.
@@ -46,6 +49,10 @@ pub fn end_all() {
         }
         let _ = child.kill();
         let _ = child.wait();
+    }
+    let folders = std::mem::take(&mut *FOLDERS.lock().unwrap());
+    for folder in folders.iter().filter(|_| all_held) {
+        let _ = std::fs::remove_dir_all(folder);
     }
 }
 
@@ -120,6 +127,11 @@ impl Gateway {
         );
         end_later(child);
         *failed = false;
+        let log = told["log"].as_str().map(PathBuf::from);
+        FOLDERS
+            .lock()
+            .unwrap()
+            .extend(log.as_deref().and_then(Path::parent).map(Path::to_owned));
         Self {
             url: origin(told["url"].as_str().expect("url in the ready file")),
             token: told["token"]
@@ -127,7 +139,7 @@ impl Gateway {
                 .expect("token in the ready file")
                 .to_owned(),
             issuer: told["issuer"].as_str().map(str::to_owned),
-            log: told["log"].as_str().map(PathBuf::from),
+            log,
             minted: Mutex::default(),
         }
     }

@@ -3,7 +3,8 @@
 //!
 //! Needs what `cargo xtask` installs, so it runs only when `TIDEGATE_HOSTS=1` says that is
 //! there; otherwise no test is registered. With `TIDEGATE_URL` and `TIDEGATE_TOKEN` the
-//! claims that hold for any gateway in front of server-everything are made about that one.
+//! claims that hold for any gateway whose first upstream is `everything`, without rules for
+//! its tools, are made about that one.
 
 #![allow(
     clippy::unwrap_used,
@@ -20,9 +21,12 @@ mod audit;
 mod call;
 mod client;
 mod gateway;
+mod limit;
 mod outage;
+mod probe;
 mod refusal;
 mod stopwatch;
+mod task;
 mod upstream;
 mod wire;
 mod work;
@@ -46,7 +50,7 @@ fn main() -> ExitCode {
         Vec::new()
     };
     let conclusion = libtest_mimic::run(&arguments, trials);
-    gateway::end_all();
+    gateway::end_all(!conclusion.has_failed());
     conclusion.exit_code()
 }
 
@@ -54,7 +58,9 @@ fn trials(world: &Arc<World>) -> Vec<Trial> {
     let mut trials = work::trials(world);
     trials.extend(wire::trials(world));
     if world.starts_its_own() {
+        trials.extend(task::trials(world));
         trials.extend(refusal::trials(world));
+        trials.extend(limit::trials(world));
         trials.extend(outage::trials(world));
         trials.extend(audit::trials(world));
     }

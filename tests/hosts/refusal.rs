@@ -1,18 +1,18 @@
-//! Who is kept out, and how each client is told: tokens, scopes, limits.
+//! Who is kept out, and how each client is told: tokens, scopes, roles.
 
 use std::sync::Arc;
 
 use libtest_mimic::Trial;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::call::{Call, get, send};
 use crate::client::{CLIENTS, Client, Request, Seen};
 use crate::work::{Check, trial};
-use crate::world::{Fixture, LIMIT, LIMITED, ROLE, SCOPE, TASK_ONLY, World, text, texts};
+use crate::world::{ROLE, SCOPE, World, text, texts};
 
 type Claim = fn(&World, Client);
 
-const CLAIMS: [(&str, Claim); 7] = [
+const CLAIMS: [(&str, Claim); 5] = [
     (
         "discovers where to get a token from the challenge",
         discovers_the_issuer,
@@ -24,11 +24,6 @@ const CLAIMS: [(&str, Claim); 7] = [
     ),
     ("is refused with an expired token", refused_expired),
     ("is refused with a token of another signer", refused_forged),
-    ("is told when to return to a limited tool", limited_tool),
-    (
-        "is told when to return to a limited gateway",
-        limited_gateway,
-    ),
 ];
 
 pub fn trials(world: &Arc<World>) -> Vec<Trial> {
@@ -39,8 +34,7 @@ pub fn trials(world: &Arc<World>) -> Vec<Trial> {
             trials.push(trial(world, title, move |world| claim(world, client)));
         }
     }
-    let alone: [(&str, Check); 5] = [
-        ("a limit counts each client alone", limits_are_per_client),
+    let alone: [(&str, Check); 3] = [
         (
             "a server alone is discovered under its own resource",
             server_metadata,
@@ -50,7 +44,6 @@ pub fn trials(world: &Arc<World>) -> Vec<Trial> {
             scope_is_challenged,
         ),
         ("a tool's role opens it, and only that", role_opens),
-        ("a task is unknown to every other client", task_is_private),
     ];
     for (name, claim) in alone {
         trials.push(trial(world, format!("refusal::{name}"), claim));
@@ -179,80 +172,6 @@ fn refused_forged(world: &World, client: Client) {
     refused(world, client, &format!("eyJhbGciOiJub25lIn0.{claims}."));
 }
 
-/// Calls `tool` until the limit is passed and returns what the client saw.
-fn pass_the_limit(url: String, token: &str, client: Client, tool: (&str, &str)) -> Seen {
-    client.run_one(&Request {
-        url,
-        token: Some(token),
-        prefix: Fixture::Everything.prefix(),
-        scenarios: "burst",
-        tool: Some(tool),
-        times: LIMIT + 3,
-        ..Request::default()
-    })
-}
-
-/// Longest a client is sent away: the limit's window, and while calls of the one before it
-/// still count, part of another.
-const RETURN_MAX_SECONDS: u64 = 2 * 60;
-
-fn told_when_to_return(response: &Value) {
-    let seconds = response["retry_after"]
-        .as_str()
-        .and_then(|text| text.parse::<u64>().ok());
-    assert!(
-        seconds.is_some_and(|seconds| (1..=RETURN_MAX_SECONDS).contains(&seconds)),
-        "Retry-After in {response}"
-    );
-    assert_eq!(
-        response["content_type"], "application/json",
-        "an error a client can read: {response}"
-    );
-}
-
-fn limited_tool(world: &World, client: Client) {
-    let gateway = world.ordinary();
-    let token = gateway.mint_for(&format!("tool-limit-{client:?}"));
-    let seen = pass_the_limit(gateway.mcp(), token, client, (LIMITED, "{}"));
-    told_when_to_return(seen.response(429));
-    // A client that gives up at the first refusal reports no outcomes; the admitted calls
-    // are then the responses before it.
-    if let Some(outcomes) = seen.0.pointer("/ok/outcomes").and_then(Value::as_array) {
-        let admitted = outcomes
-            .iter()
-            .filter(|outcome| outcome.get("text").is_some())
-            .count();
-        assert_eq!(admitted, LIMIT as usize, "{}", seen.0);
-    }
-}
-
-fn limited_gateway(world: &World, client: Client) {
-    let gateway = world.limited();
-    let token = gateway.mint_for(&format!("limit-{client:?}"));
-    let echo = ("everything__echo", r#"{"message":"tide"}"#);
-    let seen = pass_the_limit(gateway.mcp(), token, client, echo);
-    told_when_to_return(seen.response(429));
-}
-
-fn limits_are_per_client(world: &World) {
-    let gateway = world.limited();
-    let (spent, fresh) = (gateway.mint_for("spender"), gateway.mint_for("saver"));
-    let call = |token| {
-        send(
-            &gateway.mcp(),
-            &Call::tool("everything__echo").with_token(token),
-        )
-    };
-    let statuses: Vec<_> = (0..LIMIT + 2).map(|_| call(spent).status).collect();
-    assert_eq!(statuses.last(), Some(&429), "{statuses:?}");
-    assert_eq!(
-        statuses.iter().filter(|status| **status == 200).count(),
-        LIMIT as usize,
-        "{statuses:?}"
-    );
-    assert_eq!(call(fresh).status, 200);
-}
-
 fn server_metadata(world: &World) {
     let gateway = world.ordinary();
     let answer = send(
@@ -308,23 +227,4 @@ fn role_opens(world: &World) {
     let with = send(&gateway.mcp(), &call.with_token(token));
     assert_eq!(with.status, 200, "{with:?}");
     assert!(with.body.contains("image/png"), "{with:?}");
-}
-
-fn task_is_private(world: &World) {
-    let gateway = world.ordinary();
-    let (owner, stranger) = (gateway.mint_for("owner"), gateway.mint_for("stranger"));
-    let call = Call::tool(TASK_ONLY)
-        .with_arguments(r#"{"a":20,"b":22}"#)
-        .declaring_tasks();
-    let created = send(&gateway.mcp(), &call.with_token(owner)).json();
-    let id = text(&created, "/result/taskId");
-    let get = |id: &str, token| {
-        let get = Call::modern("tasks/get", json!({ "taskId": id })).declaring_tasks();
-        send(&gateway.mcp(), &get.with_token(token)).json()
-    };
-    assert_eq!(get(id, owner)["result"]["taskId"], id);
-    let foreign = get(id, stranger);
-    assert_eq!(foreign["error"]["code"], -32602, "{foreign}");
-    // The same words, so that a stranger learns nothing from asking.
-    assert_eq!(foreign["error"], get("never-made", stranger)["error"]);
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
 
-use crate::client::{CLIENTS, Client, LEGACY, MODERN, Request};
-use crate::world::{AUTO_TASK, Fixture, TASK_ONLY, World, text, texts};
+use crate::client::{CLIENTS, Client, Request};
+use crate::world::{Fixture, World, text, texts};
 
 type Claim = fn(&World, Client, Fixture);
 
@@ -45,14 +45,15 @@ pub fn trials(world: &Arc<World>) -> Vec<Trial> {
         trials.push(trial(world, title, move |world| {
             parallel_answers(world, client)
         }));
-        let title = format!(
-            "work::{}: works with one server alone under its own names",
-            client.label()
-        );
-        trials.push(trial(world, title, move |world| one_server(world, client)));
     }
     if world.starts_its_own() {
-        trials.extend(task_trials(world));
+        for client in CLIENTS {
+            let title = format!(
+                "work::{}: works with one server alone under its own names",
+                client.label()
+            );
+            trials.push(trial(world, title, move |world| one_server(world, client)));
+        }
     }
     trials
 }
@@ -71,42 +72,6 @@ pub fn trial(
         claim(&world);
         Ok(())
     })
-}
-
-fn task_trials(world: &Arc<World>) -> Vec<Trial> {
-    let mut trials = Vec::new();
-    for client in MODERN {
-        let title = format!("work::{}: polls a task to its end", client.label());
-        trials.push(trial(world, title, move |world| {
-            polls_a_task(world, client)
-        }));
-        let title = format!(
-            "work::{}: is refused a task-only tool while it does not declare tasks",
-            client.label()
-        );
-        trials.push(trial(world, title, move |world| {
-            refused_undeclared(world, client)
-        }));
-    }
-    for client in CLIENTS {
-        let title = format!(
-            "work::{}: is answered directly by an `auto` tool without declaring tasks",
-            client.label()
-        );
-        trials.push(trial(world, title, move |world| {
-            answered_directly(world, client)
-        }));
-    }
-    for client in LEGACY {
-        let title = format!(
-            "work::{}: is answered directly by a task-only tool, since it cannot declare tasks",
-            client.label()
-        );
-        trials.push(trial(world, title, move |world| {
-            legacy_task_only(world, client)
-        }));
-    }
-    trials
 }
 
 fn connects(world: &World, client: Client, fixture: Fixture) {
@@ -256,10 +221,7 @@ fn one_server(world: &World, client: Client) {
     let mut seen = client.run(&Request {
         url: gateway.server("everything"),
         // A server's endpoint is a resource of its own: tokens name it as their audience.
-        token: Some(match world.starts_its_own() {
-            true => gateway.mint(&["--audience", &gateway.server("everything")]),
-            false => gateway.token(),
-        }),
+        token: Some(gateway.mint(&["--audience", &gateway.server("everything")])),
         scenarios: "tools,call,resource,prompt,complete,progress",
         ..Request::default()
     });
@@ -285,77 +247,4 @@ fn one_server(world: &World, client: Client) {
         take("progress").ok()["arrivals"].as_array().map(Vec::len),
         Some(4)
     );
-}
-
-fn call_on<'a>(
-    world: &'a World,
-    scenario: &'a str,
-    tool: &'a str,
-    arguments: &'a str,
-) -> Request<'a> {
-    let gateway = world.ordinary();
-    Request {
-        url: gateway.mcp(),
-        token: Some(gateway.token()),
-        prefix: Fixture::Everything.prefix(),
-        scenarios: scenario,
-        tool: Some((tool, arguments)),
-        ..Request::default()
-    }
-}
-
-const TWO_SECONDS: &str = r#"{"duration":2,"steps":2}"#;
-const SUM: &str = r#"{"a":20,"b":22}"#;
-
-fn polls_a_task(world: &World, client: Client) {
-    let seen = client.run_one(&call_on(world, "task", AUTO_TASK, TWO_SECONDS));
-    let task = seen.ok();
-    assert_eq!(task["kind"], "task", "{task}");
-    let states = texts(task, "/states");
-    assert_eq!(states.first(), Some(&"working"), "{states:?}");
-    assert_eq!(task["status"], "completed", "{task}");
-    assert_eq!(
-        task["again"], "completed",
-        "a finished task stays readable: {task}"
-    );
-    assert!(
-        text(task, "/text").starts_with("Long running operation completed."),
-        "{task}"
-    );
-    let seen = client.run_one(&call_on(world, "task", TASK_ONLY, SUM));
-    assert_eq!(seen.ok()["kind"], "task", "{}", seen.0);
-    assert!(text(seen.ok(), "/text").contains("42"), "{}", seen.0);
-}
-
-fn refused_undeclared(world: &World, client: Client) {
-    let seen = client.run_one(&call_on(world, "call", TASK_ONLY, SUM));
-    assert_eq!(seen.failed()["code"], -32021, "{}", seen.0);
-    let required = "/data/requiredCapabilities/extensions/io.modelcontextprotocol~1tasks";
-    assert!(
-        seen.failed()
-            .pointer(required)
-            .is_some_and(Value::is_object),
-        "{}",
-        seen.0
-    );
-}
-
-fn answered_directly(world: &World, client: Client) {
-    let seen = client.run_one(&call_on(
-        world,
-        "call",
-        AUTO_TASK,
-        r#"{"duration":0.2,"steps":1}"#,
-    ));
-    assert!(
-        text(seen.ok(), "/text").starts_with("Long running operation completed."),
-        "{}",
-        seen.0
-    );
-}
-
-fn legacy_task_only(world: &World, client: Client) {
-    let seen = client.run_one(&call_on(world, "call", TASK_ONLY, SUM));
-    assert_eq!(seen.ok()["is_error"], false, "{}", seen.0);
-    assert!(text(seen.ok(), "/text").contains("42"), "{}", seen.0);
 }
