@@ -431,7 +431,9 @@ pub async fn facts<P: Platform>(
         deadline: context.now() + timeout,
         timeout,
     };
-    let facts = facts::ask(&exchange, &principal.id).await;
+    let facts = facts::ask(&exchange, &principal.id)
+        .await
+        .map_err(not_asked);
     note(context, upstream, facts.as_ref().err());
     facts
 }
@@ -444,13 +446,16 @@ pub async fn probe<P: Platform>(
     principal: &Principal,
     timeout: Duration,
 ) -> Result<Rc<facts::Facts>, Error> {
+    let timeout = timeout.min(Duration::from_millis(upstream.timeout_ms));
     let exchange = Exchange {
         context,
         upstream,
         deadline: context.now() + timeout,
         timeout,
     };
-    let facts = facts::ask(&exchange, &principal.id).await;
+    let facts = facts::ask(&exchange, &principal.id)
+        .await
+        .map_err(not_asked);
     note(context, upstream, facts.as_ref().err());
     facts
 }
