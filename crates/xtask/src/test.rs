@@ -77,7 +77,7 @@ const LANES: [Lane; 8] = [
         tests(
             layout,
             "unit",
-            cargo(layout).args(["test", "--no-fail-fast"]),
+            cargo(layout).args(["test", "--workspace", "--no-fail-fast"]),
         )
     }),
     ("schemas", |layout| {
