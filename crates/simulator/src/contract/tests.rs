@@ -41,7 +41,7 @@ fn the_simulator_keeps_every_promise() {
     for check in &checks {
         assert_eq!(check.outcome, Ok(()), "{}", check.name);
     }
-    assert_eq!(checks.len(), 27);
+    assert_eq!(checks.len(), 26);
     assert_eq!(report(&checks)["passed"], true);
     assert!(
         world.kv.too_fast().is_empty(),
