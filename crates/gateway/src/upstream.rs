@@ -424,18 +424,7 @@ pub async fn facts<P: Platform>(
         return Ok(facts);
     }
     admit(context, upstream)?;
-    let timeout = Duration::from_millis(upstream.timeout_ms).min(FACTS_TIMEOUT);
-    let exchange = Exchange {
-        context,
-        upstream,
-        deadline: context.now() + timeout,
-        timeout,
-    };
-    let facts = facts::ask(&exchange, &principal.id)
-        .await
-        .map_err(not_asked);
-    note(context, upstream, facts.as_ref().err());
-    facts
+    probe(context, upstream, principal, FACTS_TIMEOUT).await
 }
 
 /// Asks the upstream itself what it is, whatever is remembered and whatever the breaker
