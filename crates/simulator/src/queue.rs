@@ -82,16 +82,6 @@ impl SimQueue {
         self.world.pending.borrow().len()
     }
 
-    /// When the next message is due.
-    pub fn next_due(&self) -> Option<Timestamp> {
-        self.world
-            .pending
-            .borrow()
-            .iter()
-            .map(|pending| pending.due)
-            .min()
-    }
-
     /// Takes every message that is due, with copies and in the order of the fields.
     pub fn take(&self) -> Vec<Bytes> {
         let now = self.clock.now();
