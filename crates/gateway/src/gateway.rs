@@ -79,6 +79,13 @@ impl<P: Platform> Gateway<P> {
         }
     }
 
+    /// Answers a request to a keeper ([`crate::platform::Keeper`]). Only the gateway itself
+    /// sends these: a host must never route a client's request here.
+    pub async fn keep(&self, request: Request<Body>) -> Response<Body> {
+        drop(request);
+        egress::refusal(&Rejection::NotFound.into(), "")
+    }
+
     /// Takes a message from the queue; `attempt` counts deliveries from one.
     pub async fn consume(&self, message: &[u8], attempt: u32) -> Consumed {
         let Ok(context) = self.context().await else {

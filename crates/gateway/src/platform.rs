@@ -24,6 +24,8 @@ pub trait Platform: 'static {
     type Http: HttpClient;
     /// Work that outlives the request.
     type Queue: Queue;
+    /// Calls that outlive the request; [`NoKeeper`] where the host has no such place.
+    type Keeper: Keeper;
     /// Wall time and waiting.
     type Clock: Clock;
 
@@ -35,6 +37,8 @@ pub trait Platform: 'static {
     fn http(&self) -> &Self::Http;
     /// The queue this deployment consumes.
     fn queue(&self) -> &Self::Queue;
+    /// Where calls can be kept between two requests, if the host has such a place.
+    fn keeper(&self) -> Option<&Self::Keeper>;
     /// The clock.
     fn clock(&self) -> &Self::Clock;
 
@@ -109,6 +113,15 @@ pub trait AtomicStore {
         value: Bytes,
         expires_at: Timestamp,
     ) -> impl Future<Output = Result<Swap, Unavailable>>;
+    /// The record as soon as it is no longer as `seen` (`None`: absent), or as it is when
+    /// `within` (at most [`WAIT_MAX`]) is over. What was written before the call began is
+    /// never missed; of several writes in a row the last may be the only one seen.
+    fn wait(
+        &self,
+        key: &str,
+        seen: Option<Version>,
+        within: Duration,
+    ) -> impl Future<Output = Result<Option<(Version, Bytes)>, Unavailable>>;
     /// Adds to a counter (absent: zero) and returns the sum. `expires_at` is set when the
     /// counter is created and kept afterwards.
     fn add(
@@ -117,6 +130,35 @@ pub trait AtomicStore {
         delta: i64,
         expires_at: Timestamp,
     ) -> impl Future<Output = Result<i64, Unavailable>>;
+}
+
+/// Longest single wait for a record to change: hosts bound how long one exchange may take.
+pub const WAIT_MAX: Duration = Duration::from_secs(25);
+
+/// A place where a call can outlive the request that began it.
+///
+/// A keeper is found by name, one in the world per name, and remembers from one request to
+/// the next for as long as something is under way in it. It answers by
+/// [`Gateway::keep`](crate::Gateway::keep), with a [`Memory`](crate::Memory) of its own. It
+/// may die at any time and is then found empty: whoever comes back must bear that.
+pub trait Keeper {
+    /// Hands `request` to the keeper called `name` and gives its answer as soon as the head
+    /// is there; the body streams. Dropping either tells the keeper that nobody listens.
+    fn send(
+        &self,
+        name: &str,
+        request: Request<Body>,
+    ) -> impl Future<Output = Result<Response<Body>, Unavailable>>;
+}
+
+/// The keeper of hosts that have none. There is no value of this type.
+#[derive(Debug, Clone, Copy)]
+pub enum NoKeeper {}
+
+impl Keeper for NoKeeper {
+    async fn send(&self, _: &str, _: Request<Body>) -> Result<Response<Body>, Unavailable> {
+        match *self {}
+    }
 }
 
 /// Work that outlives a request: at least once, unordered, possibly much later.

@@ -4,9 +4,12 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::time::Duration;
 
 use bytes::Bytes;
-use tidegate_gateway::platform::{AtomicStore, Clock, KV_KEY_MAX, Swap, Unavailable, Version};
+use tidegate_gateway::platform::{
+    AtomicStore, Clock, KV_KEY_MAX, Swap, Unavailable, Version, WAIT_MAX,
+};
 use tidegate_gateway::time::Timestamp;
 
 use crate::clock::SimClock;
@@ -179,6 +182,23 @@ impl AtomicStore for SimAtomic {
         };
         give_way().await;
         found
+    }
+
+    async fn wait(
+        &self,
+        key: &str,
+        seen: Option<Version>,
+        within: Duration,
+    ) -> Result<Option<(Version, Bytes)>, Unavailable> {
+        let until = self.clock.now() + within.min(WAIT_MAX);
+        loop {
+            let found = self.get(key).await?;
+            let version = found.as_ref().map(|(version, _)| *version);
+            if version != seen || self.clock.now() >= until {
+                return Ok(found);
+            }
+            self.clock.sleep(Duration::from_millis(100)).await;
+        }
     }
 
     async fn swap(

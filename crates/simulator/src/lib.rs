@@ -21,7 +21,7 @@ use std::future::Future;
 use std::rc::Rc;
 
 use futures_util::future::{FutureExt, LocalBoxFuture};
-use tidegate_gateway::platform::{LogLevel, Platform, Secret};
+use tidegate_gateway::platform::{LogLevel, NoKeeper, Platform, Secret};
 
 pub use crate::atomic::SimAtomic;
 pub use crate::clock::SimClock;
@@ -164,6 +164,7 @@ impl Platform for Simulator {
     type Atomic = SimAtomic;
     type Http = SimHttp;
     type Queue = SimQueue;
+    type Keeper = NoKeeper;
     type Clock = SimClock;
 
     fn kv(&self) -> &SimKv {
@@ -180,6 +181,10 @@ impl Platform for Simulator {
 
     fn queue(&self) -> &SimQueue {
         &self.queue
+    }
+
+    fn keeper(&self) -> Option<&NoKeeper> {
+        None
     }
 
     fn clock(&self) -> &SimClock {

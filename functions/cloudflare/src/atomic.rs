@@ -3,13 +3,16 @@
 //! This is the caller's side: it sends one [`Operation`] to the object and reads what it
 //! came to. The object itself, and why this is linearizable, is in [`crate::cell`].
 
+use std::time::Duration;
+
 use bytes::Bytes;
-use tidegate_gateway::platform::{AtomicStore, Swap, Unavailable, Version};
+use tidegate_gateway::platform::{AtomicStore, Clock, Swap, Unavailable, Version, WAIT_MAX};
 use tidegate_gateway::time::Timestamp;
 use worker::js_sys::Uint8Array;
 use worker::wasm_bindgen::JsValue;
 use worker::{Env, Response, Stub, web_sys};
 
+use crate::clock::WorkersClock;
 use crate::platform::{reason, unavailable};
 
 /// The binding's name in `wrangler.toml`.
@@ -141,6 +144,23 @@ impl AtomicStore for Cells {
         let version = version(&response)?;
         let value = response.bytes().await.map_err(unavailable)?;
         Ok(Some((version, Bytes::from(value))))
+    }
+
+    async fn wait(
+        &self,
+        key: &str,
+        seen: Option<Version>,
+        within: Duration,
+    ) -> Result<Option<(Version, Bytes)>, Unavailable> {
+        let until = WorkersClock.now() + within.min(WAIT_MAX);
+        loop {
+            let found = self.get(key).await?;
+            let version = found.as_ref().map(|(version, _)| *version);
+            if version != seen || WorkersClock.now() >= until {
+                return Ok(found);
+            }
+            WorkersClock.sleep(Duration::from_millis(500)).await;
+        }
     }
 
     async fn swap(

@@ -6,7 +6,7 @@
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 
-use tidegate_gateway::platform::{LogLevel, Platform, Secret, Unavailable};
+use tidegate_gateway::platform::{LogLevel, NoKeeper, Platform, Secret, Unavailable};
 use worker::js_sys::{self, futures::future_to_promise};
 use worker::wasm_bindgen::{JsCast, JsValue, throw_str};
 use worker::{Context, Env, console_debug, console_error, console_log, console_warn};
@@ -44,6 +44,7 @@ impl Platform for Host {
     type Atomic = Cells;
     type Http = Fetch;
     type Queue = WorkersQueue;
+    type Keeper = NoKeeper;
     type Clock = WorkersClock;
 
     fn kv(&self) -> &Self::Kv {
@@ -60,6 +61,10 @@ impl Platform for Host {
 
     fn queue(&self) -> &Self::Queue {
         &self.queue
+    }
+
+    fn keeper(&self) -> Option<&Self::Keeper> {
+        None
     }
 
     fn clock(&self) -> &Self::Clock {

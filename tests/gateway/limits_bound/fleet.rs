@@ -12,7 +12,9 @@ use tidegate_gateway::auth::{Principal, PrincipalId};
 use tidegate_gateway::config::Rate;
 use tidegate_gateway::error::{Error, Rejection};
 use tidegate_gateway::limits::{self, Limit};
-use tidegate_gateway::platform::{Clock, KvStore, LogLevel, Platform, Secret, Unavailable};
+use tidegate_gateway::platform::{
+    Clock, KvStore, LogLevel, NoKeeper, Platform, Secret, Unavailable,
+};
 use tidegate_gateway::time::Timestamp;
 use tidegate_simulator::{Running, SimAtomic, SimClock, SimHttp, SimKv, SimQueue, Simulator};
 
@@ -262,6 +264,7 @@ impl Platform for Isolate {
     type Atomic = SimAtomic;
     type Http = SimHttp;
     type Queue = SimQueue;
+    type Keeper = NoKeeper;
     type Clock = AlarmClock;
 
     fn kv(&self) -> &CountedKv {
@@ -278,6 +281,10 @@ impl Platform for Isolate {
 
     fn queue(&self) -> &SimQueue {
         &self.sim.queue
+    }
+
+    fn keeper(&self) -> Option<&NoKeeper> {
+        None
     }
 
     fn clock(&self) -> &AlarmClock {

@@ -9,7 +9,7 @@ use std::task::Poll;
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
 use serde_json::Value;
-use tidegate_gateway::platform::{LogLevel, Platform, Secret};
+use tidegate_gateway::platform::{LogLevel, NoKeeper, Platform, Secret};
 use tidegate_simulator::{SimAtomic, SimClock, SimHttp, SimKv, SimQueue, Simulator};
 
 /// One isolate's host.
@@ -99,6 +99,7 @@ impl Platform for Isolate {
     type Atomic = SimAtomic;
     type Http = SimHttp;
     type Queue = SimQueue;
+    type Keeper = NoKeeper;
     type Clock = SimClock;
 
     fn kv(&self) -> &SimKv {
@@ -115,6 +116,10 @@ impl Platform for Isolate {
 
     fn queue(&self) -> &SimQueue {
         self.0.sim.queue()
+    }
+
+    fn keeper(&self) -> Option<&NoKeeper> {
+        None
     }
 
     fn clock(&self) -> &SimClock {

@@ -6,7 +6,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::Response;
 use tidegate_gateway::body::Body;
-use tidegate_gateway::platform::{AtomicStore, LogLevel, Secret, Swap, Unavailable, Version};
+use tidegate_gateway::platform::{
+    AtomicStore, LogLevel, NoKeeper, Secret, Swap, Unavailable, Version,
+};
 use tidegate_gateway::time::Timestamp;
 
 use super::*;
@@ -170,6 +172,15 @@ impl AtomicStore for FlawedAtomic {
         }
     }
 
+    async fn wait(
+        &self,
+        key: &str,
+        seen: Option<Version>,
+        within: Duration,
+    ) -> Result<Option<(Version, Bytes)>, Unavailable> {
+        self.inner.wait(key, seen, within).await
+    }
+
     async fn add(&self, key: &str, delta: i64, expires_at: Timestamp) -> Result<i64, Unavailable> {
         match self.flaw {
             Some(Flaw::AdditionsAreLost) => {
@@ -197,6 +208,7 @@ impl Platform for Flawed {
     type Atomic = FlawedAtomic;
     type Http = SimHttp;
     type Queue = SimQueue;
+    type Keeper = NoKeeper;
     type Clock = SimClock;
 
     fn kv(&self) -> &SimKv {
@@ -210,6 +222,9 @@ impl Platform for Flawed {
     }
     fn queue(&self) -> &SimQueue {
         &self.world.queue
+    }
+    fn keeper(&self) -> Option<&NoKeeper> {
+        None
     }
     fn clock(&self) -> &SimClock {
         &self.world.clock
