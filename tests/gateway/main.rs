@@ -23,6 +23,7 @@ mod batch;
 mod breaker;
 mod caching;
 mod configuration;
+mod converse;
 mod door;
 mod era;
 mod federation;

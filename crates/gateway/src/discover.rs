@@ -133,6 +133,10 @@ fn capabilities(settings: &Settings, facts: &[Rc<Facts>], era: Era) -> Object {
             union.insert(name, &json!({}));
         }
     }
+    if era == Era::Legacy && declared.iter().any(|c| c.contains("logging")) {
+        // Each session remembers its own level.
+        union.insert("logging", &json!({}));
+    }
     if era == Era::Modern {
         // A log level travels with each modern request, and only modern upstreams take it.
         let logs = |(facts, declared): (&Rc<Facts>, &Object)| {

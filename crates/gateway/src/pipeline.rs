@@ -12,6 +12,7 @@ use tidegate_mcp::headers::MCP_PARAM_PREFIX;
 use tidegate_mcp::json::raw;
 use tidegate_mcp::jsonrpc::{RequestId, RpcError};
 use tidegate_mcp::method::Method;
+use tidegate_mcp::version::Era;
 
 use crate::audit::Pending;
 use crate::auth::{self, Principal, Resource};
@@ -20,11 +21,14 @@ use crate::context::Context;
 use crate::dispatch::{self, Work};
 use crate::egress::{self, Asked};
 use crate::error::Error;
-use crate::ingress::{self, Ask, Call, Endpoint, Head};
+use crate::ingress::{self, Ask, Call, Door, Endpoint, Head, Word};
 use crate::limits::{self, Limit};
+use crate::mailbox::{self, Address, Letter};
+use crate::notices;
 use crate::platform::Platform;
 use crate::policy::{self, Permit};
 use crate::route::{self, Target};
+use crate::session;
 
 /// Proof that a principal may ask at all right now. Only [`admit`] makes one.
 pub struct Admission {
@@ -45,6 +49,13 @@ pub async fn answer<P: Platform>(
         }
         Ok((head, admission, Ask::Batch(calls))) => {
             batch(context, &head, &admission, calls, audit).await
+        }
+        Ok((head, admission, Ask::Word(word))) => {
+            audit.discard();
+            match heard(context, &head, &admission.principal, word).await {
+                Ok(response) => response,
+                Err(error) => egress::failure(context, None, &error, audit),
+            }
         }
         Ok((_, _, Ask::Nothing)) => {
             audit.discard();
@@ -71,7 +82,11 @@ async fn take<P: Platform>(
     // May they ask at all right now.
     let admission = admit(context, principal).await?;
     // What they ask, in modern form whatever era they speak.
-    let ask = ingress::read(&head, body, &admission, settings).await?;
+    let ask = match head.door {
+        Door::Post => ingress::read(&head, body, &admission, settings).await?,
+        Door::Get => Ask::Word(Word::Listen),
+        Door::Delete => Ask::Word(Word::End),
+    };
     Ok((head, admission, ask))
 }
 
@@ -80,17 +95,86 @@ async fn one<P: Platform>(
     context: &Context<P>,
     head: &Head,
     principal: Rc<Principal>,
-    call: Call,
+    mut call: Call,
     mut audit: Pending<P>,
 ) -> Response<Body> {
-    let asked = asked(&call);
-    match permit(context, head, principal, &call, &mut audit).await {
+    let mut asked = asked(&call);
+    let permitted = async {
+        match call.method {
+            Method::Initialize => {
+                let (endpoint, version) = (&head.endpoint, call.version);
+                let id = session::begin(context, endpoint, &principal, version, &call.params)?;
+                asked.session = Some(id);
+            }
+            _ => attach(context, head, &principal, &mut call).await?,
+        }
+        permit(context, head, principal, &call, &mut audit).await
+    };
+    match permitted.await {
         Ok(permit) => {
             let work = work(head, call, permit);
             egress::respond(context, asked, dispatch::begin(context, work), audit).await
         }
         Err(error) => egress::failure(context, Some(&asked), &error, audit),
     }
+}
+
+/// Finds the session a legacy client's call names; what the client declared when it was
+/// opened, and the log level it has set since, hold for the call.
+async fn attach<P: Platform>(
+    context: &Context<P>,
+    head: &Head,
+    principal: &Principal,
+    call: &mut Call,
+) -> Result<(), Error> {
+    let named = head.session.as_deref();
+    let Some(id) = named.filter(|_| call.version.era() == Era::Legacy) else {
+        return Ok(());
+    };
+    let (session, state) = session::open(context, &head.endpoint, principal, id).await?;
+    if call.streams {
+        call.meta.client_capabilities = session.capabilities.clone();
+    }
+    let level = state.log_level.as_deref().unwrap_or(session::LOG_LEVEL);
+    call.meta.log_level = Some(level.to_owned());
+    call.session = Some(session);
+    Ok(())
+}
+
+/// What a legacy client says within a session that is no call.
+async fn heard<P: Platform>(
+    context: &Context<P>,
+    head: &Head,
+    principal: &Principal,
+    word: Word,
+) -> Result<Response<Body>, Error> {
+    // Without a session there is nothing that could be waiting for it.
+    let Some(id) = &head.session else {
+        return Ok(accepted());
+    };
+    let (session, _) = session::open(context, &head.endpoint, principal, id).await?;
+    match word {
+        Word::Answer(response) => {
+            let question = response.id.as_ref().and_then(Address::of_question);
+            if let Some((address, number)) = question {
+                let letter = mailbox::answer(number, response.outcome);
+                mailbox::post(context, &session, &address, &letter).await?;
+            }
+        }
+        Word::Cancel(id) => {
+            let address = Address::of(&session, &id);
+            mailbox::post(context, &session, &address, &Letter::Cancelled).await?;
+        }
+        Word::Listen => return Ok(notices::stream(context, session)),
+        Word::End => {
+            session::change(context, &session, |state| {
+                state.ended = true;
+                Ok(())
+            })
+            .await?;
+        }
+    }
+    Ok(accepted())
 }
 
 /// From a call to the permit to do it.
@@ -131,9 +215,14 @@ async fn batch<P: Platform>(
     context: &Context<P>,
     head: &Head,
     admission: &Admission,
-    calls: Vec<Result<Call, (Option<RequestId>, RpcError)>>,
+    mut calls: Vec<Result<Call, (Option<RequestId>, RpcError)>>,
     mut audit: Pending<P>,
 ) -> Response<Body> {
+    for call in calls.iter_mut().flatten() {
+        if let Err(error) = attach(context, head, &admission.principal, call).await {
+            return egress::failure(context, None, &error, audit);
+        }
+    }
     audit.discard();
     let mut answers: Vec<Box<RawValue>> = Vec::with_capacity(calls.len());
     for (index, call) in calls.into_iter().enumerate() {
@@ -241,6 +330,7 @@ fn asked(call: &Call) -> Asked {
         method: call.method,
         version: call.version,
         streams: call.streams,
+        session: None,
     }
 }
 

@@ -64,14 +64,13 @@ pub fn resume<P: Platform>(
     Ok(())
 }
 
-/// Seals the state of a result that asks for input.
-pub fn suspend<P: Platform>(
-    context: &Context<P>,
-    request: &str,
+/// What a result asks for, if the client declared all of it. Whatever an upstream makes of
+/// it, a client is asked only what it declared.
+pub fn check(
     upstream: &str,
     client: &ClientCapabilities,
-    result: &mut Object,
-) -> Result<(), Error> {
+    result: &Object,
+) -> Result<InputRequired, Error> {
     let invalid = |e: InputError| match e.to_rpc_error() {
         Some(undeclared) => Rejection::protocol(undeclared),
         None => Rejection::UpstreamInvalid {
@@ -80,8 +79,19 @@ pub fn suspend<P: Platform>(
         },
     };
     let asked = InputRequired::parse(result).map_err(invalid)?;
-    // Whatever an upstream makes of it, a client is asked only what it declared.
     asked.check(client).map_err(invalid)?;
+    Ok(asked)
+}
+
+/// Seals the state of a result that asks for input.
+pub fn suspend<P: Platform>(
+    context: &Context<P>,
+    request: &str,
+    upstream: &str,
+    client: &ClientCapabilities,
+    result: &mut Object,
+) -> Result<(), Error> {
+    let asked = check(upstream, client, result)?;
     let Some(state) = asked.request_state else {
         return Ok(());
     };

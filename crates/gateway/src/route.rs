@@ -41,9 +41,12 @@ pub enum Own {
     TaskUpdate,
     /// `tasks/cancel`.
     TaskCancel,
+    /// `logging/setLevel`.
+    SetLevel,
 }
 
 /// One tool, prompt, resource or completion of one upstream.
+#[derive(Clone)]
 pub struct One {
     /// Whose it is.
     pub upstream: Upstream,
@@ -89,6 +92,13 @@ pub async fn resolve<P: Platform>(
         Method::ServerDiscover => Own::Discover,
         Method::Initialize => Own::Initialize,
         Method::Ping => Own::Ping,
+        // Only a session can remember it.
+        Method::LoggingSetLevel if call.session.is_some() => Own::SetLevel,
+        Method::LoggingSetLevel => {
+            return Err(
+                Rejection::protocol(RpcError::method_not_found(call.method.as_str())).into(),
+            );
+        }
         Method::TasksGet => Own::TaskGet,
         Method::TasksUpdate => Own::TaskUpdate,
         Method::TasksCancel => Own::TaskCancel,
@@ -105,7 +115,6 @@ pub async fn resolve<P: Platform>(
         // Their capabilities are not advertised.
         Method::ResourcesSubscribe
         | Method::ResourcesUnsubscribe
-        | Method::LoggingSetLevel
         | Method::SubscriptionsListen
         | Method::TasksResult
         | Method::TasksList => {

@@ -6,6 +6,7 @@
 
 pub mod breaker;
 pub mod facts;
+mod patience;
 mod reply;
 mod session;
 mod wire;
@@ -34,6 +35,9 @@ use crate::memory::Bounded;
 use crate::platform::Platform;
 use crate::time::Timestamp;
 use breaker::{Breaker, Outcome};
+pub(crate) use patience::ANSWER_WITHIN;
+use patience::Patience;
+pub(crate) use wire::SESSION_ID;
 
 /// Most upstreams whose state one isolate remembers.
 const REMEMBERED_MAX: usize = 256;
@@ -71,6 +75,8 @@ pub struct Outgoing {
     pub meta: RequestMeta,
     /// `Mcp-Param-*` headers of the client's request.
     pub param_headers: Vec<(HeaderName, HeaderValue)>,
+    /// Whether what the upstream asks back can be brought to the client while the call runs.
+    pub asks: bool,
     /// On whose behalf: sessions are never shared between principals.
     pub principal: PrincipalId,
     /// How long the whole exchange may take.
@@ -86,6 +92,7 @@ impl Outgoing {
             params,
             meta,
             param_headers: Vec::new(),
+            asks: false,
             principal,
             timeout,
         }
@@ -219,9 +226,10 @@ async fn modern<P: Platform>(
         method: outgoing.method.as_str().to_owned(),
         params,
     };
+    let patience = Patience::until(exchange.deadline);
     let messages = wire::post(exchange, head, request.to_json())
         .await?
-        .into_messages(exchange, &id)
+        .into_messages(exchange, &id, &patience)
         .await?;
     reply::read(exchange, messages, id, relay, reply::Dialect::Modern).await
 }
@@ -272,7 +280,8 @@ async fn legacy<P: Platform>(
     exchange: &Exchange<'_, P>,
     outgoing: Outgoing,
 ) -> Result<Reply, Error> {
-    let session = session::open(exchange, &outgoing.principal).await;
+    let terms = session::Terms::of(&outgoing);
+    let session = session::open(exchange, &outgoing.principal, &terms).await;
     let session = session.map_err(not_asked)?;
     match legacy_once(exchange, &outgoing, &session).await {
         // The upstream does not know the session any more, so it did not run the call.
@@ -295,7 +304,8 @@ async fn again<P: Platform>(
     match facts.era() {
         Era::Modern => modern(exchange, outgoing, facts.version).await,
         Era::Legacy => {
-            let session = session::open(exchange, &outgoing.principal).await;
+            let terms = session::Terms::of(&outgoing);
+            let session = session::open(exchange, &outgoing.principal, &terms).await;
             legacy_once(exchange, &outgoing, &session.map_err(not_asked)?)
                 .await
                 .map_err(|lost| lost.into_error(exchange))
@@ -345,7 +355,8 @@ async fn in_session<P: Platform>(
     if answer.session_lost(exchange, session).await? {
         return Err(session::Lost::Session);
     }
-    let messages = answer.into_messages(exchange, &id).await?;
+    let patience = Patience::until(exchange.deadline);
+    let messages = answer.into_messages(exchange, &id, &patience).await?;
     let uri = outgoing
         .params
         .get_str("uri")
@@ -354,6 +365,7 @@ async fn in_session<P: Platform>(
         session: Rc::clone(session),
         method: outgoing.method,
         uri,
+        patience,
     };
     Ok(reply::read(exchange, messages, id, relay, dialect).await?)
 }

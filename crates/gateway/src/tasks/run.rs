@@ -161,6 +161,7 @@ async fn call<P: Platform>(
         prefixed: record.prefixed,
     };
     let ask = Ask {
+        asks: false,
         meta: RequestMeta::default(),
         param_headers: Vec::new(),
         timeout,

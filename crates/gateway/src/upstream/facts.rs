@@ -19,6 +19,7 @@ use tidegate_mcp::meta::RequestMeta;
 use tidegate_mcp::method::Method;
 use tidegate_mcp::version::{Era, ProtocolVersion};
 
+use super::patience::Patience;
 use super::{Exchange, REMEMBERED_MAX, session, wire};
 use crate::auth::PrincipalId;
 use crate::config::{EraChoice, Upstream};
@@ -227,7 +228,10 @@ async fn modern<P: Platform>(exchange: &Exchange<'_, P>) -> Result<Probe, Error>
         status,
         StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED
     );
-    let mut messages = match answer.into_messages(exchange, &id).await {
+    let mut messages = match answer
+        .into_messages(exchange, &id, &Patience::until(exchange.deadline))
+        .await
+    {
         Ok(messages) => messages,
         Err(_) if older => return Ok(Probe::Legacy),
         Err(error) => return Err(error),
@@ -269,7 +273,8 @@ async fn legacy<P: Platform>(
     exchange: &Exchange<'_, P>,
     principal: &PrincipalId,
 ) -> Result<Facts, Error> {
-    let (session, result) = session::initialize(exchange, principal).await?;
+    let (session, result) =
+        session::initialize(exchange, principal, &session::Terms::default()).await?;
     Ok(facts(exchange, session.version, &result))
 }
 

@@ -11,15 +11,16 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use http::{HeaderMap, HeaderValue, Method as HttpMethod, Request as HttpRequest};
-use serde_json::json;
+use tidegate_mcp::era;
 use tidegate_mcp::headers::MCP_PROTOCOL_VERSION;
 use tidegate_mcp::json::Object;
 use tidegate_mcp::jsonrpc::{Message, Notification, Request, RequestId};
 use tidegate_mcp::method::Method;
 use tidegate_mcp::version::{Era, ProtocolVersion};
 
-use super::Exchange;
+use super::patience::Patience;
 use super::wire::{self, COURTESY, SESSION_ID};
+use super::{Exchange, Outgoing};
 use crate::auth::PrincipalId;
 use crate::body::Body;
 use crate::config::Upstream;
@@ -41,7 +42,7 @@ pub(crate) struct Memory {
     open: Bounded<Owner, Rc<Session>>,
 }
 
-type Owner = (String, PrincipalId);
+type Owner = (String, PrincipalId, Terms);
 
 impl Default for Memory {
     fn default() -> Self {
@@ -51,10 +52,50 @@ impl Default for Memory {
     }
 }
 
+/// What a session is opened with: sessions are shared only between calls that agree on it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Terms {
+    /// Client capabilities as `initialize` declares them, as JSON text.
+    capabilities: String,
+    /// The least severe log level wanted.
+    log_level: Option<String>,
+}
+
+impl Terms {
+    /// The terms of a call: a client that cannot be asked declares nothing.
+    pub(crate) fn of(outgoing: &Outgoing) -> Self {
+        let declared = if outgoing.asks {
+            crate::discover::bridged(&outgoing.meta.client_capabilities)
+        } else {
+            Object::default()
+        };
+        let lowered = era::lower_client_capabilities(declared, ProtocolVersion::LATEST_LEGACY);
+        Self {
+            capabilities: if lowered.is_empty() {
+                String::new()
+            } else {
+                lowered.to_raw().get().to_owned()
+            },
+            log_level: outgoing.meta.log_level.clone(),
+        }
+    }
+
+    fn capabilities(&self) -> Object {
+        Object::parse(self.capabilities.as_bytes()).unwrap_or_default()
+    }
+
+    /// Whether the upstream may ask things back. Which call it asks for can be told only
+    /// while the session has one.
+    fn ask(&self) -> bool {
+        !self.capabilities.is_empty()
+    }
+}
+
 /// One session with a legacy upstream.
 pub(crate) struct Session {
     upstream: Upstream,
     principal: PrincipalId,
+    terms: Terms,
     /// Its id; servers may do without.
     pub(crate) id: Option<HeaderValue>,
     /// The revision that was agreed on.
@@ -97,7 +138,11 @@ impl Lost {
 
 impl Session {
     fn owner(&self) -> Owner {
-        (self.upstream.name.clone(), self.principal.clone())
+        (
+            self.upstream.name.clone(),
+            self.principal.clone(),
+            self.terms.clone(),
+        )
     }
 
     /// The headers every message of the session carries.
@@ -119,11 +164,17 @@ impl Session {
 pub(crate) async fn open<P: Platform>(
     exchange: &Exchange<'_, P>,
     principal: &PrincipalId,
+    terms: &Terms,
 ) -> Result<Rc<Session>, Error> {
-    let key = (exchange.upstream.name.clone(), principal.clone());
-    match exchange.context.memory.upstream.sessions.open.get(&key) {
+    let key = (
+        exchange.upstream.name.clone(),
+        principal.clone(),
+        terms.clone(),
+    );
+    let known = exchange.context.memory.upstream.sessions.open.get(&key);
+    match known.filter(|session| !terms.ask() || session.in_use.get() == 0) {
         Some(session) => Ok(session),
-        None => initialize(exchange, principal)
+        None => initialize(exchange, principal, terms)
             .await
             .map(|(session, _)| session),
     }
@@ -133,12 +184,13 @@ pub(crate) async fn open<P: Platform>(
 pub(crate) async fn initialize<P: Platform>(
     exchange: &Exchange<'_, P>,
     principal: &PrincipalId,
+    terms: &Terms,
 ) -> Result<(Rc<Session>, Object), Error> {
     let context = exchange.context;
     let id = exchange.next_id();
     let mut params = Object::default();
     params.insert("protocolVersion", &ProtocolVersion::LATEST_LEGACY.as_str());
-    params.insert("capabilities", &json!({}));
+    params.insert("capabilities", &terms.capabilities());
     params.insert(
         "clientInfo",
         &crate::discover::server_info(&context.settings),
@@ -150,7 +202,8 @@ pub(crate) async fn initialize<P: Platform>(
     };
     let answer = wire::post(exchange, HeaderMap::new(), request.to_json()).await?;
     let session_id = answer.session_id();
-    let mut messages = answer.into_messages(exchange, &id).await?;
+    let patience = Patience::until(exchange.deadline);
+    let mut messages = answer.into_messages(exchange, &id, &patience).await?;
     let result = loop {
         match messages.next().await {
             Some(Ok(Message::Response(response))) if response.id.as_ref() == Some(&id) => {
@@ -181,6 +234,7 @@ pub(crate) async fn initialize<P: Platform>(
     let session = Rc::new(Session {
         upstream: exchange.upstream.clone(),
         principal: principal.clone(),
+        terms: terms.clone(),
         id: session_id,
         version,
         last_used: Cell::new(context.now()),
@@ -193,6 +247,16 @@ pub(crate) async fn initialize<P: Platform>(
     };
     // The answer to a notification carries nothing; reading its head is enough.
     wire::post(exchange, session.headers(), initialized.to_json()).await?;
+    let logs = matches!(result.get_object("capabilities"), Some(Ok(c)) if c.contains("logging"));
+    if let Some(level) = terms.log_level.as_ref().filter(|_| logs) {
+        let request = Request {
+            id: exchange.next_id(),
+            method: Method::LoggingSetLevel.as_str().to_owned(),
+            params: Object::default().with("level", level),
+        };
+        // A server that refuses sends what it likes; what is not wanted is left out later.
+        wire::post(exchange, session.headers(), request.to_json()).await?;
+    }
     let sessions = &context.memory.upstream.sessions.open;
     // Whatever had to make room is closed by its own watch once it is idle.
     sessions.insert(session.owner(), Rc::clone(&session));

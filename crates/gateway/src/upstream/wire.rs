@@ -14,18 +14,18 @@ use tidegate_mcp::jsonrpc::{self, Message, Posted, RequestId};
 use tidegate_mcp::sse;
 
 use super::Exchange;
+use super::patience::Patience;
 use super::session::Session;
 use crate::body::{Body, BodyError, ReadError};
 use crate::config::{Credentials, SecretRef};
 use crate::context::Context;
 use crate::error::{Error, Fault, Rejection};
 use crate::platform::{HttpClient, HttpError, Platform};
-use crate::time::Timestamp;
 
 /// Largest whole response body read from an upstream, in bytes.
 pub(crate) const RESPONSE_MAX: usize = 8 * 1024 * 1024;
 /// Header of sessions (2025-03-26 to 2025-11-25).
-pub(crate) const SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
+pub const SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
 
 const AGENT: &str = concat!("tidegate/", env!("CARGO_PKG_VERSION"));
 
@@ -163,6 +163,7 @@ impl Answer {
         self,
         exchange: &Exchange<'_, P>,
         id: &RequestId,
+        patience: &Patience,
     ) -> Result<Messages, Error> {
         let (parts, body) = self.response.into_parts();
         let content_type = parts
@@ -177,7 +178,7 @@ impl Answer {
             .trim()
             .to_ascii_lowercase();
         if essence == "text/event-stream" && parts.status.is_success() {
-            return Ok(streamed(exchange.context.clone(), body, exchange.deadline));
+            return Ok(streamed(exchange.context.clone(), body, patience.clone()));
         }
         if matches!(
             parts.status,
@@ -247,7 +248,7 @@ struct Reading {
 }
 
 /// The messages of an event stream as they come.
-fn streamed<P: Platform>(context: Context<P>, body: Body, deadline: Timestamp) -> Messages {
+fn streamed<P: Platform>(context: Context<P>, body: Body, patience: Patience) -> Messages {
     let reading = Reading {
         body: body.into_stream(),
         decoder: sse::Decoder::default(),
@@ -255,10 +256,10 @@ fn streamed<P: Platform>(context: Context<P>, body: Body, deadline: Timestamp) -
         ended: false,
     };
     stream::unfold(Some(reading), move |reading| {
-        let context = context.clone();
+        let (context, patience) = (context.clone(), patience.clone());
         async move {
             let mut reading = reading?;
-            match next_message(&context, &mut reading, deadline).await {
+            match next_message(&context, &mut reading, &patience).await {
                 Ok(Some(message)) => Some((Ok(message), Some(reading))),
                 Ok(None) => None,
                 Err(broken) => Some((Err(broken), None)),
@@ -271,7 +272,7 @@ fn streamed<P: Platform>(context: Context<P>, body: Body, deadline: Timestamp) -
 async fn next_message<P: Platform>(
     context: &Context<P>,
     reading: &mut Reading,
-    deadline: Timestamp,
+    patience: &Patience,
 ) -> Result<Option<Message>, Broken> {
     loop {
         for event in reading.ready.by_ref() {
@@ -291,8 +292,8 @@ async fn next_message<P: Platform>(
         if reading.ended {
             return Ok(None);
         }
-        let chunk = context
-            .until(deadline, reading.body.next())
+        let chunk = patience
+            .bear(context, async || reading.body.next().await)
             .await
             .ok_or(Broken::Late)?;
         let Some(chunk) = chunk else {
