@@ -77,8 +77,8 @@ fn answers_that_are_not_mcp_are_errors_in_words() {
             "{what}: never asked twice"
         );
         assert_eq!(
-            world.exchanges("up").len(),
-            2,
+            world.asked("up"),
+            ["server/discover", "tools/list", "tools/call"],
             "{what}: nothing is followed"
         );
     }

@@ -14,7 +14,7 @@ fn a_modern_upstream_is_discovered_and_never_initialized() {
     assert_eq!(world.tool("up__a").status, 200);
     assert_eq!(
         world.asked("up"),
-        ["server/discover", "tools/call", "tools/call"]
+        ["server/discover", "tools/list", "tools/call", "tools/call"]
     );
 }
 
@@ -41,6 +41,7 @@ fn an_upstream_that_does_not_know_discovery_is_initialized() {
                 "server/discover",
                 "initialize",
                 "notifications/initialized",
+                "tools/list",
                 "tools/call",
             ];
             assert_eq!(world.asked("up"), expected, "{status} {kind}");

@@ -42,5 +42,6 @@ mod streaming;
 mod task_handles;
 mod tasks;
 mod tasks_faults;
+mod tools;
 mod upstream;
 mod world;

@@ -255,6 +255,7 @@ fn a_connection_cut_anywhere_is_an_error_and_the_call_is_not_repeated() {
         }
         world.server("up").cut_after.set(None);
         let other = world.isolate();
+        assert_eq!(other.tool("up__a").status, 200);
         world.server("up").cut_before_head.set(true);
         assert_eq!(other.tool("up__a").reason(), "upstream_lost");
     }

@@ -29,6 +29,7 @@ use crate::platform::{LogLevel, Platform};
 use crate::policy;
 use crate::seal::Purpose;
 use crate::time::Timestamp;
+use crate::tools;
 use crate::upstream::{self, Outgoing};
 
 /// Most entries on one page.
@@ -75,6 +76,14 @@ impl Listed {
         CacheHints {
             ttl_ms: self.hints.ttl_ms.saturating_sub(age),
             scope: self.hints.scope,
+        }
+    }
+
+    /// Whom it may be kept for; `None`: for all.
+    fn owner<'a>(&self, asked_by: &'a PrincipalId) -> Option<&'a PrincipalId> {
+        match self.hints.scope {
+            CacheScope::Public => None,
+            CacheScope::Private => Some(asked_by),
         }
     }
 }
@@ -275,20 +284,8 @@ async fn listed<P: Platform>(
     principal: &Principal,
     kind: Kind,
 ) -> Result<Option<Rc<Listed>>, Error> {
-    let now = context.now();
-    let lists = &context.memory.catalog.lists;
-    let key = |owner| {
-        (
-            context.settings.digest.clone(),
-            upstream.name.clone(),
-            kind,
-            owner,
-        )
-    };
-    for owner in [None, Some(principal.id.clone())] {
-        if let Some((listed, _)) = lists.get(&key(owner)).filter(|(_, until)| *until > now) {
-            return Ok(Some(listed));
-        }
+    if let Some(listed) = remembered(context, upstream, &principal.id, kind) {
+        return Ok(Some(listed));
     }
     let facts = upstream::facts(context, upstream, principal).await?;
     let capability = match kind {
@@ -299,25 +296,103 @@ async fn listed<P: Platform>(
     if !facts.capabilities().contains(capability) {
         return Ok(None);
     }
-    let listed = Rc::new(fetch(context, upstream, principal, kind).await?);
+    let timeout = Duration::from_millis(upstream.timeout_ms);
+    let listed = fetch(context, upstream, &principal.id, kind, timeout).await?;
+    Ok(Some(keep(context, upstream, &principal.id, kind, listed)))
+}
+
+/// Sees to it that the definitions of the upstream's tools are known, whether or not the
+/// list as a whole may be kept.
+pub(crate) async fn tools<P: Platform>(
+    context: &Context<P>,
+    upstream: &Upstream,
+    principal: &PrincipalId,
+) -> Result<(), Error> {
+    if let Some(listed) = remembered(context, upstream, principal, Kind::Tools) {
+        learn(context, upstream, principal, &listed);
+        return Ok(());
+    }
+    let timeout = tools::LIST_TIMEOUT.min(Duration::from_millis(upstream.timeout_ms));
+    let listed = fetch(context, upstream, principal, Kind::Tools, timeout).await?;
+    keep(context, upstream, principal, Kind::Tools, listed);
+    Ok(())
+}
+
+/// Forgets the upstream's list of tools: it has changed.
+pub(crate) fn forget_tools<P: Platform>(
+    context: &Context<P>,
+    upstream: &Upstream,
+    principal: &PrincipalId,
+) {
+    for owner in [None, Some(principal)] {
+        let key = list_key(context, upstream, Kind::Tools, owner);
+        context.memory.catalog.lists.remove(&key);
+    }
+}
+
+fn list_key<P: Platform>(
+    context: &Context<P>,
+    upstream: &Upstream,
+    kind: Kind,
+    owner: Option<&PrincipalId>,
+) -> ListKey {
+    let digest = context.settings.digest.clone();
+    (digest, upstream.name.clone(), kind, owner.cloned())
+}
+
+/// A list this isolate may still use for this principal.
+fn remembered<P: Platform>(
+    context: &Context<P>,
+    upstream: &Upstream,
+    principal: &PrincipalId,
+    kind: Kind,
+) -> Option<Rc<Listed>> {
+    let (now, lists) = (context.now(), &context.memory.catalog.lists);
+    [None, Some(principal)].into_iter().find_map(|owner| {
+        let kept = lists.get(&list_key(context, upstream, kind, owner));
+        let (listed, until) = kept?;
+        (until > now).then_some(listed)
+    })
+}
+
+/// Remembers a list for as long as its upstream allows, and for whom.
+fn keep<P: Platform>(
+    context: &Context<P>,
+    upstream: &Upstream,
+    principal: &PrincipalId,
+    kind: Kind,
+    listed: Listed,
+) -> Rc<Listed> {
+    let listed = Rc::new(listed);
+    if kind == Kind::Tools {
+        learn(context, upstream, principal, &listed);
+    }
     let keep = Duration::from_millis(listed.hints.ttl_ms).min(KEEP_MAX);
     if keep > Duration::ZERO {
-        let owner = match listed.hints.scope {
-            CacheScope::Public => None,
-            CacheScope::Private => Some(principal.id.clone()),
-        };
-        lists.insert(key(owner), (Rc::clone(&listed), now + keep));
+        let key = list_key(context, upstream, kind, listed.owner(principal));
+        let kept = (Rc::clone(&listed), listed.asked_at + keep);
+        context.memory.catalog.lists.insert(key, kept);
     }
-    Ok(Some(listed))
+    listed
+}
+
+fn learn<P: Platform>(
+    context: &Context<P>,
+    upstream: &Upstream,
+    principal: &PrincipalId,
+    listed: &Listed,
+) {
+    let owner = listed.owner(principal);
+    tools::learn(context, upstream, owner, &listed.items, listed.asked_at);
 }
 
 async fn fetch<P: Platform>(
     context: &Context<P>,
     upstream: &Upstream,
-    principal: &Principal,
+    principal: &PrincipalId,
     kind: Kind,
+    timeout: Duration,
 ) -> Result<Listed, Error> {
-    let timeout = Duration::from_millis(upstream.timeout_ms);
     let mut listed = Listed {
         items: Vec::new(),
         hints: CacheHints {
@@ -332,7 +407,7 @@ async fn fetch<P: Platform>(
         if let Some(cursor) = &cursor {
             params.insert("cursor", cursor);
         }
-        let outgoing = Outgoing::own(kind.list_method(), params, principal.id.clone(), timeout);
+        let outgoing = Outgoing::own(kind.list_method(), params, principal.clone(), timeout);
         let result = match egress::whole(upstream::call(context, upstream, outgoing).await).await {
             // Advertised, yet not served: nothing to list.
             Err(Error::Rejection(Rejection::Protocol { error, .. }))

@@ -28,7 +28,8 @@ use crate::rounds;
 use crate::route::{One, Own, Target};
 use crate::session;
 use crate::tasks;
-use crate::upstream::{self, Outgoing};
+use crate::tools;
+use crate::upstream::Outgoing;
 
 /// A permitted call with everything that is needed to do it.
 pub struct Work {
@@ -74,6 +75,7 @@ pub fn begin<P: Platform>(context: &Context<P>, work: Work) -> Dispatch {
             }
             Target::One(mut one) => {
                 rounds::resume(&context, &principal.id, &mut one)?;
+                tools::check(&context, &principal.id, &one, &call, &param_headers).await?;
                 if tasks::wanted(rule.as_ref(), &one, &call)? {
                     return tasks::create(&context, &principal, rule.as_ref(), one)
                         .await
@@ -185,7 +187,7 @@ pub(crate) async fn ask_upstream<P: Platform>(
         principal: principal.clone(),
         timeout: ask.timeout,
     };
-    match upstream::call(context, &one.upstream, outgoing).await? {
+    match tools::call(context, &one.upstream, outgoing).await? {
         Reply::Result(result) => shape.result(result).map(Reply::Result),
         Reply::Stream(events) => Ok(Reply::Stream(
             events

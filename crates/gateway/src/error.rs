@@ -134,6 +134,13 @@ pub enum Rejection {
         /// Its configured name.
         upstream: String,
     },
+    /// The upstream finds that the headers do not say what the body says, and did not act
+    /// on the request. Between it and the gateway: never the client's to see.
+    #[error("upstream_refused")]
+    HeadersRefused {
+        /// Its configured name.
+        upstream: String,
+    },
     /// The upstream refuses the gateway's own credentials.
     #[error("upstream_unauthorized")]
     UpstreamUnauthorized {
@@ -337,7 +344,7 @@ impl Rejection {
                 StatusCode::BAD_GATEWAY,
                 failed(upstream, format!("Upstream `{upstream}` answered with something that is not MCP: {reason}.")),
             ),
-            Self::UpstreamRefused { upstream } => plain(
+            Self::UpstreamRefused { upstream } | Self::HeadersRefused { upstream } => plain(
                 StatusCode::BAD_GATEWAY,
                 failed(
                     upstream,

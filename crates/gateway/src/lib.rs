@@ -37,6 +37,7 @@ pub mod session;
 pub mod settings;
 pub mod tasks;
 pub mod time;
+mod tools;
 pub mod upstream;
 
 pub use gateway::Gateway;

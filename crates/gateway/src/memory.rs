@@ -7,7 +7,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
-use crate::{auth, catalog, health, limits, session, settings, tasks, upstream};
+use crate::{auth, catalog, health, limits, session, settings, tasks, tools, upstream};
 
 /// What one isolate remembers. The host keeps one in an `Rc` for as long as it lives.
 #[derive(Default)]
@@ -19,6 +19,7 @@ pub struct Memory {
     pub(crate) catalog: catalog::Memory,
     pub(crate) health: health::Memory,
     pub(crate) tasks: tasks::Memory,
+    pub(crate) tools: tools::Memory,
     pub(crate) sessions: session::Memory,
 }
 

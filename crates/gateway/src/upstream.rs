@@ -181,7 +181,7 @@ async fn attempt<P: Platform>(
 
 /// An error met before the request itself was sent: whatever became of the question, the
 /// request was not acted on.
-fn not_asked(error: Error) -> Error {
+pub(crate) fn not_asked(error: Error) -> Error {
     match error {
         Error::Rejection(Rejection::UpstreamLost { upstream }) => Rejection::UpstreamUnavailable {
             upstream,

@@ -186,7 +186,11 @@ impl<P: Platform> Reading<P> {
     /// its health, and a client that causes them must not close it to the others.
     fn relayed(&self, error: RpcError) -> Error {
         match error.code {
-            jsonrpc::HEADER_MISMATCH | jsonrpc::UNSUPPORTED_PROTOCOL_VERSION => {
+            jsonrpc::HEADER_MISMATCH => {
+                let upstream = self.upstream.name.clone();
+                Rejection::HeadersRefused { upstream }.into()
+            }
+            jsonrpc::UNSUPPORTED_PROTOCOL_VERSION => {
                 let upstream = self.upstream.name.clone();
                 Rejection::UpstreamRefused { upstream }.into()
             }

@@ -1,0 +1,354 @@
+//! What is known of an upstream's tools, and what a call must agree with before it is sent.
+//!
+//! A definition decides which headers mirror which arguments (`x-mcp-header`, MCP
+//! 2026-07-28, "Custom headers from tool parameters"): towards clients the gateway is the
+//! server that compares them, towards upstreams the client that sends them. Definitions
+//! are kept for [`KNOWN_FOR`] also where the list itself may not be cached: they answer no
+//! client, and a wrong one costs a refresh, because the upstream compares for itself.
+//!
+//! Where a definition cannot be had the call goes on unchecked, with the client's own
+//! headers: the upstream refuses what does not agree, and must validate its arguments
+//! itself. Only an upstream that cannot be reached ends the call here; it was not sent.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue};
+use serde_json::json;
+use tidegate_mcp::headers::{self, HeaderError, HeaderParam};
+use tidegate_mcp::json::Object;
+use tidegate_mcp::jsonrpc::{HEADER_MISMATCH, RpcError};
+use tidegate_mcp::method::Method;
+use tidegate_mcp::version::Era;
+
+use crate::auth::PrincipalId;
+use crate::catalog;
+use crate::config::Upstream;
+use crate::context::Context;
+use crate::egress::Reply;
+use crate::error::{Error, Rejection};
+use crate::ingress::Call;
+use crate::memory::Bounded;
+use crate::platform::{LogLevel, Platform};
+use crate::route::One;
+use crate::time::Timestamp;
+use crate::upstream::{self, Outgoing};
+
+/// How long a definition is used before the upstream is asked for its list again.
+const KNOWN_FOR: Duration = Duration::from_secs(300);
+/// How long an upstream whose list cannot be had is not asked for it again.
+const UNKNOWN_FOR: Duration = Duration::from_secs(60);
+/// A list younger than this is not doubted: whatever a client sends or an upstream answers,
+/// the list is not asked for more often.
+const DOUBT_AFTER: Duration = Duration::from_secs(10);
+/// How long a call waits for the list before it goes on without it.
+pub(crate) const LIST_TIMEOUT: Duration = Duration::from_secs(10);
+/// Most lists of definitions one isolate keeps.
+const LISTS_MAX: usize = 128;
+/// Most bytes of one argument that is mirrored into a header; HTTP servers commonly refuse
+/// more.
+const MIRRORED_MAX: usize = 8 * 1024;
+
+/// What an isolate remembers of tools.
+pub(crate) struct Memory {
+    lists: Bounded<ListKey, Known>,
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self {
+            lists: Bounded::new(LISTS_MAX),
+        }
+    }
+}
+
+/// Configuration, upstream, and for a private list the principal.
+type ListKey = (String, String, Option<PrincipalId>);
+
+/// One upstream's definitions by the tools' own names.
+type Definitions = BTreeMap<String, Rc<Definition>>;
+
+#[derive(Clone)]
+struct Known {
+    /// `None` where they could not be had.
+    tools: Option<Rc<Definitions>>,
+    at: Timestamp,
+}
+
+/// What one tool wants of a call.
+pub(crate) struct Definition {
+    /// The arguments it wants mirrored. An error means it must not be used over HTTP.
+    params: Result<Vec<HeaderParam>, HeaderError>,
+}
+
+impl Definition {
+    fn of(item: &Object) -> Self {
+        let params = item.get("inputSchema").map(headers::header_params);
+        Self {
+            params: params.unwrap_or_else(|| Ok(Vec::new())),
+        }
+    }
+}
+
+/// Remembers the definitions in an upstream's list of tools; `owner` is the principal it
+/// is for, unless it is for all.
+pub(crate) fn learn<P: Platform>(
+    context: &Context<P>,
+    upstream: &Upstream,
+    owner: Option<&PrincipalId>,
+    items: &[Object],
+    asked_at: Timestamp,
+) {
+    let named = items.iter().filter_map(|item| {
+        let name = item.get_str("name")?.into_owned();
+        Some((name, Rc::new(Definition::of(item))))
+    });
+    // Of two tools with one name the first counts, as it does in the merged list.
+    let mut tools = Definitions::new();
+    for (name, definition) in named {
+        tools.entry(name).or_insert(definition);
+    }
+    let known = Known {
+        tools: Some(Rc::new(tools)),
+        at: asked_at,
+    };
+    context
+        .memory
+        .tools
+        .lists
+        .insert(key(context, upstream, owner), known);
+}
+
+/// Judges a call before anything of it is sent (ladder step 14).
+pub(crate) async fn check<P: Platform>(
+    context: &Context<P>,
+    principal: &PrincipalId,
+    one: &One,
+    call: &Call,
+    received: &[(HeaderName, HeaderValue)],
+) -> Result<(), Error> {
+    if one.method != Method::ToolsCall {
+        return Ok(());
+    }
+    let Some(definition) = definition(context, &one.upstream, principal, &one.own).await? else {
+        return Ok(());
+    };
+    let arguments = arguments(&one.params)?;
+    match &definition.params {
+        // It is in no list a client sees either.
+        Err(_) => {
+            let unknown = RpcError::invalid_params(format!("Unknown tool: {}", one.exposed));
+            return Err(Rejection::protocol(unknown).into());
+        }
+        Ok(params) if call.version.era() == Era::Modern => {
+            agree(params, &arguments, received).map_err(Rejection::protocol)?;
+        }
+        // Older revisions have no such headers.
+        Ok(_) => {}
+    }
+    Ok(())
+}
+
+/// [`upstream::call`] with what the tool's definition adds: mirrored arguments on the way
+/// there. An upstream that disagrees with the headers has changed the tool: its list is
+/// asked for again, and the call, which was not acted on, is sent once more.
+pub(crate) async fn call<P: Platform>(
+    context: &Context<P>,
+    upstream: &Upstream,
+    outgoing: Outgoing,
+) -> Result<Reply, Error> {
+    let named = outgoing.params.get_str("name");
+    let tool = match named {
+        Some(name) if outgoing.method == Method::ToolsCall => name.into_owned(),
+        Some(_) | None => return upstream::call(context, upstream, outgoing).await,
+    };
+    let principal = outgoing.principal.clone();
+    let known = definition(context, upstream, &principal, &tool).await?;
+    let sent = mirrored(known.as_deref(), outgoing.clone())?;
+    match upstream::call(context, upstream, sent).await {
+        Err(Error::Rejection(Rejection::HeadersRefused { .. }))
+            if doubt(context, upstream, &principal) =>
+        {
+            let known = definition(context, upstream, &principal, &tool).await?;
+            let sent = mirrored(known.as_deref(), outgoing)?;
+            upstream::call(context, upstream, sent).await
+        }
+        reply => reply,
+    }
+}
+
+/// The arguments of a call; none at all are no arguments.
+fn arguments(params: &Object) -> Result<Object, Error> {
+    match params.get("arguments") {
+        None => Ok(Object::default()),
+        Some(arguments) if arguments.get() == "null" => Ok(Object::default()),
+        Some(arguments) => Object::from_raw(arguments).map_err(|e| {
+            let reason = format!("`arguments`: {e}");
+            Rejection::protocol(RpcError::invalid_params(reason)).into()
+        }),
+    }
+}
+
+/// Whether the client's headers say what its arguments say.
+fn agree(
+    params: &[HeaderParam],
+    arguments: &Object,
+    received: &[(HeaderName, HeaderValue)],
+) -> Result<(), RpcError> {
+    let values = |wanted: &str| -> Vec<String> {
+        let of_name = received.iter().filter(|(name, _)| name.as_str() == wanted);
+        of_name
+            .map(|(_, value)| String::from_utf8_lossy(value.as_bytes()).into_owned())
+            .collect()
+    };
+    for param in params {
+        let name = param.header_name();
+        if values(&name).len() > 1 {
+            let reason = format!("Header mismatch: {name} was sent more than once");
+            return Err(RpcError::new(HEADER_MISMATCH, reason));
+        }
+    }
+    headers::agree_params(params, arguments, |name| values(name).pop())
+}
+
+/// The request with the headers its tool wants. What the definition does not know of is
+/// somebody else's and passes as it came.
+fn mirrored(known: Option<&Definition>, mut outgoing: Outgoing) -> Result<Outgoing, Error> {
+    let Some(Ok(params)) = known.map(|definition| &definition.params) else {
+        return Ok(outgoing);
+    };
+    if params.is_empty() {
+        return Ok(outgoing);
+    }
+    let arguments = arguments(&outgoing.params)?;
+    for param in params {
+        let name = param.header_name();
+        outgoing
+            .param_headers
+            .retain(|(received, _)| received.as_str() != name);
+        // Whether an argument no header can carry is one the tool takes is for the tool.
+        let Ok(Some(value)) = headers::render(param, &arguments) else {
+            continue;
+        };
+        let header = HeaderName::from_bytes(name.as_bytes()).ok();
+        let value = Some(value).filter(|value| value.len() <= MIRRORED_MAX);
+        let value = value.and_then(|value| HeaderValue::from_str(&value).ok());
+        let (Some(header), Some(value)) = (header, value) else {
+            let path = param.path.join("/");
+            let reason = format!("`arguments` at /{path}: longer than a header can carry");
+            return Err(Rejection::protocol(RpcError::invalid_params(reason)).into());
+        };
+        outgoing.param_headers.push((header, value));
+    }
+    Ok(outgoing)
+}
+
+/// The tool's definition: memory → its upstream's list. `None` where it cannot be had: the
+/// list does not answer, or does not name the tool.
+async fn definition<P: Platform>(
+    context: &Context<P>,
+    upstream: &Upstream,
+    principal: &PrincipalId,
+    tool: &str,
+) -> Result<Option<Rc<Definition>>, Error> {
+    if let Some(known) = remembered(context, upstream, principal) {
+        let age = context.now().since(known.at);
+        match &known.tools {
+            None => return Ok(None),
+            Some(tools) => match tools.get(tool) {
+                Some(definition) => return Ok(Some(Rc::clone(definition))),
+                // It may be new.
+                None if age >= DOUBT_AFTER => {
+                    doubt(context, upstream, principal);
+                }
+                None => return Ok(None),
+            },
+        }
+    }
+    if let Err(error) = catalog::tools(context, upstream, principal).await {
+        return unknown(context, upstream, principal, error).await;
+    }
+    let known = remembered(context, upstream, principal).and_then(|known| known.tools);
+    Ok(known.and_then(|tools| tools.get(tool).cloned()))
+}
+
+/// The list could not be had.
+async fn unknown<P: Platform>(
+    context: &Context<P>,
+    upstream: &Upstream,
+    principal: &PrincipalId,
+    error: Error,
+) -> Result<Option<Rc<Definition>>, Error> {
+    let unreachable = matches!(
+        error,
+        Error::Fault(_)
+            | Error::Rejection(
+                Rejection::UpstreamUnavailable { .. } | Rejection::UpstreamLost { .. }
+            )
+    );
+    // Nor can the tool be: the call itself has not been sent.
+    if unreachable || upstream::facts::known(context, upstream).await.is_none() {
+        return Err(upstream::not_asked(error));
+    }
+    let fields = json!({ "upstream": upstream.name, "reason": error.to_string() });
+    context.log(LogLevel::Warn, "tools_unchecked", fields);
+    let known = Known {
+        tools: None,
+        at: context.now(),
+    };
+    let lists = &context.memory.tools.lists;
+    lists.insert(key(context, upstream, Some(principal)), known);
+    Ok(None)
+}
+
+/// What is remembered of the upstream's tools for this principal, while it may be used.
+fn remembered<P: Platform>(
+    context: &Context<P>,
+    upstream: &Upstream,
+    principal: &PrincipalId,
+) -> Option<Known> {
+    let now = context.now();
+    let fresh = |known: &Known| {
+        let keep = if known.tools.is_some() {
+            KNOWN_FOR
+        } else {
+            UNKNOWN_FOR
+        };
+        now.since(known.at) < keep
+    };
+    let lists = &context.memory.tools.lists;
+    [None, Some(principal)]
+        .into_iter()
+        .filter_map(|owner| lists.get(&key(context, upstream, owner)).filter(fresh))
+        .max_by_key(|known| known.at)
+}
+
+/// Forgets what is remembered of the upstream's tools, unless it has just been learnt;
+/// tells whether it was forgotten.
+fn doubt<P: Platform>(context: &Context<P>, upstream: &Upstream, principal: &PrincipalId) -> bool {
+    let now = context.now();
+    let young = remembered(context, upstream, principal)
+        .is_some_and(|known| now.since(known.at) < DOUBT_AFTER);
+    if young {
+        return false;
+    }
+    let lists = &context.memory.tools.lists;
+    for owner in [None, Some(principal)] {
+        lists.remove(&key(context, upstream, owner));
+    }
+    catalog::forget_tools(context, upstream, principal);
+    true
+}
+
+fn key<P: Platform>(
+    context: &Context<P>,
+    upstream: &Upstream,
+    owner: Option<&PrincipalId>,
+) -> ListKey {
+    (
+        context.settings.digest.clone(),
+        upstream.name.clone(),
+        owner.cloned(),
+    )
+}
