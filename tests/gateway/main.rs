@@ -44,4 +44,5 @@ mod tasks;
 mod tasks_faults;
 mod tools;
 mod upstream;
+mod validation;
 mod world;

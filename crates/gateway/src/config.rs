@@ -245,6 +245,9 @@ pub struct Upstream {
     /// What the gateway shows the upstream to be let in. A client's token is never passed on.
     #[serde(default)]
     pub credentials: Credentials,
+    /// Whether arguments and structured results must fit the schemas of its tools.
+    #[serde(default)]
+    pub validation: Validation,
 }
 
 /// How an upstream is spoken to.
@@ -255,6 +258,20 @@ pub enum Transport {
     /// Streamable HTTP.
     #[default]
     StreamableHttp,
+}
+
+/// What becomes of values that do not fit a tool's schema.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum Validation {
+    /// Arguments do not reach the upstream, structured results not the client.
+    #[default]
+    Enforce,
+    /// They pass, and a line is logged.
+    Warn,
+    /// They pass; nothing is checked.
+    Off,
 }
 
 /// Which revisions an upstream speaks.

@@ -75,7 +75,10 @@ pub fn begin<P: Platform>(context: &Context<P>, work: Work) -> Dispatch {
             }
             Target::One(mut one) => {
                 rounds::resume(&context, &principal.id, &mut one)?;
-                tools::check(&context, &principal.id, &one, &call, &param_headers).await?;
+                let judged = tools::check(&context, &principal.id, &one, &call, &param_headers);
+                if let Some(refusal) = judged.await? {
+                    return Ok(Reply::Result(refusal));
+                }
                 if tasks::wanted(rule.as_ref(), &one, &call)? {
                     return tasks::create(&context, &principal, rule.as_ref(), one)
                         .await

@@ -32,6 +32,7 @@ pub mod policy;
 pub mod queue;
 pub mod rounds;
 pub mod route;
+mod schema;
 pub mod seal;
 pub mod session;
 pub mod settings;

@@ -6,9 +6,16 @@
 //! are kept for [`KNOWN_FOR`] also where the list itself may not be cached: they answer no
 //! client, and a wrong one costs a refresh, because the upstream compares for itself.
 //!
+//! It also holds the schemas: arguments that do not fit the input schema never reach the
+//! upstream, and the caller, often a model, reads in a tool result what was expected where
+//! (`isError`, MCP "Tools", error handling). `structuredContent` that does not fit the
+//! declared output schema is not passed on as if it did.
+//!
 //! Where a definition cannot be had the call goes on unchecked, with the client's own
 //! headers: the upstream refuses what does not agree, and must validate its arguments
 //! itself. Only an upstream that cannot be reached ends the call here; it was not sent.
+
+mod judge;
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -32,8 +39,10 @@ use crate::ingress::Call;
 use crate::memory::Bounded;
 use crate::platform::{LogLevel, Platform};
 use crate::route::One;
+use crate::schema::{self, Document};
 use crate::time::Timestamp;
 use crate::upstream::{self, Outgoing};
+use judge::Tool;
 
 /// How long a definition is used before the upstream is asked for its list again.
 const KNOWN_FOR: Duration = Duration::from_secs(300);
@@ -53,12 +62,14 @@ const MIRRORED_MAX: usize = 8 * 1024;
 /// What an isolate remembers of tools.
 pub(crate) struct Memory {
     lists: Bounded<ListKey, Known>,
+    schemas: schema::Memory,
 }
 
 impl Default for Memory {
     fn default() -> Self {
         Self {
             lists: Bounded::new(LISTS_MAX),
+            schemas: schema::Memory::default(),
         }
     }
 }
@@ -80,6 +91,8 @@ struct Known {
 pub(crate) struct Definition {
     /// The arguments it wants mirrored. An error means it must not be used over HTTP.
     params: Result<Vec<HeaderParam>, HeaderError>,
+    input: Option<Document>,
+    output: Option<Document>,
 }
 
 impl Definition {
@@ -87,6 +100,8 @@ impl Definition {
         let params = item.get("inputSchema").map(headers::header_params);
         Self {
             params: params.unwrap_or_else(|| Ok(Vec::new())),
+            input: item.get("inputSchema").map(Document::new),
+            output: item.get("outputSchema").map(Document::new),
         }
     }
 }
@@ -120,19 +135,20 @@ pub(crate) fn learn<P: Platform>(
         .insert(key(context, upstream, owner), known);
 }
 
-/// Judges a call before anything of it is sent (ladder step 14).
+/// Judges a call before anything of it is sent (ladder step 14, then the input schema).
+/// Gives the answer where the arguments are what is wrong.
 pub(crate) async fn check<P: Platform>(
     context: &Context<P>,
     principal: &PrincipalId,
     one: &One,
     call: &Call,
     received: &[(HeaderName, HeaderValue)],
-) -> Result<(), Error> {
+) -> Result<Option<Object>, Error> {
     if one.method != Method::ToolsCall {
-        return Ok(());
+        return Ok(None);
     }
     let Some(definition) = definition(context, &one.upstream, principal, &one.own).await? else {
-        return Ok(());
+        return Ok(None);
     };
     let arguments = arguments(&one.params)?;
     match &definition.params {
@@ -147,7 +163,14 @@ pub(crate) async fn check<P: Platform>(
         // Older revisions have no such headers.
         Ok(_) => {}
     }
-    Ok(())
+    let tool = Tool {
+        context,
+        upstream: &one.upstream,
+        name: &one.own,
+        definition: &definition,
+    };
+    let violations = tool.input(&one.params)?;
+    Ok((!violations.is_empty()).then(|| judge::told(&one.exposed, &violations)))
 }
 
 /// [`upstream::call`] with what the tool's definition adds: mirrored arguments on the way
@@ -166,15 +189,19 @@ pub(crate) async fn call<P: Platform>(
     let principal = outgoing.principal.clone();
     let known = definition(context, upstream, &principal, &tool).await?;
     let sent = mirrored(known.as_deref(), outgoing.clone())?;
-    match upstream::call(context, upstream, sent).await {
+    let (known, reply) = match upstream::call(context, upstream, sent).await {
         Err(Error::Rejection(Rejection::HeadersRefused { .. }))
             if doubt(context, upstream, &principal) =>
         {
             let known = definition(context, upstream, &principal, &tool).await?;
             let sent = mirrored(known.as_deref(), outgoing)?;
-            upstream::call(context, upstream, sent).await
+            (known, upstream::call(context, upstream, sent).await?)
         }
-        reply => reply,
+        reply => (known, reply?),
+    };
+    match known.filter(|known| known.output.is_some()) {
+        Some(known) => judge::hold(context, upstream, tool, known, reply),
+        None => Ok(reply),
     }
 }
 
