@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::cost::{STACK_MAX, VISITS_MAX};
+use super::evaluate::STACK_MAX;
 use super::*;
 
 fn raw(value: &Value) -> Box<RawValue> {
@@ -20,13 +20,12 @@ fn verdict(schema: &Value, value: &Value) -> Verdict {
 /// Checks a value that must not fit; gives each violation as one line.
 #[track_caller]
 fn told(schema: &Value, value: &Value) -> Vec<String> {
-    match verdict(schema, value) {
-        Verdict::Violates(all) => all
-            .into_iter()
-            .map(|v| format!("{}: {}", v.at, v.expected))
-            .collect(),
-        other => panic!("{schema} {value}: {other:?}"),
-    }
+    let verdict = verdict(schema, value);
+    let Verdict::Violates(all) = verdict else {
+        panic!("{schema} {value}: {verdict:?}");
+    };
+    let lines = all.iter().map(|v| format!("{}: {}", v.at, v.expected));
+    lines.collect()
 }
 
 #[track_caller]
@@ -40,10 +39,11 @@ fn fits(schema: &Value, value: &Value) {
 
 #[track_caller]
 fn why(schema: &Value) -> Unusable {
-    match verdict(schema, &json!({})) {
-        Verdict::Unusable { why, first: true } => why,
-        other => panic!("{schema}: {other:?}"),
-    }
+    let verdict = verdict(schema, &json!({}));
+    let Verdict::Unusable { why, first: true } = verdict else {
+        panic!("{schema}: {verdict:?}");
+    };
+    why
 }
 
 #[test]
@@ -115,7 +115,7 @@ fn no_violation_says_what_the_value_was() {
         json!({ "oneOf": [{ "type": "string" }, { "minLength": 1 }] }),
         json!({ "anyOf": [{ "const": 3 }, { "pattern": "^y" }] }),
         json!({ "$ref": "#/$defs/a", "$defs": { "a": { "const": { "x": 1 } } } }),
-        json!({ "$schema": "http://json-schema.org/draft-07/schema#", "format": "regex", "type": "null" }),
+        json!({ "propertyNames": {}, "type": ["null", "object"] }),
     ];
     for schema in schemas {
         let told = told(&schema, &json!(secret));
@@ -141,7 +141,7 @@ fn every_dialect_means_what_it_says() {
     ] {
         assert_eq!(
             told(&items(dialect), &json!([1])),
-            ["/0: expected string, not integer".replace("integer", "number")]
+            ["/0: expected string, not number"]
         );
         fits(&items(dialect), &json!(["a", 1]));
     }
@@ -150,10 +150,8 @@ fn every_dialect_means_what_it_says() {
         items("https://json-schema.org/draft/2020-12/schema"),
         json!({ "items": [{ "type": "string" }] }),
     ] {
-        assert_eq!(
-            why(&schema),
-            Unusable::Invalid("invalid in its dialect, or a pattern that is not supported")
-        );
+        let reason = "a subschema that is none".to_owned();
+        assert_eq!(why(&schema), Unusable::Invalid(reason));
     }
     assert_eq!(
         why(&json!({ "$schema": "https://example.com/mine" })),
@@ -167,10 +165,10 @@ fn formats_are_annotations() {
         "http://json-schema.org/draft-07/schema#",
         "https://json-schema.org/draft/2020-12/schema",
     ] {
-        for format in FORMATS {
+        for format in ["ipv4", "email", "date-time", "uuid", "uri", "regex"] {
             fits(
                 &json!({ "$schema": dialect, "format": format }),
-                &json!("neither fish nor flesh"),
+                &json!("neither fish nor flesh ("),
             );
         }
     }
@@ -193,9 +191,11 @@ fn references_resolve_within_the_document_and_nowhere_else() {
             ["/to/street: expected string, not number"]
         );
     }
-    fits(
-        &json!({ "properties": { "schema": { "$ref": "https://json-schema.org/draft/2020-12/schema" } } }),
-        &json!({ "schema": { "type": "object" } }),
+    let meta = json!({ "properties": { "schema": { "$ref": "https://json-schema.org/draft/2020-12/schema" } } });
+    fits(&meta, &json!({ "schema": { "type": "object" } }));
+    assert_eq!(
+        told(&meta, &json!({ "schema": [] })),
+        ["/schema: expected a JSON Schema"]
     );
     for reference in [
         "https://example.com/other.json",
@@ -205,74 +205,87 @@ fn references_resolve_within_the_document_and_nowhere_else() {
     ] {
         assert_eq!(
             why(&json!({ "properties": { "a": { "$ref": reference } } })),
-            Unusable::Invalid("it refers to another document"),
+            Unusable::Invalid("it refers to another document".to_owned()),
             "{reference}"
         );
     }
     assert_eq!(
         why(&json!({ "$ref": "#/$defs/none" })),
-        Unusable::Invalid("it refers to what is not in it")
+        Unusable::Invalid("it refers to what is not in it".to_owned())
     );
 }
 
 #[test]
 fn patterns_that_need_backtracking_are_not_supported_and_others_are_linear() {
-    assert_eq!(
-        why(&json!({ "pattern": "(?=a)b" })),
-        Unusable::Invalid("invalid in its dialect, or a pattern that is not supported")
-    );
+    let unsupported = Unusable::Invalid("a pattern that is not supported".to_owned());
+    for pattern in ["(?=a)b", r"(a)\1", "("] {
+        assert_eq!(
+            why(&json!({ "pattern": pattern })),
+            unsupported,
+            "{pattern}"
+        );
+    }
     let value = json!("a".repeat(5_000) + "!");
     let told = told(&json!({ "type": "string", "pattern": "^(a+)+$" }), &value);
     assert_eq!(told, [": expected text that matches `^(a+)+$`"]);
+    let long = json!("a".repeat(900_000));
+    let slow = json!({ "pattern": format!("^{}$", "(a|b)*".repeat(50)) });
+    assert!(matches!(verdict(&slow, &long), Verdict::Unchecked(_)));
 }
 
 #[test]
 fn large_patterns_are_not_compiled() {
     for schema in [
-        json!({ "pattern": r"(\p{L}{99}){99}" }),
-        json!({ "patternProperties": { r"(\p{L}{99}){99}": {} } }),
-        json!({ "allOf": vec![json!({ "pattern": "a" }); 65] }),
+        json!({ "pattern": "(.{99}){99}" }),
+        json!({ "patternProperties": { "(.{99}){99}": {} } }),
+        json!({ "allOf": (0..200).map(|n| json!({ "pattern": format!("a{n}") })).collect::<Vec<_>>() }),
     ] {
-        assert!(matches!(why(&schema), Unusable::TooCostly(_)), "{schema}");
+        assert!(matches!(why(&schema), Unusable::Invalid(_)), "{schema}");
     }
     fits(&json!({ "pattern": r"^\w{1,64}@\d{1,9}$" }), &json!("a@1"));
 }
 
-#[test]
-fn what_doubles_at_each_link_is_not_used() {
+/// A schema of links, each of which holds references to the next.
+fn links(count: usize, link: impl Fn(Value) -> Value) -> Value {
     let mut links = serde_json::Map::new();
-    for link in 0..30 {
-        let next = json!({ "$ref": format!("#/$defs/{}", link + 1) });
-        links.insert(link.to_string(), json!({ "allOf": [next, next] }));
+    for n in 0..count {
+        let next = json!({ "$ref": format!("#/$defs/{}", n + 1) });
+        links.insert(n.to_string(), link(next));
     }
-    links.insert("30".to_owned(), json!({ "type": "object" }));
-    let schema = json!({ "$ref": "#/$defs/0", "$defs": links });
-    assert!(matches!(why(&schema), Unusable::TooCostly(_)));
+    links.insert(count.to_string(), json!({ "type": "object" }));
+    json!({ "$ref": "#/$defs/0", "$defs": links })
 }
 
 #[test]
-fn what_refers_to_itself_in_place_is_not_used() {
+fn a_check_that_takes_too_long_ends_without_a_verdict() {
+    let doubling = links(40, |next| json!({ "allOf": [next, next] }));
+    assert!(matches!(
+        verdict(&doubling, &json!({})),
+        Verdict::Unchecked(_)
+    ));
+    let multiplying = json!({ "allOf": [
+        { "additionalProperties": { "$ref": "#" } },
+        { "additionalProperties": { "$ref": "#" } },
+        { "additionalProperties": { "$ref": "#" } },
+    ] });
+    fits(&multiplying, &nested(6));
+    assert!(matches!(
+        verdict(&multiplying, &nested(50)),
+        Verdict::Unchecked(_)
+    ));
+}
+
+#[test]
+fn what_refers_to_itself_without_end_ends_without_a_verdict() {
     for schema in [
         json!({ "$ref": "#" }),
-        json!({ "anyOf": [{ "type": "string" }, { "$ref": "#" }] }),
+        json!({ "allOf": [{ "$ref": "#" }] }),
         json!({ "$ref": "#/$defs/a", "$defs": { "a": { "$ref": "#/$defs/b" }, "b": { "not": { "$ref": "#/$defs/a" } } } }),
+        links(2_000, |next| next),
     ] {
-        assert!(matches!(why(&schema), Unusable::TooCostly(_)), "{schema}");
+        let verdict = verdict(&schema, &json!({}));
+        assert!(matches!(verdict, Verdict::Unchecked(_)), "{verdict:?}");
     }
-}
-
-#[test]
-fn a_long_chain_of_references_is_not_followed_onto_the_stack() {
-    let mut links = serde_json::Map::new();
-    for link in 0..2_000 {
-        links.insert(
-            link.to_string(),
-            json!({ "$ref": format!("#/$defs/{}", link + 1) }),
-        );
-    }
-    links.insert("2000".to_owned(), json!({}));
-    let schema = json!({ "$ref": "#/$defs/0", "$defs": links });
-    assert!(matches!(why(&schema), Unusable::TooCostly(_)));
 }
 
 fn nested(depth: usize) -> Value {
@@ -280,7 +293,7 @@ fn nested(depth: usize) -> Value {
 }
 
 #[test]
-fn ordinary_recursion_is_checked_as_deep_as_the_stack_allows() {
+fn ordinary_recursion_is_checked_as_deep_as_anything_comes() {
     let any_json = json!({ "anyOf": [
         { "type": ["null", "boolean", "number", "string"] },
         { "type": "array", "items": { "$ref": "#" } },
@@ -291,47 +304,26 @@ fn ordinary_recursion_is_checked_as_deep_as_the_stack_allows() {
         { "properties": { "or": { "items": { "$ref": "#" } } } },
         { "properties": { "not": { "$ref": "#" } } },
     ] });
-    for schema in [any_json, filter] {
-        fits(&schema, &nested(24));
+    for schema in [any_json, filter, json!({ "type": "object" })] {
+        fits(&schema, &nested(64));
     }
-    let flat = json!({ "type": "object", "additionalProperties": true });
-    fits(&flat, &nested(64));
-}
-
-#[test]
-fn recursion_that_multiplies_is_checked_only_as_deep_as_time_allows() {
-    let schema = json!({ "allOf": [
-        { "additionalProperties": { "$ref": "#" } },
-        { "additionalProperties": { "$ref": "#" } },
-        { "additionalProperties": { "$ref": "#" } },
-    ] });
-    fits(&schema, &nested(4));
-    assert!(matches!(
-        verdict(&schema, &nested(40)),
-        Verdict::Unchecked(_)
-    ));
 }
 
 #[test]
 fn the_deepest_permitted_stack_fits_a_small_one() {
-    let links = |last: u32| {
-        let mut links = serde_json::Map::new();
-        for link in 0..last {
-            let next = json!({ "$ref": format!("#/$defs/{}", link + 1) });
-            links.insert(link.to_string(), json!({ "oneOf": [next] }));
-        }
-        links.insert(last.to_string(), json!({ "type": "string" }));
-        json!({ "$ref": "#/$defs/0", "$defs": links })
-    };
-    let run = move || {
-        let deepest = links(STACK_MAX / 2 - 1);
-        assert!(matches!(verdict(&deepest, &json!(1)), Verdict::Violates(_)));
-        assert!(matches!(why(&links(STACK_MAX / 2)), Unusable::TooCostly(_)));
-        let nested = (0..30).fold(json!({}), |inner, _| json!({ "items": inner }));
-        verdict(&nested, &json!([]));
+    let run = || {
+        let deep = |count| links(count, |next| json!({ "oneOf": [{ "anyOf": [next] }] }));
+        let most = (STACK_MAX - 2) / 3;
+        fits(&deep(most), &json!({}));
+        assert!(matches!(
+            verdict(&deep(most + 1), &json!({})),
+            Verdict::Unchecked(_)
+        ));
+        let schema = (0..30).fold(json!({}), |inner, _| json!({ "items": inner }));
+        fits(&schema, &json!([]));
     };
     // Frames are several times larger without optimisation than with it.
-    let thread = std::thread::Builder::new().stack_size(2 * 1024 * 1024);
+    let thread = std::thread::Builder::new().stack_size(1024 * 1024);
     thread.spawn(run).unwrap().join().unwrap();
 }
 
@@ -343,11 +335,6 @@ fn the_bounds_on_size_hold() {
     assert!(matches!(
         verdict(&json!({ "type": "string" }), &value),
         Verdict::Unchecked(_)
-    ));
-    let wide = json!({ "allOf": vec![json!({ "minProperties": 1 }); VISITS_MAX as usize] });
-    assert!(matches!(
-        why(&wide),
-        Unusable::TooLarge | Unusable::TooCostly(_)
     ));
 }
 
@@ -364,5 +351,142 @@ fn a_schema_is_compiled_once_and_its_defects_told_once() {
         let document = Document::new(&raw(&json!({ "minProperties": n })));
         check(&memory, &document, &raw(&json!({})));
         assert!(memory.compiled.borrow().len() <= KEPT_MAX);
+    }
+}
+
+/// Schemas and values from a generator of our own, judged by another evaluator, too.
+#[test]
+fn verdicts_are_those_of_another_evaluator() {
+    let mut random = Random(7);
+    let mut checked = 0;
+    for round in 0..4_000 {
+        let mut schema = random.schema(3);
+        if round % 3 == 0 {
+            schema["$schema"] = json!("http://json-schema.org/draft-07/schema#");
+        }
+        schema["$defs"] = json!({ "a": random.schema(1), "b": random.schema(1) });
+        let Ok(other) = jsonschema::options()
+            .should_validate_formats(false)
+            .build(&schema)
+        else {
+            continue;
+        };
+        for _ in 0..4 {
+            let value = random.value(3);
+            let expected = other.is_valid(&value);
+            let verdict = verdict(&schema, &value);
+            if let Verdict::Unchecked(_) = verdict {
+                // It refers to itself at one place.
+                continue;
+            }
+            let fits = matches!(verdict, Verdict::Fits);
+            assert_eq!(fits, expected, "{schema} {value} {verdict:?}");
+            checked += 1;
+        }
+    }
+    assert!(checked > 8_000, "{checked}");
+}
+
+/// Small numbers from a seed, for the same run each time.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % bound
+    }
+
+    fn name(&mut self) -> &'static str {
+        ["a", "b", "ab", "c"][self.below(4) as usize]
+    }
+
+    fn value(&mut self, depth: u64) -> Value {
+        match self.below(if depth == 0 { 5 } else { 9 }) {
+            0 => json!(null),
+            1 => json!(self.below(2) == 0),
+            2 => json!(self.below(5)),
+            3 => json!(self.below(8) as f64 / 2.0),
+            4 => json!(self.name()),
+            5 | 6 => (0..self.below(4)).map(|_| self.value(depth - 1)).collect(),
+            _ => {
+                let mut members = serde_json::Map::new();
+                for _ in 0..self.below(4) {
+                    members.insert(self.name().to_owned(), self.value(depth - 1));
+                }
+                Value::Object(members)
+            }
+        }
+    }
+
+    fn schema(&mut self, depth: u64) -> Value {
+        let mut schema = json!({});
+        for _ in 0..=self.below(3) {
+            let (keyword, value) = self.keyword(depth);
+            schema[keyword] = value;
+        }
+        schema
+    }
+
+    fn some(&mut self, depth: u64) -> Value {
+        (0..=self.below(2)).map(|_| self.sub(depth)).collect()
+    }
+
+    fn sub(&mut self, depth: u64) -> Value {
+        match self.below(8) {
+            0 => json!(true),
+            1 => json!(false),
+            _ => self.schema(depth.saturating_sub(1)),
+        }
+    }
+
+    fn keyword(&mut self, depth: u64) -> (&'static str, Value) {
+        let types = [
+            "null", "boolean", "integer", "number", "string", "array", "object",
+        ];
+        let small = self.below(4);
+        match self.below(if depth == 0 { 15 } else { 32 }) {
+            0 | 1 => ("type", json!(types[self.below(7) as usize])),
+            2 => (
+                "type",
+                json!([types[small as usize], types[small as usize + 3]]),
+            ),
+            3 => ("enum", json!([self.value(1), self.value(1)])),
+            4 => ("const", self.value(1)),
+            5 => ("minimum", json!(small)),
+            6 => ("exclusiveMaximum", json!(small as f64 / 2.0)),
+            7 => ("multipleOf", json!((small + 1) as f64 / 2.0)),
+            8 => ("minLength", json!(small)),
+            9 => ("maxItems", json!(small)),
+            10 => ("minProperties", json!(small)),
+            11 => ("uniqueItems", json!(true)),
+            12 => ("required", json!([self.name()])),
+            13 => ("pattern", json!("^a")),
+            14 => ("maxLength", json!(1)),
+            15 | 16 => (
+                "properties",
+                json!({ self.name(): self.sub(depth), "b": self.sub(depth) }),
+            ),
+            17 => ("patternProperties", json!({ "^a": self.sub(depth) })),
+            18 => ("additionalProperties", self.sub(depth)),
+            19 => ("propertyNames", self.sub(depth)),
+            20 => ("items", self.sub(depth)),
+            21 => ("contains", self.sub(depth)),
+            22 => ("allOf", self.some(depth)),
+            23 => ("anyOf", self.some(depth)),
+            24 => ("oneOf", self.some(depth)),
+            25 => ("not", self.sub(depth)),
+            26 => ("if", self.sub(depth)),
+            27 => ("then", self.sub(depth)),
+            28 => ("else", self.sub(depth)),
+            29 => (
+                "$ref",
+                json!(["#/$defs/a", "#/$defs/b"][small as usize % 2]),
+            ),
+            30 => ("unevaluatedProperties", self.sub(depth)),
+            _ => ("prefixItems", self.some(depth)),
+        }
     }
 }

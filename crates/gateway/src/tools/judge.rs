@@ -147,13 +147,7 @@ impl<P: Platform> Tool<'_, P> {
             (Unusable::Dialect(_), Validation::Enforce) => {
                 Err(self.invalid(format!("the tool's `{which}` is of an {why}")))
             }
-            (
-                Unusable::Dialect(_)
-                | Unusable::TooLarge
-                | Unusable::TooCostly(_)
-                | Unusable::Invalid(_),
-                _,
-            ) => Ok(()),
+            (Unusable::Dialect(_) | Unusable::TooLarge | Unusable::Invalid(_), _) => Ok(()),
         }
     }
 
