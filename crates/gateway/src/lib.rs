@@ -26,6 +26,7 @@ pub mod mailbox;
 pub mod memory;
 pub mod names;
 pub mod notices;
+pub mod park;
 pub mod pipeline;
 pub mod platform;
 pub mod policy;

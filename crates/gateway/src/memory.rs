@@ -7,7 +7,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
-use crate::{auth, catalog, health, limits, session, settings, tasks, upstream};
+use crate::{auth, catalog, health, limits, park, session, settings, tasks, upstream};
 
 /// What one isolate remembers. The host keeps one in an `Rc` for as long as it lives.
 #[derive(Default)]
@@ -20,6 +20,7 @@ pub struct Memory {
     pub(crate) health: health::Memory,
     pub(crate) tasks: tasks::Memory,
     pub(crate) sessions: session::Memory,
+    pub(crate) park: park::Memory,
 }
 
 /// A map that never holds more than `max` entries; the one written longest ago leaves first.
