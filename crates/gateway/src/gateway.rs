@@ -18,6 +18,7 @@ use crate::egress::{self, json_response};
 use crate::error::{Error, Rejection};
 use crate::health;
 use crate::ingress::{self, Endpoint};
+use crate::keep;
 use crate::memory::Memory;
 use crate::pipeline;
 use crate::platform::{LogLevel, Platform};
@@ -82,8 +83,14 @@ impl<P: Platform> Gateway<P> {
     /// Answers a request to a keeper ([`crate::platform::Keeper`]). Only the gateway itself
     /// sends these: a host must never route a client's request here.
     pub async fn keep(&self, request: Request<Body>) -> Response<Body> {
-        drop(request);
-        egress::refusal(&Rejection::NotFound.into(), "")
+        keep::answer(&*self.platform, &self.memory.keep, request).await
+    }
+
+    /// Whether something is under way in this keeper that needs it to stay. A host that ends
+    /// idle keepers asks from time to time, beginning with the first request, until it hears
+    /// no.
+    pub fn kept(&self) -> bool {
+        self.memory.keep.is_busy()
     }
 
     /// Takes a message from the queue; `attempt` counts deliveries from one.
