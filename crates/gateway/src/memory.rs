@@ -7,7 +7,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
-use crate::{auth, catalog, health, limits, park, session, settings, tasks, upstream};
+use crate::{auth, catalog, health, keep, limits, park, session, settings, tasks, upstream};
 
 /// What one isolate remembers. The host keeps one in an `Rc` for as long as it lives.
 #[derive(Default)]
@@ -18,6 +18,7 @@ pub struct Memory {
     pub(crate) upstream: upstream::Memory,
     pub(crate) catalog: catalog::Memory,
     pub(crate) health: health::Memory,
+    pub(crate) keep: keep::Memory,
     pub(crate) tasks: tasks::Memory,
     pub(crate) sessions: session::Memory,
     pub(crate) park: park::Memory,
