@@ -35,6 +35,7 @@ mod legacy;
 mod limits_bound;
 mod metadata;
 mod naming;
+mod park;
 mod policy;
 mod rounds;
 mod session;
