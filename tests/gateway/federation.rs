@@ -231,7 +231,7 @@ fn discovery_is_the_union_of_what_the_living_can_do() {
     let capabilities = &told.result()["capabilities"];
     assert_eq!(
         capabilities,
-        &json!({ "tools": {}, "prompts": {}, "logging": {} }),
+        &json!({ "tools": { "listChanged": true }, "prompts": {}, "logging": {} }),
         "nothing we do not serve"
     );
     assert_eq!(told.result()["instructions"], "## one\nAsk one.");

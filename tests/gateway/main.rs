@@ -32,6 +32,7 @@ mod keys;
 mod ladder;
 mod legacy;
 mod limits_bound;
+mod listen;
 mod metadata;
 mod naming;
 mod policy;

@@ -130,7 +130,11 @@ fn capabilities(settings: &Settings, facts: &[Rc<Facts>], era: Era) -> Object {
             .iter()
             .any(|capabilities| capabilities.contains(name))
         {
-            union.insert(name, &json!({}));
+            let told = match era {
+                Era::Modern => changes(&declared, name),
+                Era::Legacy => Object::new(),
+            };
+            union.insert(name, &told);
         }
     }
     if era == Era::Modern {
@@ -151,6 +155,32 @@ fn capabilities(settings: &Settings, facts: &[Rc<Facts>], era: Era) -> Object {
         }
     }
     union
+}
+
+/// What of a capability's changes can be listened for: whatever any upstream tells of.
+fn changes(declared: &[Object], capability: &str) -> Object {
+    let told = |flag: &str| {
+        declared.iter().any(|capabilities| {
+            let declared = capabilities.get_object(capability);
+            declared.is_some_and(|declared| {
+                declared.is_ok_and(|declared| {
+                    declared
+                        .get(flag)
+                        .is_some_and(|value| value.get() == "true")
+                })
+            })
+        })
+    };
+    let flags: &[&str] = match capability {
+        "tools" | "prompts" => &["listChanged"],
+        "resources" => &["subscribe", "listChanged"],
+        _ => &[],
+    };
+    let mut changes = Object::new();
+    for flag in flags.iter().filter(|flag| told(flag)) {
+        changes.insert(flag, &true);
+    }
+    changes
 }
 
 /// The upstreams' instructions, each under its name where there are several.

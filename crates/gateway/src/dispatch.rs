@@ -20,6 +20,7 @@ use crate::discover;
 use crate::egress::{Dispatch, Event, Reply};
 use crate::error::{Error, Rejection};
 use crate::ingress::{Call, Endpoint};
+use crate::listen;
 use crate::names;
 use crate::platform::Platform;
 use crate::policy::Permit;
@@ -60,6 +61,7 @@ pub fn begin<P: Platform>(context: &Context<P>, work: Work) -> Dispatch {
             Target::Own(own) => answer_own(&context, &endpoint, &principal, own, &call)
                 .await
                 .map(Reply::Result),
+            Target::Changes => listen::answer(&context, &endpoint, &principal, &call),
             Target::Every(kind) => {
                 let cursor = match call.params.get("cursor") {
                     None => None,

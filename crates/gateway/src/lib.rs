@@ -21,6 +21,7 @@ pub mod health;
 pub mod ingress;
 pub mod keyspace;
 pub mod limits;
+pub mod listen;
 pub mod memory;
 pub mod names;
 pub mod pipeline;

@@ -24,6 +24,8 @@ pub enum Target {
     Every(Kind),
     /// One thing of one upstream.
     One(Box<One>),
+    /// What changes at every upstream.
+    Changes,
 }
 
 /// What the gateway answers itself.
@@ -66,7 +68,7 @@ impl Target {
             Self::One(one) if one.method == Method::ToolsCall => {
                 Some((&one.upstream.name, &one.own))
             }
-            Self::One(_) | Self::Own(_) | Self::Every(_) => None,
+            Self::One(_) | Self::Own(_) | Self::Every(_) | Self::Changes => None,
         }
     }
 }
@@ -102,11 +104,11 @@ pub async fn resolve<P: Platform>(
         Method::ResourcesList => return Ok(Target::Every(Kind::Resources)),
         Method::ResourceTemplatesList => return Ok(Target::Every(Kind::ResourceTemplates)),
         Method::PromptsList => return Ok(Target::Every(Kind::Prompts)),
+        Method::SubscriptionsListen => return Ok(Target::Changes),
         // Their capabilities are not advertised.
         Method::ResourcesSubscribe
         | Method::ResourcesUnsubscribe
         | Method::LoggingSetLevel
-        | Method::SubscriptionsListen
         | Method::TasksResult
         | Method::TasksList => {
             return Err(
@@ -154,6 +156,28 @@ async fn read<P: Platform>(
         endpoint,
         upstream,
         call.method,
+        exposed,
+        own,
+        params,
+    ))
+}
+
+/// What reading a resource would be: for whatever else is done with it, which is for those
+/// who may read it.
+pub(crate) async fn resource<P: Platform>(
+    context: &Context<P>,
+    endpoint: &Endpoint,
+    principal: &Principal,
+    uri: &str,
+) -> Result<Target, Error> {
+    let (upstream, own) = by_uri(context, endpoint, principal, uri).await?;
+    let params = Object::new().with("uri", &own);
+    let exposed = uri.to_owned();
+    Ok(one(
+        context,
+        endpoint,
+        upstream,
+        Method::ResourcesRead,
         exposed,
         own,
         params,

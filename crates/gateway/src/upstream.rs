@@ -6,6 +6,7 @@
 
 pub mod breaker;
 pub mod facts;
+pub(crate) mod listen;
 mod reply;
 mod session;
 mod wire;
