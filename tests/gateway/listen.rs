@@ -5,9 +5,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tidegate_gateway::listen::{ACKNOWLEDGE_AFTER, LIFETIME_MAX, LISTENS_PER_PRINCIPAL_MAX};
 use tidegate_gateway::platform::Clock;
-use tidegate_simulator::End;
+use tidegate_simulator::{End, Exchange};
 
-use crate::world::{Ask, Bell, Live, Said, Script, Setup, World, modern};
+use crate::world::{Ask, Bell, Live, Said, Script, Setup, Step, World, modern};
 
 const ACKNOWLEDGED: &str = "notifications/subscriptions/acknowledged";
 const TOOLS: &str = "notifications/tools/list_changed";
@@ -453,6 +453,231 @@ fn an_upstream_that_has_no_such_method_is_left_alone() {
     live.step();
     assert_eq!(world.count("up", "subscriptions/listen"), 1);
     script.on("subscriptions/listen", |_| Said::Error(-32603));
+}
+
+#[test]
+fn what_changes_before_the_acknowledgement_is_told_after_it() {
+    let (one, two) = (Script::modern(&[]), Script::modern(&[]));
+    let (bell, _) = (Bell::modern(&one), Bell::modern(&two));
+    let world = Setup::new()
+        .upstream("one", &one)
+        .upstream("two", &two)
+        .start();
+    world.server("two").head_delay.set(ACKNOWLEDGE_AFTER * 4);
+    let filter = json!({ "toolsListChanged": true, "promptsListChanged": true });
+    let mut live = Listener::open(&world, listen(filter));
+    assert_eq!(live.methods(), [""; 0]);
+    for method in [PROMPTS, TOOLS, PROMPTS] {
+        bell.ring(method, json!({}));
+    }
+    assert_eq!(live.methods(), [""; 0]);
+    world.sim.clock.advance(ACKNOWLEDGE_AFTER);
+    assert_eq!(live.methods(), [ACKNOWLEDGED, PROMPTS, TOOLS]);
+}
+
+// --- upstreams of older revisions ---
+
+#[test]
+fn changes_at_an_older_upstream_are_told_all_the_same() {
+    for version in ["2025-03-26", "2025-06-18", "2025-11-25"] {
+        let (world, bell, _) = older(version);
+        let filter =
+            json!({ "toolsListChanged": true, "resourceSubscriptions": ["up+a:1", "up+a:2"] });
+        let mut live = Listener::open(&world, listen(filter.clone()).id(json!("x")));
+        assert_eq!(live.acknowledged(), filter);
+        let subscribed = world.bodies("up", "resources/subscribe");
+        let mut uris: Vec<&str> = subscribed
+            .iter()
+            .map(|body| body["params"]["uri"].as_str().unwrap())
+            .collect();
+        uris.sort_unstable();
+        assert_eq!(uris, ["a:1", "a:2"]);
+        for method in [PROMPTS, TOOLS, "notifications/message"] {
+            bell.ring(method, json!({}));
+        }
+        bell.ring(UPDATED, json!({ "uri": "a:2", "title": "x" }));
+        let told = [
+            (TOOLS.to_owned(), json!({ "_meta": { ID: "x" } })),
+            (
+                UPDATED.to_owned(),
+                json!({ "uri": "up+a:2", "title": "x", "_meta": { ID: "x" } }),
+            ),
+        ];
+        assert_eq!(live.heard(), told);
+    }
+}
+
+#[test]
+fn it_is_listened_to_in_a_session_of_its_own_that_is_closed_after() {
+    let (world, _, script) = older("2025-06-18");
+    let mut live = Listener::open(&world, listen(json!({ "toolsListChanged": true })));
+    live.heard();
+    let get = exchange(&world, "GET");
+    assert_eq!(get.headers["accept"], "text/event-stream");
+    assert_eq!(get.headers["mcp-protocol-version"], "2025-06-18");
+    assert_eq!(world.tool("up__a").status, 200);
+    let call = exchange(&world, "tools/call");
+    assert_ne!(
+        call.headers["mcp-session-id"],
+        get.headers["mcp-session-id"]
+    );
+    // Calls come and go; the listener's session stays.
+    world.settle();
+    assert_eq!(script.sessions(), 1);
+    drop(live);
+    world.settle();
+    assert_eq!(script.sessions(), 0);
+    let delete = exchange(&world, "DELETE");
+    assert_eq!(
+        delete.headers["mcp-session-id"],
+        get.headers["mcp-session-id"]
+    );
+}
+
+#[test]
+fn a_server_without_a_stream_delivers_nothing() {
+    for status in [405, 404, 400] {
+        let (world, _, script) = older("2025-06-18");
+        script.on("GET", move |_| Said::Raw(status, "text/plain", Vec::new()));
+        let filter = json!({ "toolsListChanged": true, "resourceSubscriptions": ["up+a:1"] });
+        let mut live = Listener::open(&world, listen(filter));
+        assert_eq!(live.acknowledged(), json!({}), "{status}");
+        assert_eq!(world.count("up", "resources/subscribe"), 0);
+        world.sim.clock.advance(Duration::from_secs(300));
+        live.step();
+        assert_eq!(world.count("up", "GET"), 1, "it is not asked again");
+        world.settle();
+        assert_eq!(script.sessions(), 0);
+    }
+}
+
+#[test]
+fn only_what_it_subscribes_is_acknowledged() {
+    let (world, _, script) = older("2025-11-25");
+    script.on("resources/subscribe", |heard| {
+        match heard.params()["uri"].as_str() {
+            Some("a:1") => Said::Result(json!({})),
+            _ => Said::Error(-32002),
+        }
+    });
+    let filter = json!({ "resourceSubscriptions": ["up+a:1", "up+a:2"] });
+    let mut live = Listener::open(&world, listen(filter));
+    assert_eq!(
+        live.acknowledged(),
+        json!({ "resourceSubscriptions": ["up+a:1"] })
+    );
+}
+
+#[test]
+fn what_it_asks_in_the_stream_is_answered_at_once() {
+    let (world, bell, _) = older("2025-06-18");
+    let mut live = Listener::open(&world, listen(json!({ "toolsListChanged": true })));
+    live.heard();
+    bell.say(&json!({ "jsonrpc": "2.0", "id": "p", "method": "ping" }));
+    bell.say(&json!({ "jsonrpc": "2.0", "id": 9, "method": "roots/list" }));
+    bell.say(&json!({ "jsonrpc": "2.0", "id": 1, "result": {} }));
+    bell.say(&json!([{ "jsonrpc": "2.0", "method": TOOLS }]));
+    assert_eq!(live.methods(), [TOOLS]);
+    let answers = world.bodies("up", "response");
+    assert_eq!(
+        answers[0],
+        json!({ "jsonrpc": "2.0", "id": "p", "result": {} })
+    );
+    assert_eq!(
+        (&answers[1]["id"], &answers[1]["error"]["code"]),
+        (&json!(9), &json!(-32601))
+    );
+}
+
+#[test]
+fn a_stream_with_ids_is_taken_up_where_it_broke_off() {
+    let (world, bell, _) = older("2025-11-25");
+    bell.number();
+    let mut live = Listener::open(&world, listen(json!({ "toolsListChanged": true })));
+    live.heard();
+    bell.ring(TOOLS, json!({}));
+    assert_eq!(live.methods(), [TOOLS]);
+    bell.end();
+    assert_eq!(live.methods(), [""; 0]);
+    // The server asked for two seconds.
+    world.sim.clock.advance(Duration::from_millis(1900));
+    live.step();
+    assert_eq!(world.count("up", "GET"), 1);
+    world.sim.clock.advance(Duration::from_millis(100));
+    assert_eq!(
+        live.methods(),
+        [""; 0],
+        "nothing was lost, so nothing is told"
+    );
+    assert_eq!(exchange(&world, "GET").headers["last-event-id"], "1");
+    assert_eq!(world.count("up", "GET"), 2);
+    bell.ring(TOOLS, json!({}));
+    assert_eq!(live.methods(), [TOOLS]);
+}
+
+#[test]
+fn a_lost_session_is_opened_anew() {
+    for numbered in [true, false] {
+        let (world, bell, script) = older("2025-11-25");
+        if numbered {
+            bell.number();
+        }
+        let filter = json!({ "toolsListChanged": true, "resourceSubscriptions": ["up+a:1"] });
+        let mut live = Listener::open(&world, listen(filter));
+        live.heard();
+        bell.ring(TOOLS, json!({}));
+        assert_eq!(live.methods(), [TOOLS]);
+        script.lose_sessions();
+        let own = bell.clone();
+        let restarted = script.clone();
+        script.on("GET", move |heard| {
+            match restarted.knows(heard.header("mcp-session-id")) {
+                true => own.answer(heard, &[]),
+                false => Said::Raw(404, "text/plain", Vec::new()),
+            }
+        });
+        bell.cut();
+        for _ in 0..10 {
+            world.sim.clock.advance(Duration::from_millis(500));
+            live.step();
+        }
+        assert_eq!(live.methods(), [TOOLS, UPDATED], "numbered: {numbered}");
+        assert_eq!(world.count("up", "resources/subscribe"), 2);
+        bell.ring(TOOLS, json!({}));
+        assert_eq!(live.methods(), [TOOLS]);
+    }
+}
+
+#[test]
+fn a_server_that_sends_no_head_before_its_first_event_is_listened_to() {
+    let (world, _, script) = older("2025-06-18");
+    script.on("GET", |_| {
+        let change = json!({ "jsonrpc": "2.0", "method": TOOLS });
+        let stream = vec![Step::Send(change), Step::Wait(Duration::from_secs(600))];
+        Said::After(Duration::from_secs(20), Box::new(Said::Stream(stream)))
+    });
+    let mut live = Listener::open(&world, listen(json!({ "toolsListChanged": true })));
+    live.step();
+    world.sim.clock.advance(ACKNOWLEDGE_AFTER);
+    assert_eq!(live.acknowledged(), json!({ "toolsListChanged": true }));
+    world.sim.clock.advance(ACKNOWLEDGE_AFTER);
+    assert_eq!(live.methods(), [TOOLS], "late, so it may have changed");
+    world.sim.clock.advance(Duration::from_secs(20));
+    assert_eq!(live.methods(), [TOOLS]);
+}
+
+fn older(version: &'static str) -> (World, Bell, Script) {
+    let script = Script::legacy(version, &["a"]);
+    let bell = Bell::legacy(&script);
+    let world = Setup::new().upstream("up", &script).start();
+    (world, bell, script)
+}
+
+/// The last request of this method.
+#[track_caller]
+fn exchange(world: &World, method: &str) -> Exchange {
+    let index = world.asked("up").iter().rposition(|asked| asked == method);
+    world.exchanges("up").remove(index.unwrap())
 }
 
 fn world() -> (World, Bell) {

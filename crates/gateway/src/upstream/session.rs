@@ -129,8 +129,22 @@ pub(crate) async fn open<P: Platform>(
     }
 }
 
-/// Opens a session and gives the upstream's `initialize` result with it.
+/// Opens a session for the principal's calls and gives the upstream's `initialize` result
+/// with it.
 pub(crate) async fn initialize<P: Platform>(
+    exchange: &Exchange<'_, P>,
+    principal: &PrincipalId,
+) -> Result<(Rc<Session>, Object), Error> {
+    let (session, result) = handshake(exchange, principal).await?;
+    let sessions = &exchange.context.memory.upstream.sessions.open;
+    // Whatever had to make room is closed by its own watch once it is idle.
+    sessions.insert(session.owner(), Rc::clone(&session));
+    watch(exchange.context, &session);
+    Ok((session, result))
+}
+
+/// Opens a session no call will use: whoever opens it closes it.
+pub(crate) async fn handshake<P: Platform>(
     exchange: &Exchange<'_, P>,
     principal: &PrincipalId,
 ) -> Result<(Rc<Session>, Object), Error> {
@@ -193,10 +207,6 @@ pub(crate) async fn initialize<P: Platform>(
     };
     // The answer to a notification carries nothing; reading its head is enough.
     wire::post(exchange, session.headers(), initialized.to_json()).await?;
-    let sessions = &context.memory.upstream.sessions.open;
-    // Whatever had to make room is closed by its own watch once it is idle.
-    sessions.insert(session.owner(), Rc::clone(&session));
-    watch(context, &session);
     Ok((session, result))
 }
 
@@ -313,7 +323,8 @@ fn watch<P: Platform>(context: &Context<P>, session: &Rc<Session>) {
     });
 }
 
-async fn close<P: Platform>(context: &Context<P>, session: &Session) {
+/// Closes the session at the upstream, if it has an id to close it by.
+pub(crate) async fn close<P: Platform>(context: &Context<P>, session: &Session) {
     if session.id.is_none() {
         return;
     }
