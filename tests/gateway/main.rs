@@ -33,6 +33,7 @@ mod keys;
 mod ladder;
 mod legacy;
 mod limits_bound;
+mod listen;
 mod metadata;
 mod naming;
 mod park;

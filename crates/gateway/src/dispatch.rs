@@ -21,7 +21,9 @@ use crate::discover;
 use crate::egress::{Dispatch, Event, Question, Reply};
 use crate::error::{Error, Rejection};
 use crate::ingress::{Call, Endpoint};
+use crate::listen;
 use crate::names;
+use crate::notices;
 use crate::park::{self, Part};
 use crate::platform::Platform;
 use crate::policy::Permit;
@@ -63,6 +65,7 @@ pub fn begin<P: Platform>(context: &Context<P>, work: Work) -> Dispatch {
             Target::Own(own) => answer_own(&context, &endpoint, &principal, own, &call)
                 .await
                 .map(Reply::Result),
+            Target::Changes => listen::answer(&context, &endpoint, &principal, &call),
             Target::Every(kind) => {
                 let cursor = match call.params.get("cursor") {
                     None => None,
@@ -134,6 +137,8 @@ async fn answer_own<P: Platform>(
         Own::TaskUpdate => tasks::update(context, principal, call).await,
         Own::TaskCancel => tasks::cancel(context, principal, call).await,
         Own::SetLevel => set_level(context, call).await,
+        Own::Subscribe => notices::subscribe(context, endpoint, principal, call).await,
+        Own::Unsubscribe => notices::unsubscribe(context, call).await,
     }
 }
 

@@ -23,6 +23,7 @@ pub mod ingress;
 pub mod keep;
 pub mod keyspace;
 pub mod limits;
+pub mod listen;
 pub mod mailbox;
 pub mod memory;
 pub mod names;

@@ -100,13 +100,12 @@ async fn one<P: Platform>(
 ) -> Response<Body> {
     let mut asked = asked(&call);
     let permitted = async {
-        match call.method {
-            Method::Initialize => {
-                let (endpoint, version) = (&head.endpoint, call.version);
-                let id = session::begin(context, endpoint, &principal, version, &call.params)?;
-                asked.session = Some(id);
-            }
-            _ => attach(context, head, &principal, &mut call).await?,
+        if call.method == Method::Initialize {
+            let (endpoint, version) = (&head.endpoint, call.version);
+            let id = session::begin(context, endpoint, &principal, version, &call.params)?;
+            asked.session = Some(id);
+        } else {
+            attach(context, head, &principal, &mut call).await?;
         }
         permit(context, head, principal, &call, &mut audit).await
     };
@@ -145,7 +144,7 @@ async fn attach<P: Platform>(
 async fn heard<P: Platform>(
     context: &Context<P>,
     head: &Head,
-    principal: &Principal,
+    principal: &Rc<Principal>,
     word: Word,
 ) -> Result<Response<Body>, Error> {
     // Without a session there is nothing that could be waiting for it.
@@ -165,7 +164,9 @@ async fn heard<P: Platform>(
             let address = Address::of(&session, &id);
             mailbox::post(context, &session, &address, &Letter::Cancelled).await?;
         }
-        Word::Listen => return Ok(notices::stream(context, session)),
+        Word::Listen => {
+            return notices::stream(context, &head.endpoint, principal, session).await;
+        }
         Word::End => {
             session::change(context, &session, |state| {
                 state.ended = true;

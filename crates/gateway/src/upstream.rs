@@ -8,6 +8,7 @@ mod aside;
 pub mod breaker;
 pub mod facts;
 mod http_sse;
+pub(crate) mod listen;
 mod patience;
 mod reply;
 mod session;
@@ -116,6 +117,11 @@ impl<P: Platform> Exchange<'_, P> {
         let id = ids.get();
         ids.set(id.wrapping_add(1).max(1));
         RequestId::Integer(id)
+    }
+
+    /// Patience until the deadline.
+    pub(crate) fn patience(&self) -> Patience {
+        Patience::until(self.deadline)
     }
 
     pub(crate) fn timed_out(&self) -> Error {
@@ -231,7 +237,7 @@ async fn modern<P: Platform>(
         method: outgoing.method.as_str().to_owned(),
         params,
     };
-    let patience = Patience::until(exchange.deadline);
+    let patience = exchange.patience();
     let messages = wire::post(exchange, head, request.to_json())
         .await?
         .into_messages(exchange, &id, &patience)
@@ -341,7 +347,7 @@ async fn in_session<P: Platform>(
     id: RequestId,
 ) -> Result<Reply, session::Lost> {
     let request = legacy_request(outgoing, session, &id);
-    let patience = Patience::until(exchange.deadline);
+    let patience = exchange.patience();
     let aside = if session.asks() {
         aside::open(exchange, session, &patience).await
     } else {
@@ -362,7 +368,7 @@ async fn over_http_sse<P: Platform>(
     exchange: &Exchange<'_, P>,
     outgoing: &Outgoing,
 ) -> Result<Reply, Error> {
-    let patience = Patience::until(exchange.deadline);
+    let patience = exchange.patience();
     let terms = session::Terms::of(outgoing);
     let line = http_sse::open(exchange, &outgoing.principal, &terms, &patience).await;
     let http_sse::Line {

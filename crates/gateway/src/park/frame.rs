@@ -99,7 +99,20 @@ impl From<Error> for Failed {
                 Rejection::UpstreamInvalid { upstream, reason } => Self::Invalid(upstream, reason),
                 Rejection::UpstreamRefused { upstream } => Self::Refused(upstream),
                 Rejection::UpstreamUnauthorized { upstream } => Self::Unauthorized(upstream),
-                other => Self::Fault(other.to_string()),
+                // What the asking isolate decides itself never comes from a keeper.
+                Rejection::NotFound
+                | Rejection::OriginNotAllowed
+                | Rejection::HostNotAllowed
+                | Rejection::MethodNotAllowed { .. }
+                | Rejection::UnsupportedMediaType
+                | Rejection::NotAcceptable
+                | Rejection::BodyTooLarge { .. }
+                | Rejection::BodyInterrupted
+                | Rejection::Unauthenticated { .. }
+                | Rejection::Denied { .. }
+                | Rejection::InsufficientScope { .. }
+                | Rejection::RateLimited { .. }
+                | Rejection::SessionUnknown => Self::Fault(rejection.to_string()),
             },
         }
     }

@@ -19,7 +19,6 @@ use tidegate_mcp::meta::RequestMeta;
 use tidegate_mcp::method::Method;
 use tidegate_mcp::version::{Era, ProtocolVersion};
 
-use super::patience::Patience;
 use super::{Exchange, REMEMBERED_MAX, http_sse, session, wire};
 use crate::auth::PrincipalId;
 use crate::config::{EraChoice, Transport, Upstream};
@@ -234,7 +233,7 @@ async fn modern<P: Platform>(exchange: &Exchange<'_, P>) -> Result<Probe, Error>
         StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED
     );
     let mut messages = match answer
-        .into_messages(exchange, &id, &Patience::until(exchange.deadline))
+        .into_messages(exchange, &id, &exchange.patience())
         .await
     {
         Ok(messages) => messages,
@@ -288,7 +287,7 @@ async fn legacy<P: Platform>(
         },
     };
     // What takes no POST may be a server of 2024-11-05.
-    let patience = Patience::until(exchange.deadline);
+    let patience = exchange.patience();
     match http_sse::open(exchange, principal, &terms, &patience).await {
         Ok(line) => Ok(Facts {
             transport: Transport::Sse,

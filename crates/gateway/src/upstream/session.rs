@@ -18,7 +18,6 @@ use tidegate_mcp::jsonrpc::{Message, Notification, Request, RequestId};
 use tidegate_mcp::method::Method;
 use tidegate_mcp::version::{Era, ProtocolVersion};
 
-use super::patience::Patience;
 use super::wire::{self, Answer, COURTESY, Messages, SESSION_ID};
 use super::{Exchange, Outgoing};
 use crate::auth::PrincipalId;
@@ -189,17 +188,31 @@ pub(crate) async fn open<P: Platform>(
     }
 }
 
-/// Opens a session and gives the upstream's `initialize` result with it.
+/// Opens a session for the principal's calls and gives the upstream's `initialize` result
+/// with it.
 pub(crate) async fn initialize<P: Platform>(
     exchange: &Exchange<'_, P>,
     principal: &PrincipalId,
     terms: &Terms,
 ) -> Result<(Rc<Session>, Object), Error> {
-    let context = exchange.context;
+    let (session, result) = handshake(exchange, principal, terms).await?;
+    let sessions = &exchange.context.memory.upstream.sessions.open;
+    // Whatever had to make room is closed by its own watch once it is idle.
+    sessions.insert(session.owner(), Rc::clone(&session));
+    watch(exchange.context, &session);
+    Ok((session, result))
+}
+
+/// Opens a session no call will use: whoever opens it closes it.
+pub(crate) async fn handshake<P: Platform>(
+    exchange: &Exchange<'_, P>,
+    principal: &PrincipalId,
+    terms: &Terms,
+) -> Result<(Rc<Session>, Object), Error> {
     let request = greeting(exchange, terms);
     let answer = wire::post(exchange, HeaderMap::new(), request.to_json()).await?;
     let session_id = answer.session_id();
-    let patience = Patience::until(exchange.deadline);
+    let patience = exchange.patience();
     let mut messages = answer
         .into_messages(exchange, &request.id, &patience)
         .await?;
@@ -209,10 +222,6 @@ pub(crate) async fn initialize<P: Platform>(
     session.id = session_id;
     let session = Rc::new(session);
     session.begin(exchange, &result).await?;
-    let sessions = &context.memory.upstream.sessions.open;
-    // Whatever had to make room is closed by its own watch once it is idle.
-    sessions.insert(session.owner(), Rc::clone(&session));
-    watch(context, &session);
     Ok((session, result))
 }
 
@@ -433,7 +442,8 @@ fn watch<P: Platform>(context: &Context<P>, session: &Rc<Session>) {
     });
 }
 
-async fn close<P: Platform>(context: &Context<P>, session: &Session) {
+/// Closes the session at the upstream, if it has an id to close it by.
+pub(crate) async fn close<P: Platform>(context: &Context<P>, session: &Session) {
     if session.id.is_none() {
         return;
     }
