@@ -13,7 +13,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use async_stream::stream;
-use futures_util::future::{self, Either, FutureExt, LocalBoxFuture};
+use futures_util::future::{self, Either, FutureExt};
 use futures_util::stream::{self, LocalBoxStream, Stream, StreamExt};
 use serde_json::json;
 use tidegate_mcp::input::{InputRequired, is_input_required};
@@ -26,7 +26,7 @@ use crate::context::Context;
 use crate::dispatch::{Ask, ask_upstream};
 use crate::egress::{Answered, Event, Question, Reply};
 use crate::error::{Error, Rejection};
-use crate::mailbox::{Address, Letter, Mailbox};
+use crate::mailbox::{Address, Letter, Mailbox, Taking};
 use crate::platform::{Clock, LogLevel, Platform};
 use crate::route::One;
 use crate::session::Session;
@@ -215,15 +215,13 @@ enum Step {
     Cancelled,
 }
 
-type Mail<P> = LocalBoxFuture<'static, (Mailbox<P>, Result<Vec<Letter>, Error>)>;
-
 /// Where a call's questions lie until they are answered.
 struct Desk<P: Platform> {
     context: Context<P>,
     session: Rc<Session>,
     address: Address,
     watched_from: Timestamp,
-    mail: Option<Mail<P>>,
+    mail: Option<Taking<P>>,
     arrived: Vec<Letter>,
     asked: u64,
     open: BTreeMap<u64, (Question, Timestamp)>,
@@ -264,7 +262,7 @@ impl<P: Platform> Desk<P> {
     async fn watch(&mut self) -> bool {
         if self.mail.is_none() {
             match Mailbox::open(&self.context, &self.session, &self.address).await {
-                Ok(mailbox) => self.mail = Some(taking(mailbox)),
+                Ok(mailbox) => self.mail = Some(mailbox.taking()),
                 Err(error) => {
                     let fields = json!({ "reason": error.to_string() });
                     self.context
@@ -323,7 +321,7 @@ impl<P: Platform> Desk<P> {
                 self.context.platform.clock().sleep(STORE_PAUSE).await;
             }
         }
-        self.mail = Some(taking(mailbox));
+        self.mail = Some(mailbox.taking());
     }
 
     async fn read(&mut self, letter: Letter) -> Option<Step> {
@@ -331,6 +329,8 @@ impl<P: Platform> Desk<P> {
             Letter::Cancelled => return Some(Step::Cancelled),
             Letter::Answer(number, answer) => (number, Ok(answer)),
             Letter::Refusal(number, failure) => (number, Err(failure.into())),
+            // For streams, not for calls.
+            Letter::Call(_) => return None,
         };
         // An answer to what was never asked, or a second one, is none.
         let (question, _) = self.open.remove(&number)?;
@@ -355,14 +355,6 @@ impl<P: Platform> Desk<P> {
         }
         !late.is_empty()
     }
-}
-
-fn taking<P: Platform>(mut mailbox: Mailbox<P>) -> Mail<P> {
-    async move {
-        let letters = mailbox.take().await;
-        (mailbox, letters)
-    }
-    .boxed_local()
 }
 
 fn ended() -> Event {

@@ -17,7 +17,8 @@ use crate::context::Context;
 use crate::egress::{self, json_response};
 use crate::error::{Error, Rejection};
 use crate::health;
-use crate::ingress::{self, Endpoint};
+use crate::http_sse;
+use crate::ingress::{self, Endpoint, Way};
 use crate::keep;
 use crate::memory::Memory;
 use crate::park;
@@ -75,8 +76,12 @@ impl<P: Platform> Gateway<P> {
         if let Some(endpoint) = metadata::resource_path(&path) {
             return protected_resource(context, &endpoint);
         }
+        let (way, path) = match http_sse::endpoint_path(&path) {
+            Some((half, path)) => (Way::HttpSse(half), path),
+            None => (Way::Streamable, path),
+        };
         match Endpoint::of(&path, &context.settings) {
-            Some(endpoint) => pipeline::answer(context, endpoint, request).await,
+            Some(endpoint) => pipeline::answer(context, endpoint, way, request).await,
             None => egress::refusal(&Rejection::NotFound.into(), ""),
         }
     }

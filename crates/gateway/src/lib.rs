@@ -19,6 +19,7 @@ pub mod egress;
 pub mod error;
 mod gateway;
 pub mod health;
+pub mod http_sse;
 pub mod ingress;
 pub mod keep;
 pub mod keyspace;

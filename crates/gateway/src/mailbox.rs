@@ -7,7 +7,9 @@
 
 use std::time::Duration;
 
+use futures_util::future::{FutureExt, LocalBoxFuture};
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 use tidegate_mcp::json::Object;
 use tidegate_mcp::jsonrpc::{RequestId, RpcError};
@@ -22,8 +24,10 @@ use crate::tasks::Failure;
 
 /// Longest a mailbox is kept: longer than any call asks and waits.
 const KEPT: Duration = Duration::from_secs(2 * 60 * 60);
-/// Most letters that wait in one mailbox; more are dropped.
+/// Most letters that wait in one mailbox; more are refused.
 const LETTERS_MAX: usize = 64;
+/// Most bytes of letters after which no further one is taken in.
+const SIZE_MAX: usize = 1024 * 1024;
 /// How often a lost race over the record is tried again.
 const SWAPS_MAX: usize = 8;
 
@@ -37,6 +41,8 @@ pub enum Letter {
     Refusal(u64, Failure),
     /// The client has cancelled the call.
     Cancelled,
+    /// A call for the stream of a client of 2024-11-05.
+    Call(Box<RawValue>),
 }
 
 /// A mailbox as stored.
@@ -46,6 +52,19 @@ pub struct Record {
     pub v: u32,
     /// What waits to be taken, oldest first.
     pub letters: Vec<Letter>,
+}
+
+impl Record {
+    /// About how many bytes the letters take.
+    fn size(&self) -> usize {
+        let size = |letter: &Letter| match letter {
+            Letter::Answer(_, answer) => answer.to_raw().get().len(),
+            Letter::Refusal(_, failure) => failure.message.len(),
+            Letter::Cancelled => 0,
+            Letter::Call(message) => message.get().len(),
+        };
+        self.letters.iter().map(size).sum()
+    }
 }
 
 /// The family of [`Record`]: session, call.
@@ -71,6 +90,14 @@ impl Address {
         Self(hex(&hash.finalize()[..16]))
     }
 
+    /// The address of the session's stream (2024-11-05).
+    pub fn stream(session: &Session) -> Self {
+        let mut hash = Sha256::new();
+        hash.update(session.key.as_bytes());
+        hash.update(b"stream");
+        Self(hex(&hash.finalize()[..16]))
+    }
+
     /// The id of the call's `number`th question: the client's answer finds its way by it.
     pub fn question(&self, number: u64) -> RequestId {
         RequestId::String(format!("{}.{number}", self.0))
@@ -87,32 +114,35 @@ impl Address {
     }
 }
 
-/// Brings a letter to a call, if it has a mailbox.
+/// Brings a letter to a call; gives whether that has a mailbox.
 pub async fn post<P: Platform>(
     context: &Context<P>,
     session: &Session,
     address: &Address,
     letter: &Letter,
-) -> Result<(), Error> {
+) -> Result<bool, Error> {
     let (atomic, key) = (context.platform.atomic(), key(session, address));
     for _ in 0..SWAPS_MAX {
         let found = keyspace::atomic_get(atomic, &key).await;
         let Some((version, mut record)) = found.map_err(unreadable)? else {
-            return Ok(());
+            return Ok(false);
         };
-        if record.letters.len() >= LETTERS_MAX {
-            return Ok(());
+        if record.letters.len() >= LETTERS_MAX || record.size() >= SIZE_MAX {
+            return Err(Fault::Dependency("a mailbox is full".to_owned()).into());
         }
         record.letters.push(letter.clone());
         let until = context.now() + KEPT;
         if let Swap::Done(_) =
             keyspace::atomic_swap(atomic, &key, Some(version), &record, until).await?
         {
-            return Ok(());
+            return Ok(true);
         }
     }
     Err(Fault::Dependency("a mailbox is too contended".to_owned()).into())
 }
+
+/// A mailbox that is being waited at.
+pub type Taking<P> = LocalBoxFuture<'static, (Mailbox<P>, Result<Vec<Letter>, Error>)>;
 
 /// A call's own mailbox.
 pub struct Mailbox<P: Platform> {
@@ -153,6 +183,15 @@ impl<P: Platform> Mailbox<P> {
             }
         }
         Err(Fault::Dependency("a mailbox is too contended".to_owned()).into())
+    }
+
+    /// [`Self::take`] as a future of its own, which gives the mailbox back.
+    pub fn taking(mut self) -> Taking<P> {
+        async move {
+            let letters = self.take().await;
+            (self, letters)
+        }
+        .boxed_local()
     }
 
     /// What has been brought, waiting for it a while; nothing if nothing came.

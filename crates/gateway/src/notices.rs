@@ -11,7 +11,7 @@ use std::rc::Rc;
 use async_stream::stream;
 use bytes::Bytes;
 use futures_util::future::{self, Either, FutureExt};
-use futures_util::stream::StreamExt;
+use futures_util::stream::{LocalBoxStream, StreamExt};
 use http::Response;
 use tidegate_mcp::json::Object;
 use tidegate_mcp::jsonrpc::RpcError;
@@ -91,11 +91,22 @@ pub(crate) async fn stream<P: Platform>(
     principal: &Rc<Principal>,
     session: Rc<Session>,
 ) -> Result<Response<Body>, Error> {
+    let changes = changes(context, endpoint, principal, session).await?;
+    Ok(egress::streamed(changes))
+}
+
+/// What changes, as the session's client is told of it, until the session is over.
+pub(crate) async fn changes<P: Platform>(
+    context: &Context<P>,
+    endpoint: &Endpoint,
+    principal: &Rc<Principal>,
+    session: Rc<Session>,
+) -> Result<LocalBoxStream<'static, Bytes>, Error> {
     let state = session::state(context, &session).await;
     let mut uris = state.subscriptions.clone();
     let mut listening = listen::open(context, endpoint, principal, everything(&uris)).await?;
     let (context, endpoint, principal) = (context.clone(), endpoint.clone(), Rc::clone(principal));
-    Ok(egress::streamed(stream! {
+    Ok(stream! {
         let mut seen = None;
         let mut watching = watch(&context, &session, seen);
         loop {
@@ -128,7 +139,8 @@ pub(crate) async fn stream<P: Platform>(
             seen = version;
             watching = watch(&context, &session, seen);
         }
-    }))
+    }
+    .boxed_local())
 }
 
 type Watching =
