@@ -2,7 +2,8 @@
 //!
 //! As in Spin, an instance serves several requests, some of them at once, and is kept for
 //! a moment after the last: what the component keeps in statics survives from one request
-//! to the next, but not for long. A trap ends the instance and the requests it was serving.
+//! to the next, but not for long. A trap ends the instance and the requests it was serving;
+//! one that computes at length keeps nobody else waiting.
 
 use std::path::Path;
 use std::pin::Pin;
@@ -27,6 +28,9 @@ const REQUESTS_AT_ONCE: usize = 16;
 /// How long an instance is kept without work, as in Spin.
 const IDLE_MAX: Duration = Duration::from_secs(1);
 
+/// How long an instance computes before it lets others.
+const TURN: Duration = Duration::from_millis(10);
+
 /// Makes instances of one component.
 pub struct Instances {
     engine: Engine,
@@ -37,8 +41,11 @@ impl Instances {
     /// Compiles the component and finds everything it imports.
     pub fn of(component: &Path) -> Result<Self> {
         let mut config = Config::new();
-        config.wasm_component_model_async(true);
+        config
+            .wasm_component_model_async(true)
+            .epoch_interruption(true);
         let engine = Engine::new(&config)?;
+        take_turns(engine.clone());
         let component = Component::from_file(&engine, component)?;
         let mut linker = Linker::new(&engine);
         interfaces(&mut linker)?;
@@ -50,6 +57,17 @@ impl Instances {
     }
 }
 
+/// Ends everybody's turn again and again. A thread, because it must run even when every
+/// task that could is waiting for its turn.
+fn take_turns(engine: Engine) {
+    std::thread::spawn(move || {
+        loop {
+            std::thread::sleep(TURN);
+            engine.increment_epoch();
+        }
+    });
+}
+
 impl HandlerState for Instances {
     type StoreData = Guest;
     type WorkerExpiration = Idle;
@@ -57,6 +75,8 @@ impl HandlerState for Instances {
 
     async fn instantiate(&self) -> Result<Instance<Guest, Idle, Reuse>> {
         let mut store = Store::new(&self.engine, Guest::new());
+        store.set_epoch_deadline(1);
+        store.epoch_deadline_async_yield_and_update(1);
         let proxy = self.component.instantiate_async(&mut store).await?;
         Ok(Instance {
             store,

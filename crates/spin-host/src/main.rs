@@ -9,7 +9,7 @@
 //! Its limits. It listens on loopback only, speaks HTTP/1.1 without TLS, and reads no
 //! `spin.toml`: there are no routes, variables, key-value stores or triggers besides HTTP.
 //! Requests a component sends are refused, as Spin refuses what `allowed_outbound_hosts`
-//! does not list. A component that computes without end is not interrupted. It is for
+//! does not list. A component that computes without end is not ended. It is for
 //! development and tests; `spin` is for serving.
 
 #![expect(
