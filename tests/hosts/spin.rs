@@ -37,6 +37,9 @@ struct Programs {
     component: OsString,
 }
 
+/// What must hold at this address.
+type Claim = fn(&str);
+
 /// Started by the first claim that needs it and shared by the others.
 type Shared = Arc<Mutex<Option<String>>>;
 
@@ -50,7 +53,7 @@ pub fn trials() -> Vec<Trial> {
     };
     let programs = Arc::new(Programs { host, component });
     let shared = Shared::default();
-    let claims: [(&str, fn(&str)); 5] = [
+    let claims: [(&str, Claim); 5] = [
         ("liveness is answered whole", liveness),
         ("MCP is refused in plain words", refuses_mcp),
         ("an unknown path is refused like MCP", refuses_unknown_paths),

@@ -26,10 +26,10 @@ Runs every lane, or those named, and ends with `N passed, M failed`.
   unit         values, the gateway on the simulator, dependency rules
   schemas      kv-schemas/ is what the code defines
   functions    both functions build for their wasm targets
-  spin         the Spin component on a small host of wasmtime's, which it builds
   size         the Workers bundle is within its budget
   hosts        the functions on their runtimes, with third-party clients
   conformance  the official MCP conformance suite, against its baseline
+  spin         the Spin component on crates/spin-host (the first build takes minutes)
 ";
 
 /// The crate that is no member of the workspace.
@@ -91,7 +91,6 @@ const LANES: [Lane; 9] = [
         schemas::write(layout, true).map(|()| Counts::ONE)
     }),
     ("functions", functions),
-    ("spin", spin),
     ("size", |_| {
         size::run(Arguments::from([""; 0])).map(|()| Counts::ONE)
     }),
@@ -113,6 +112,7 @@ const LANES: [Lane; 9] = [
         tests(layout, "hosts", &mut hosts)
     }),
     ("conformance", conformance::lane),
+    ("spin", spin),
 ];
 
 /// Runs the command.
