@@ -43,6 +43,7 @@
 //! allows, a burst over many isolates is seen only in the next window.
 
 pub mod cells;
+pub mod seat;
 pub mod window;
 
 mod counter;
@@ -74,8 +75,6 @@ pub use counter::{
     SHARED_WINDOW_MIN, WRITE_SHARE, look_interval,
 };
 
-/// Keys over which the reports for one limit and principal are spread.
-pub const SLOTS: usize = 4;
 /// Most limits and principals one isolate counts; the one untouched longest is forgotten
 /// and, should it return, resumed from what was last reported.
 pub const KEYS_MAX: usize = 4096;
@@ -103,6 +102,17 @@ impl Family for RateFamily {
     const NAME: &'static str = "rate";
     const STORE: Store = Store::Kv;
     const LIFETIME: Option<Duration> = Some(Duration::from_secs(2 * 24 * 60 * 60 + 60));
+}
+
+/// The family of the counters that seats are drawn from: limit, principal, term.
+pub struct SeatFamily;
+
+impl Family for SeatFamily {
+    /// How many numbers were drawn.
+    type Record = i64;
+    const NAME: &'static str = "seat";
+    const STORE: Store = Store::Atomic;
+    const LIFETIME: Option<Duration> = Some(seat::TERM.saturating_mul(2));
 }
 
 /// What an isolate remembers of limits: its own counts, and what it has seen of others'.
