@@ -11,13 +11,13 @@
 //!
 //! An isolate reports to one slot per limit and principal, its seat, which is its own for a
 //! [`TERM`](seat::TERM): the number comes from the store that is linearizable per key
-//! ([`seat`]). It waits [`REPORT_INTERVAL`] from the end of one write to the beginning of the
-//! next. So **no key is ever written twice within a second, by whomever**, however many
+//! ([`seat`]). It waits at least [`REPORT_INTERVAL`] from the end of one write to the
+//! beginning of the next, and [`REPORT_DELAY_MAX`] after one that did not end well. So **no key is ever written twice within a second, by whomever**, however many
 //! isolates start at once and whatever they know of each other, provided that
 //!
 //! - the clocks of two isolates differ by at most [`CLOCK_SKEW_MAX`](seat::CLOCK_SKEW_MAX);
-//! - a write arrives within [`WRITE_TIME_MAX`](seat::WRITE_TIME_MAX) of its beginning or
-//!   never, and one whose end is known arrives within a second of when it could have.
+//! - a write has arrived when the store says so; one of which it says nothing, or nothing
+//!   good, arrives within [`WRITE_TIME_MAX`](seat::WRITE_TIME_MAX) of its beginning or never.
 //!
 //! An isolate that has no seat writes nothing.
 //!
@@ -40,10 +40,10 @@
 //!   more than `n × L`, whatever the stores do.
 //! - Let `s ≤ ` [`SEATS`](seat::SEATS) of them have a seat, and let `p` be how often a report
 //!   is passed: once among [`ROW`](seat::ROW) isolates, who read each other, twice among more.
-//!   Let `D` be the time after which an admission is seen by all who are still asked: `p`
-//!   times until it is reported (at most twice [`REPORT_INTERVAL`], or twice the share of `n`
-//!   isolates), until the store shows it (its staleness), and until it is looked at (at most
-//!   [`look_interval`]). Where a term ends meanwhile, a report waits for
+//!   While the stores answer, let `D` be the time after which an admission is seen by all who
+//!   are still asked: `p` times until it is reported (at most twice [`REPORT_INTERVAL`], or
+//!   twice the share of `n` isolates), until the store shows it (its staleness), and until it
+//!   is looked at (at most [`look_interval`]). Where a term ends meanwhile, a report waits for
 //!   [`REST`](seat::REST), and one that its slot's next owner replaced unseen is repeated to
 //!   another slot: one more wait. Let `m` be the most requests one isolate is asked within
 //!   `D`, `q` within a bucket, and `h = L / `[`HIDDEN_SHARE`] what an isolate need not report

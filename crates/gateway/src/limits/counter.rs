@@ -14,7 +14,8 @@ pub const REPORT_INTERVAL: Duration = Duration::from_secs(2);
 /// Time between two writes for one limit and principal by all isolates together, to whatever
 /// keys, once they know each other.
 pub const WRITE_SHARE: Duration = Duration::from_millis(250);
-/// Longest time between two reports, before jitter: deferred work is bounded in time.
+/// Longest time between two reports, before jitter: deferred work is bounded in time. More
+/// than a write may take to arrive.
 pub const REPORT_DELAY_MAX: Duration = Duration::from_secs(12);
 /// Windows shorter than this are over before a report is read; each isolate counts alone.
 pub const SHARED_WINDOW_MIN: Duration = Duration::from_secs(10);
@@ -26,10 +27,10 @@ pub const LOOK_INTERVAL_MAX: Duration = Duration::from_secs(30);
 /// writes for principals that do not use more. Most do not, and cost the store nothing.
 pub const HIDDEN_SHARE: u32 = 64;
 
-/// Most doublings of the interval while the store takes no reports.
-const PATIENCE_MAX: u32 = 4;
 /// How long deferred work may take before it counts as lost.
 const WORK_MAX: Duration = seat::WRITE_TIME_MAX;
+const _: () =
+    assert!(REPORT_DELAY_MAX.as_millis() >= WORK_MAX.as_millis() + REPORT_INTERVAL.as_millis());
 /// Longest that deferred work waits before it begins.
 const DELAY_MAX: Duration = REPORT_DELAY_MAX.saturating_mul(2);
 
@@ -54,10 +55,8 @@ pub(super) struct Counter {
     peers: usize,
     look: Last,
     report: Last,
-    /// Whether the last report may still be on its way.
-    writing: bool,
-    /// Reports in a row the store did not take.
-    refused: u32,
+    /// Whether the last report may still be on its way: it has not ended, or not well.
+    unsettled: bool,
     /// Until when deferred work is taken to be on its way.
     busy_until: Option<Timestamp>,
 }
@@ -157,20 +156,16 @@ impl Counter {
         jitter: u8,
     ) -> Option<Report> {
         let slot = self.seat.slot(now)?;
-        let on_its_way = if self.writing {
-            WORK_MAX
-        } else {
-            Duration::ZERO
-        };
-        let interval = on_its_way + self.report_interval(isolate);
-        if !self.is_behind(rate, now, isolate) || !is_over(self.report.at, interval, now) {
+        if !self.is_behind(rate, now, isolate)
+            || !is_over(self.report.at, self.report_interval(isolate), now)
+        {
             return None;
         }
         self.report = Last {
             at: Some(now),
             jitter,
         };
-        self.writing = true;
+        self.unsettled = true;
         self.busy_until = Some(now + WORK_MAX);
         let own = self.own.clone();
         self.seen.raise(isolate, &own);
@@ -185,21 +180,15 @@ impl Counter {
         })
     }
 
-    /// The store has taken the report, or it has not.
-    pub(super) fn reported(&mut self, report: Option<Report>, now: Timestamp) {
-        (self.report.at, self.writing) = (Some(now), false);
-        match report {
-            Some(report) => {
-                (self.reported, self.passed_on) = (report.own, report.others);
-                self.refused = 0;
-            }
-            None => self.failed(),
-        }
+    /// The store has taken the report.
+    pub(super) fn reported(&mut self, report: Report, now: Timestamp) {
+        (self.report.at, self.unsettled) = (Some(now), false);
+        (self.reported, self.passed_on) = (report.own, report.others);
     }
 
-    /// The store did not do as asked: the next try waits longer.
-    pub(super) const fn failed(&mut self) {
-        self.refused = self.refused.saturating_add(1);
+    /// The store did not do as asked, or not yet: it is left alone for a while.
+    pub(super) const fn failed(&mut self, now: Timestamp) {
+        (self.report.at, self.unsettled) = (Some(now), true);
     }
 
     /// What deferred work is to do, if any is due and none is on its way.
@@ -254,12 +243,16 @@ impl Counter {
         self.peers.max(self.seen.others(isolate)) + 1
     }
 
-    /// Least time between two reports: longer the more isolates there are, and doubled for
-    /// each report in a row that the store did not take.
+    /// Least time between two reports: longer the more isolates there are, and longest after
+    /// one that may still be on its way.
     fn report_interval(&self, isolate: &IsolateId) -> Duration {
+        if self.unsettled {
+            return REPORT_DELAY_MAX;
+        }
         let isolates = u32::try_from(self.isolates(isolate)).unwrap_or(u32::MAX);
-        let patience = 1 << self.refused.min(PATIENCE_MAX);
-        (WRITE_SHARE.saturating_mul(isolates).max(REPORT_INTERVAL) * patience).min(REPORT_DELAY_MAX)
+        WRITE_SHARE
+            .saturating_mul(isolates)
+            .clamp(REPORT_INTERVAL, REPORT_DELAY_MAX)
     }
 }
 

@@ -160,9 +160,12 @@ impl<'a, P: Platform> Counting<'a, P> {
             .put(key.as_str(), bytes.into(), Some(lifetime))
             .await;
         let now = self.platform.clock().now();
-        self.with(|counter| counter.reported(taken.is_ok().then_some(report), now));
-        if let Err(e) = &taken {
-            self.complain(now, &e.to_string());
+        match &taken {
+            Ok(()) => self.with(|counter| counter.reported(report, now)),
+            Err(e) => {
+                self.with(|counter| counter.failed(now));
+                self.complain(now, &e.to_string());
+            }
         }
         taken.is_ok()
     }
@@ -213,7 +216,7 @@ impl<'a, P: Platform> Counting<'a, P> {
             self.look_at_all().await;
         }
         if is_unread() {
-            self.with(Counter::failed);
+            self.with(|counter| counter.failed(now));
             return false;
         }
         self.report().await

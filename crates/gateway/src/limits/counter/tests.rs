@@ -50,7 +50,7 @@ fn one_report_at_a_time_and_never_sooner_than_the_interval() {
     admit_20(&mut counter, end);
     assert_eq!(plan(&mut counter, end), None, "it is still on its way");
     assert_eq!(counter.report(RATE, end, &isolate, 0), None);
-    counter.reported(Some(report), end);
+    counter.reported(report, end);
     counter.done();
     assert_eq!(
         plan(&mut counter, end),
@@ -60,7 +60,7 @@ fn one_report_at_a_time_and_never_sooner_than_the_interval() {
     assert_eq!(counter.report(RATE, soon, &isolate, 0), None);
     let then = end + REPORT_INTERVAL;
     let report = counter.report(RATE, then, &isolate, 0).unwrap();
-    counter.reported(Some(report), then);
+    counter.reported(report, then);
     counter.done();
     assert_eq!(plan(&mut counter, then), None, "nothing new to say");
 }
@@ -75,7 +75,7 @@ fn a_report_that_never_ended_holds_the_next_up_for_as_long_as_it_may_linger() {
     assert_eq!(counter.plan(RATE, just, &isolate), None);
     assert_eq!(
         counter.plan(RATE, over, &isolate),
-        Some(Due::Report(REPORT_INTERVAL))
+        Some(Due::Report(REPORT_DELAY_MAX))
     );
     assert_eq!(counter.report(RATE, over, &isolate, 0), None);
     let then = over + REPORT_INTERVAL;
@@ -102,23 +102,25 @@ fn isolates_that_know_each_other_take_turns() {
 }
 
 #[test]
-fn a_store_that_takes_nothing_is_asked_less_and_less_often() {
+fn a_store_that_did_not_take_a_report_is_left_alone_for_a_while() {
     let (mut counter, isolate) = busy_counter();
-    let mut now = START;
-    for seconds in [4, 8, 12, 12] {
-        assert!(counter.report(RATE, now, &isolate, 0).is_some());
-        counter.reported(None, now);
-        now = now + Duration::from_secs(seconds - 1);
-        assert_eq!(counter.report(RATE, now, &isolate, 0), None);
-        now = now + Duration::from_secs(1);
-    }
-    let report = counter.report(RATE, now, &isolate, 0);
-    counter.reported(report, now);
+    assert!(counter.report(RATE, START, &isolate, 0).is_some());
+    counter.failed(START);
     counter.done();
-    admit_20(&mut counter, now);
-    counter.looked(now, 0);
     assert_eq!(
-        counter.plan(RATE, now, &isolate),
+        counter.plan(RATE, START, &isolate),
+        Some(Due::Report(REPORT_DELAY_MAX))
+    );
+    let then = START + REPORT_DELAY_MAX;
+    let soon = then - Duration::from_millis(1);
+    assert_eq!(counter.report(RATE, soon, &isolate, 0), None);
+    let report = counter.report(RATE, then, &isolate, 0).unwrap();
+    counter.reported(report, then);
+    counter.done();
+    admit_20(&mut counter, then);
+    counter.looked(then, 0);
+    assert_eq!(
+        counter.plan(RATE, then, &isolate),
         Some(Due::Report(REPORT_INTERVAL))
     );
 }
@@ -128,7 +130,7 @@ fn in_a_new_term_everything_is_reported_to_the_new_slot() {
     let (mut counter, isolate) = busy_counter();
     let report = counter.report(RATE, START, &isolate, 0).unwrap();
     assert_eq!(report.slot, 0);
-    counter.reported(Some(report), START);
+    counter.reported(report, START);
     counter.done();
     assert_eq!(counter.plan(RATE, START, &isolate), None);
     let rate = Rate {
@@ -189,7 +191,9 @@ fn what_others_did_is_passed_on_where_they_do_not_see_each_other() {
         }
         let report = counter.report(RATE, START, &isolate, 0);
         assert_eq!(report.is_some(), passes_on, "{number} {others}");
-        counter.reported(report, START);
+        if let Some(report) = report {
+            counter.reported(report, START);
+        }
         let later = START + REPORT_INTERVAL;
         assert_eq!(counter.report(RATE, later, &isolate, 0), None, "only once");
     }
