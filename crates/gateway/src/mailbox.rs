@@ -118,8 +118,8 @@ pub async fn post<P: Platform>(
 pub struct Mailbox<P: Platform> {
     context: Context<P>,
     key: Key<MailFamily>,
-    /// The record's version when it was last seen empty.
-    empty: Version,
+    /// The record's version when it was last read, or emptied.
+    seen: Version,
 }
 
 impl<P: Platform> Mailbox<P> {
@@ -139,11 +139,11 @@ impl<P: Platform> Mailbox<P> {
                 ..Record::default()
             };
             match keyspace::atomic_swap(atomic, &key, found, &record, until).await? {
-                Swap::Done(empty) => {
+                Swap::Done(seen) => {
                     return Ok(Self {
                         context: context.clone(),
                         key,
-                        empty,
+                        seen,
                     });
                 }
                 Swap::Conflict => {
@@ -155,37 +155,45 @@ impl<P: Platform> Mailbox<P> {
         Err(Fault::Dependency("a mailbox is too contended".to_owned()).into())
     }
 
-    /// What has been brought, waiting for it a while; nothing if nothing came.
-    pub async fn take(&mut self) -> Result<Vec<Letter>, Error> {
+    /// What has been brought, waiting for it a while; nothing if nothing came. A letter may
+    /// be brought again if the store failed meanwhile.
+    pub async fn take(&mut self, within: Duration) -> Result<Vec<Letter>, Error> {
         let atomic = self.context.platform.atomic();
+        let within = within.min(WAIT_MAX);
         let found = atomic
-            .wait(self.key.as_str(), Some(self.empty), WAIT_MAX)
+            .wait(self.key.as_str(), Some(self.seen), within)
             .await?;
         let Some((mut version, bytes)) = found else {
             // Expired: it is made anew, for the call goes on.
             let fresh = self.write(None).await?;
-            self.empty = fresh.unwrap_or(self.empty);
+            self.seen = fresh.unwrap_or(self.seen);
             return Ok(Vec::new());
         };
         let mut record: Record =
             serde_json::from_slice(&bytes).map_err(|e| Fault::Internal(e.to_string()))?;
         if record.letters.is_empty() {
-            self.empty = version;
+            self.seen = version;
             return Ok(Vec::new());
         }
         for _ in 0..SWAPS_MAX {
-            if let Some(empty) = self.write(Some(version)).await? {
-                self.empty = empty;
-                return Ok(record.letters);
+            self.seen = version;
+            match self.write(Some(version)).await {
+                Ok(Some(empty)) => {
+                    self.seen = empty;
+                    break;
+                }
+                // Another letter came in between.
+                Ok(None) => {}
+                // Written or not: what has been read is read.
+                Err(_) => break,
             }
-            // Another letter came in between.
             let found = keyspace::atomic_get(self.context.platform.atomic(), &self.key).await;
-            let Some(newer) = found.map_err(unreadable)? else {
-                return Ok(record.letters);
+            let Ok(Some(newer)) = found else {
+                break;
             };
             (version, record) = newer;
         }
-        Err(Fault::Dependency("a mailbox is too contended".to_owned()).into())
+        Ok(record.letters)
     }
 
     async fn write(&self, expected: Option<Version>) -> Result<Option<Version>, Unavailable> {
@@ -204,7 +212,7 @@ impl<P: Platform> Mailbox<P> {
 impl<P: Platform> Drop for Mailbox<P> {
     /// Nobody reads it any longer. Should this be lost, it expires.
     fn drop(&mut self) {
-        let (context, empty) = (self.context.clone(), self.empty);
+        let (context, seen) = (self.context.clone(), self.seen);
         let key = Key::<MailFamily>::same(&self.key);
         self.context.platform.defer(async move {
             let (atomic, now) = (context.platform.atomic(), context.now());
@@ -212,7 +220,7 @@ impl<P: Platform> Drop for Mailbox<P> {
                 v: 1,
                 ..Record::default()
             };
-            let _ = keyspace::atomic_swap(atomic, &key, Some(empty), &record, now).await;
+            let _ = keyspace::atomic_swap(atomic, &key, Some(seen), &record, now).await;
         });
     }
 }
