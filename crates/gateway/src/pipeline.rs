@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
 use serde_json::value::RawValue;
-use tidegate_mcp::headers::MCP_PARAM_PREFIX;
+use tidegate_mcp::headers::{MCP_PARAM_PREFIX, MCP_PROTOCOL_VERSION};
 use tidegate_mcp::json::raw;
 use tidegate_mcp::jsonrpc::{RequestId, RpcError};
 use tidegate_mcp::method::Method;
@@ -21,7 +21,7 @@ use crate::context::Context;
 use crate::dispatch::{self, Work};
 use crate::egress::{self, Asked};
 use crate::error::Error;
-use crate::ingress::{self, Ask, Call, Door, Endpoint, Head, Word};
+use crate::ingress::{self, Ask, Call, Door, Endpoint, Head, Refusal, Word};
 use crate::limits::{self, Limit};
 use crate::mailbox::{self, Address, Letter};
 use crate::notices;
@@ -47,7 +47,13 @@ pub async fn answer<P: Platform>(
         Ok((head, admission, Ask::Call(call))) => {
             one(context, &head, admission.principal, *call, audit).await
         }
-        Ok((head, admission, Ask::Batch(calls))) => {
+        Ok((head, admission, Ask::Batch(calls, words))) => {
+            for word in words {
+                let heard = heard(context, &head, &admission.principal, word).await;
+                if let Err(error) = heard {
+                    return egress::failure(context, None, &error, audit);
+                }
+            }
             batch(context, &head, &admission, calls, audit).await
         }
         Ok((head, admission, Ask::Word(word))) => {
@@ -100,14 +106,14 @@ async fn one<P: Platform>(
 ) -> Response<Body> {
     let mut asked = asked(&call);
     let permitted = async {
-        match call.method {
-            Method::Initialize => {
-                let (endpoint, version) = (&head.endpoint, call.version);
-                let id = session::begin(context, endpoint, &principal, version, &call.params)?;
-                asked.session = Some(id);
-            }
-            _ => attach(context, head, &principal, &mut call).await?,
+        if call.method == Method::Initialize {
+            let (endpoint, version) = (&head.endpoint, call.version);
+            let id = session::begin(context, endpoint, &principal, version, &call.params)?;
+            asked.session = Some(id);
+        } else {
+            attach(context, head, &principal, &mut call).await?;
         }
+        asked.version = call.version;
         permit(context, head, principal, &call, &mut audit).await
     };
     match permitted.await {
@@ -134,9 +140,17 @@ async fn attach<P: Platform>(
     let (session, state) = session::open(context, &head.endpoint, principal, id).await?;
     if call.streams {
         call.meta.client_capabilities = session.capabilities.clone();
+        let level = state.log_level.as_deref().unwrap_or(session::LOG_LEVEL);
+        call.meta.log_level = Some(level.to_owned());
     }
-    let level = state.log_level.as_deref().unwrap_or(session::LOG_LEVEL);
-    call.meta.log_level = Some(level.to_owned());
+    // Revisions before 2025-06-18 say theirs in `initialize` alone.
+    if !head.headers.contains_key(MCP_PROTOCOL_VERSION) {
+        call.version = session.version;
+        session
+            .version
+            .as_str()
+            .clone_into(&mut call.meta.protocol_version);
+    }
     call.session = Some(session);
     Ok(())
 }
@@ -165,6 +179,7 @@ async fn heard<P: Platform>(
             let address = Address::of(&session, &id);
             mailbox::post(context, &session, &address, &Letter::Cancelled).await?;
         }
+        Word::Aside => {}
         Word::Listen => return Ok(notices::stream(context, session)),
         Word::End => {
             session::change(context, &session, |state| {
@@ -215,9 +230,13 @@ async fn batch<P: Platform>(
     context: &Context<P>,
     head: &Head,
     admission: &Admission,
-    mut calls: Vec<Result<Call, (Option<RequestId>, RpcError)>>,
+    mut calls: Vec<Result<Call, Refusal>>,
     mut audit: Pending<P>,
 ) -> Response<Body> {
+    if calls.is_empty() {
+        audit.discard();
+        return accepted();
+    }
     for call in calls.iter_mut().flatten() {
         if let Err(error) = attach(context, head, &admission.principal, call).await {
             return egress::failure(context, None, &error, audit);
