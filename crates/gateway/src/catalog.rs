@@ -79,6 +79,12 @@ impl Listed {
     }
 }
 
+/// Forgets what an upstream lists, whoever asked: it says that it lists something else.
+pub(crate) fn forget<P: Platform>(context: &Context<P>, upstream: &str, kind: Kind) {
+    let lists = &context.memory.catalog.lists;
+    lists.forget(|(_, of, listed, _)| of == upstream && *listed == kind);
+}
+
 /// An entry of the merged list.
 pub struct Entry<'a> {
     /// Whose it is.

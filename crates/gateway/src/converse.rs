@@ -13,7 +13,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use async_stream::stream;
-use futures_util::future::{self, Either, FutureExt, LocalBoxFuture};
+use futures_util::future::{self, Either, FutureExt};
 use futures_util::stream::{self, LocalBoxStream, Stream, StreamExt};
 use serde_json::json;
 use tidegate_mcp::input::{InputRequired, is_input_required};
@@ -26,7 +26,7 @@ use crate::context::Context;
 use crate::dispatch::{Ask, ask_upstream};
 use crate::egress::{Answered, Event, Question, Reply};
 use crate::error::{Error, Rejection};
-use crate::mailbox::{Address, Letter, Mailbox};
+use crate::mailbox::{Address, Letter, Mailbox, Taking};
 use crate::platform::{Clock, LogLevel, Platform, WAIT_MAX};
 use crate::route::One;
 use crate::session::Session;
@@ -41,8 +41,6 @@ pub const ROUNDS_MAX: usize = 8;
 pub const OPEN_MAX: usize = 16;
 /// Pause before a round without questions: the upstream only wants to be asked again.
 const PACE: Duration = Duration::from_millis(250);
-/// Pause before a mailbox is looked at again whose store did not answer.
-const STORE_PAUSE: Duration = Duration::from_secs(1);
 
 /// One call of a legacy client, with what is needed to make it again.
 pub(crate) struct Conversation<P> {
@@ -227,15 +225,13 @@ enum Step {
     Cancelled,
 }
 
-type Mail<P> = LocalBoxFuture<'static, (Mailbox<P>, Result<Vec<Letter>, Error>)>;
-
 /// Where a call's questions lie until they are answered.
 struct Desk<P: Platform> {
     context: Context<P>,
     session: Rc<Session>,
     address: Address,
     watched_from: Timestamp,
-    mail: Option<Mail<P>>,
+    mail: Option<Taking<P>>,
     arrived: Vec<Letter>,
     /// The last question's number. The first is random: an answer meant for an earlier call
     /// of the same id must not be taken for one to this.
@@ -283,7 +279,7 @@ impl<P: Platform> Desk<P> {
     async fn watch(&mut self) -> bool {
         if self.mail.is_none() {
             match Mailbox::open(&self.context, &self.session, &self.address).await {
-                Ok(mailbox) => self.mail = Some(self.taking(mailbox)),
+                Ok(mailbox) => self.mail = Some(mailbox.taking(self.left())),
                 Err(error) => {
                     let fields = json!({ "reason": error.to_string() });
                     self.context
@@ -341,23 +337,14 @@ impl<P: Platform> Desk<P> {
                     .log(LogLevel::Warn, "mailbox_unavailable", fields);
             }
         }
-        self.mail = Some(self.taking(mailbox));
+        self.mail = Some(mailbox.taking(self.left()));
     }
 
-    /// Waits for mail, not beyond the time the oldest question may take.
-    fn taking(&self, mut mailbox: Mailbox<P>) -> Mail<P> {
+    /// How long mail may be waited for: the oldest question has its time and no more.
+    fn left(&self) -> Duration {
         let asked = self.open.values().map(|(_, asked_at)| *asked_at);
         let until = asked.min().map(|first| first + ANSWER_WITHIN);
-        let within = until.map_or(WAIT_MAX, |until| until.since(self.context.now()));
-        let context = self.context.clone();
-        async move {
-            let letters = mailbox.take(within).await;
-            if letters.is_err() {
-                context.platform.clock().sleep(STORE_PAUSE).await;
-            }
-            (mailbox, letters)
-        }
-        .boxed_local()
+        until.map_or(WAIT_MAX, |until| until.since(self.context.now()))
     }
 
     async fn read(&mut self, letter: Letter) -> Option<Step> {
@@ -365,6 +352,8 @@ impl<P: Platform> Desk<P> {
             Letter::Cancelled => return Some(Step::Cancelled),
             Letter::Answer(number, answer) => (number, Ok(answer)),
             Letter::Refusal(number, failure) => (number, Err(failure.into())),
+            // For streams, not for calls.
+            Letter::Call(_) => return None,
         };
         // An answer to what was never asked, or a second one, is none.
         let (question, _) = self.open.remove(&number)?;

@@ -24,6 +24,8 @@ pub enum Target {
     Every(Kind),
     /// One thing of one upstream.
     One(Box<One>),
+    /// What changes at every upstream.
+    Changes,
 }
 
 /// What the gateway answers itself.
@@ -43,6 +45,10 @@ pub enum Own {
     TaskCancel,
     /// `logging/setLevel`.
     SetLevel,
+    /// `resources/subscribe`.
+    Subscribe,
+    /// `resources/unsubscribe`.
+    Unsubscribe,
 }
 
 /// One tool, prompt, resource or completion of one upstream.
@@ -69,7 +75,7 @@ impl Target {
             Self::One(one) if one.method == Method::ToolsCall => {
                 Some((&one.upstream.name, &one.own))
             }
-            Self::One(_) | Self::Own(_) | Self::Every(_) => None,
+            Self::One(_) | Self::Own(_) | Self::Every(_) | Self::Changes => None,
         }
     }
 }
@@ -92,13 +98,6 @@ pub async fn resolve<P: Platform>(
         Method::ServerDiscover => Own::Discover,
         Method::Initialize => Own::Initialize,
         Method::Ping => Own::Ping,
-        // Only a session can remember it.
-        Method::LoggingSetLevel if call.session.is_some() => Own::SetLevel,
-        Method::LoggingSetLevel => {
-            return Err(
-                Rejection::protocol(RpcError::method_not_found(call.method.as_str())).into(),
-            );
-        }
         Method::TasksGet => Own::TaskGet,
         Method::TasksUpdate => Own::TaskUpdate,
         Method::TasksCancel => Own::TaskCancel,
@@ -112,10 +111,14 @@ pub async fn resolve<P: Platform>(
         Method::ResourcesList => return Ok(Target::Every(Kind::Resources)),
         Method::ResourceTemplatesList => return Ok(Target::Every(Kind::ResourceTemplates)),
         Method::PromptsList => return Ok(Target::Every(Kind::Prompts)),
-        // Their capabilities are not advertised.
-        Method::ResourcesSubscribe
+        Method::SubscriptionsListen => return Ok(Target::Changes),
+        // Only a session can remember these.
+        Method::LoggingSetLevel if call.session.is_some() => Own::SetLevel,
+        Method::ResourcesSubscribe if call.session.is_some() => Own::Subscribe,
+        Method::ResourcesUnsubscribe if call.session.is_some() => Own::Unsubscribe,
+        Method::LoggingSetLevel
+        | Method::ResourcesSubscribe
         | Method::ResourcesUnsubscribe
-        | Method::SubscriptionsListen
         | Method::TasksResult
         | Method::TasksList => {
             return Err(
@@ -163,6 +166,28 @@ async fn read<P: Platform>(
         endpoint,
         upstream,
         call.method,
+        exposed,
+        own,
+        params,
+    ))
+}
+
+/// What reading a resource would be: for whatever else is done with it, which is for those
+/// who may read it.
+pub(crate) async fn resource<P: Platform>(
+    context: &Context<P>,
+    endpoint: &Endpoint,
+    principal: &Principal,
+    uri: &str,
+) -> Result<Target, Error> {
+    let (upstream, own) = by_uri(context, endpoint, principal, uri).await?;
+    let params = Object::new().with("uri", &own);
+    let exposed = uri.to_owned();
+    Ok(one(
+        context,
+        endpoint,
+        upstream,
+        Method::ResourcesRead,
         exposed,
         own,
         params,

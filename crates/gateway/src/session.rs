@@ -92,6 +92,18 @@ pub struct Session {
     until: Timestamp,
 }
 
+impl Session {
+    /// The same session, of a client that has only now said what it can be asked.
+    pub(crate) fn declaring(&self, initialize: &Object) -> Self {
+        Self {
+            key: self.key.clone(),
+            version: self.version,
+            capabilities: declared(initialize),
+            until: self.until,
+        }
+    }
+}
+
 /// What changed in a session since it was opened.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -126,21 +138,26 @@ pub fn begin<P: Platform>(
     version: ProtocolVersion,
     params: &Object,
 ) -> Result<HeaderValue, Error> {
-    let declared = match params.get_object("capabilities") {
-        Some(Ok(declared)) => declared,
-        Some(Err(_)) | None => Object::default(),
-    };
     let sealed = Sealed {
         k: hex(&context.random::<16>()),
         p: principal.id.clone(),
         e: endpoint.path(),
         v: version.as_str().to_owned(),
-        c: bounded(era::lift_client_capabilities(declared)).0,
+        c: declared(params).0,
         t: context.now().0,
     };
     let sealer = &context.settings.sealer;
     let id = sealer.seal(context.platform.as_ref(), Purpose::Session, &sealed)?;
     HeaderValue::try_from(id).map_err(|e| Fault::Internal(e.to_string()).into())
+}
+
+/// What the client that sent this `initialize` can be asked, in modern form.
+fn declared(initialize: &Object) -> ClientCapabilities {
+    let declared = match initialize.get_object("capabilities") {
+        Some(Ok(declared)) => declared,
+        Some(Err(_)) | None => Object::default(),
+    };
+    bounded(era::lift_client_capabilities(declared))
 }
 
 fn bounded(declared: ClientCapabilities) -> ClientCapabilities {

@@ -1,0 +1,193 @@
+//! What changes behind an endpoint, told to one principal for as long as it listens.
+//!
+//! One line is opened to each upstream ([`line`]) and all are gathered into one stream
+//! ([`fan`]), under the names the endpoint shows. The stream is acknowledged after
+//! [`ACKNOWLEDGE_AFTER`] at the latest: an upstream that is slow or away by then costs the
+//! others nothing, is tried again for as long as anybody listens, and is caught up on when
+//! it is back, by saying that all it was asked about may have changed.
+//!
+//! Nobody listens past the end of the token that let them in, nor longer than
+//! [`LIFETIME_MAX`]: then the stream ends in good order and the client asks again.
+//!
+//! Spec: 2026-07-28, "Subscriptions".
+
+mod fan;
+mod line;
+mod seat;
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream::{self, LocalBoxStream};
+use tidegate_mcp::json::{Object, raw};
+use tidegate_mcp::jsonrpc::{Notification, RequestId, RpcError};
+use tidegate_mcp::meta::{self, EXT_TASKS};
+use tidegate_mcp::subscription::{ACKNOWLEDGED, Filter};
+
+use crate::auth::{Principal, Resource};
+use crate::config::Upstream;
+use crate::context::Context;
+use crate::egress::{Event, Reply};
+use crate::error::{Error, Rejection};
+use crate::ingress::{Call, Endpoint};
+use crate::platform::Platform;
+use crate::policy;
+use crate::route::{self, Target};
+use crate::tasks;
+use crate::time::Timestamp;
+use fan::Fan;
+use seat::Seat;
+
+pub use seat::{LISTENS_MAX, LISTENS_PER_PRINCIPAL_MAX};
+
+/// Longest a client waits for the acknowledgement.
+pub const ACKNOWLEDGE_AFTER: Duration = Duration::from_millis(500);
+/// Longest one stream lives, whoever listens. It goes by the configuration it began with,
+/// so this also bounds how long an old one is listened by.
+pub const LIFETIME_MAX: Duration = Duration::from_secs(3600);
+/// Most resources looked up at a time.
+const LOOKUPS_MAX: usize = 8;
+
+/// What an isolate remembers of those who listen.
+#[derive(Default)]
+pub(crate) struct Memory {
+    seats: seat::Memory,
+}
+
+/// What will be told, and the telling.
+pub struct Listening {
+    /// As much of what was wanted as the upstreams deliver.
+    pub honoured: Filter,
+    /// Notifications of those kinds alone, in the endpoint's names. It ends when the
+    /// principal may listen no longer; dropping it closes every line.
+    pub changes: LocalBoxStream<'static, Notification>,
+}
+
+/// Listens to the upstreams behind an endpoint; gives the stream once it is acknowledged.
+pub async fn open<P: Platform>(
+    context: &Context<P>,
+    endpoint: &Endpoint,
+    principal: &Rc<Principal>,
+    wanted: Filter,
+) -> Result<Listening, Error> {
+    let seat = Seat::take(context, &principal.id)?;
+    let listener = Listener {
+        context: context.clone(),
+        endpoint: endpoint.clone(),
+        principal: Rc::clone(principal),
+    };
+    Ok(listener.begin(wanted, seat).await)
+}
+
+/// Answers `subscriptions/listen`: the acknowledgement, what changes, and the end, each
+/// marked as this request's.
+pub(crate) fn answer<P: Platform>(
+    context: &Context<P>,
+    endpoint: &Endpoint,
+    principal: &Rc<Principal>,
+    call: &Call,
+) -> Result<Reply, Error> {
+    let mut wanted = asked(call)?;
+    // No task says when it changes, so none is acknowledged.
+    wanted.tasks = None;
+    let seat = Seat::take(context, &principal.id)?;
+    let listener = Listener {
+        context: context.clone(),
+        endpoint: endpoint.clone(),
+        principal: Rc::clone(principal),
+    };
+    let frames = stream::once(async move { listener.begin(wanted, seat).await });
+    let frames = frames.flat_map(|listening| {
+        let acknowledgement = Notification {
+            method: ACKNOWLEDGED.to_owned(),
+            params: Object::new().with("notifications", &listening.honoured.to_object()),
+        };
+        stream::iter([acknowledgement]).chain(listening.changes)
+    });
+    let (of, end) = (call.id.clone(), end(&call.id));
+    let frames = frames.map(move |frame| Event::Notification(marked(frame, &of)));
+    let end = stream::iter([Event::End(Ok(end))]);
+    Ok(Reply::Stream(frames.chain(end).boxed_local()))
+}
+
+fn asked(call: &Call) -> Result<Filter, Error> {
+    if !call.streams {
+        return Err(Rejection::NotAcceptable.into());
+    }
+    let filter = call.params.get_object("notifications");
+    let tasks = matches!(filter, Some(Ok(filter)) if filter.contains("taskIds"));
+    if tasks && !call.meta.client_capabilities.has_extension(EXT_TASKS) {
+        return Err(tasks::undeclared());
+    }
+    Filter::of_request(&call.params).map_err(|error| Rejection::protocol(error).into())
+}
+
+fn marked(mut frame: Notification, listen: &RequestId) -> Notification {
+    meta::set(&mut frame.params, meta::SUBSCRIPTION_ID, &raw(listen));
+    frame
+}
+
+fn end(listen: &RequestId) -> Object {
+    let mut result = Object::new().with("resultType", &"complete");
+    meta::set(&mut result, meta::SUBSCRIPTION_ID, &raw(listen));
+    result
+}
+
+/// The upstream and own URI of a resource this principal may read. One it may not read is
+/// unknown to it: changes of it would tell that it is there.
+pub(crate) async fn readable<P: Platform>(
+    context: &Context<P>,
+    endpoint: &Endpoint,
+    principal: &Rc<Principal>,
+    uri: &str,
+) -> Result<(Upstream, String), Error> {
+    let target = route::resource(context, endpoint, principal, uri).await?;
+    let resource = Resource::of(&context.settings.config, &endpoint.path());
+    let permit = policy::authorize(Rc::clone(principal), target, &context.settings, &resource);
+    match permit.map(|permit| permit.target) {
+        Ok(Target::One(one)) => Ok((one.upstream, one.own)),
+        Ok(Target::Own(_) | Target::Every(_) | Target::Changes) | Err(_) => {
+            Err(Rejection::protocol(RpcError::resource_not_found(uri)).into())
+        }
+    }
+}
+
+/// Who listens, and where.
+struct Listener<P> {
+    context: Context<P>,
+    endpoint: Endpoint,
+    principal: Rc<Principal>,
+}
+
+impl<P: Platform> Listener<P> {
+    async fn begin(self, wanted: Filter, seat: Seat) -> Listening {
+        let now = self.context.now();
+        let until = self.principal.expires_at.unwrap_or(Timestamp(u64::MAX));
+        let until = until.min(now + LIFETIME_MAX);
+        let deadline = now + ACKNOWLEDGE_AFTER;
+        let resources = self.resources(&wanted, deadline).await;
+        let mut fan = Fan::open(self, &wanted, resources, until, seat);
+        fan.gather(deadline).await;
+        let honoured = fan.acknowledge().await;
+        Listening {
+            honoured,
+            changes: fan.into_stream(),
+        }
+    }
+
+    /// Whose the wanted resources are. What is not known in time, or not to be known, is
+    /// left out.
+    async fn resources(&self, wanted: &Filter, deadline: Timestamp) -> Vec<(Upstream, String)> {
+        let lookups = wanted
+            .uris
+            .iter()
+            .map(|uri| readable(&self.context, &self.endpoint, &self.principal, uri));
+        let mut lookups = stream::iter(lookups).buffer_unordered(LOOKUPS_MAX);
+        let mut found = Vec::new();
+        while let Some(Some(next)) = self.context.until(deadline, lookups.next()).await {
+            found.extend(next.ok());
+        }
+        found
+    }
+}
