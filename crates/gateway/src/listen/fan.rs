@@ -10,6 +10,7 @@ use tidegate_mcp::jsonrpc::Notification;
 use tidegate_mcp::subscription::{
     Filter, PROMPTS_CHANGED, RESOURCE_UPDATED, RESOURCES_CHANGED, TOOLS_CHANGED,
 };
+use tidegate_mcp::version::Era;
 
 use super::Listener;
 use super::line::{Line, Step};
@@ -128,7 +129,7 @@ impl<P: Platform> Fan<P> {
             let delivers = match &line.state {
                 State::Up(filter) => filter.clone(),
                 State::Opening | State::Down => {
-                    match facts::known(&self.context, &line.upstream).await {
+                    match facts::known(&self.context, &line.upstream, Era::Modern).await {
                         Some(facts) => line.wanted.declared(&facts.capabilities()),
                         // Whatever it has, it has changed when it is back.
                         None => line.wanted.clone(),
