@@ -212,12 +212,16 @@ impl<P: Platform> Fan<P> {
         match step {
             Step::Up(filter) => {
                 // Nothing is lost to a client that was promised nothing yet.
-                let missed = match self.acknowledged {
-                    Some(_) => filter.everything(),
-                    None => Vec::new(),
-                };
+                let mut missed = Filter::default();
+                if let Some(promised) = &self.acknowledged {
+                    missed = filter.clone();
+                    missed.uris.retain(|own| {
+                        let exposed = names::exposed_uri(self.prefixed, &line.upstream.name, own);
+                        promised.uris.contains(&exposed)
+                    });
+                }
                 line.state = State::Up(filter);
-                for notification in missed {
+                for notification in missed.everything() {
                     self.take(index, notification);
                 }
             }
