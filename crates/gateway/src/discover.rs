@@ -130,29 +130,16 @@ fn capabilities(settings: &Settings, facts: &[Rc<Facts>], era: Era) -> Object {
             .iter()
             .any(|capabilities| capabilities.contains(name))
         {
-            let told = match era {
-                Era::Modern => changes(&declared, name),
-                Era::Legacy => Object::new(),
-            };
-            union.insert(name, &told);
+            union.insert(name, &changes(&declared, name));
         }
     }
-    if era == Era::Modern {
-        // A log level travels with each modern request, and only modern upstreams take it.
-        let logs = |(facts, declared): (&Rc<Facts>, &Object)| {
-            facts.era() == Era::Modern && declared.contains("logging")
-        };
-        if facts.iter().zip(&declared).any(logs) {
-            union.insert("logging", &json!({}));
-        }
-        if settings
-            .config
-            .tools
-            .iter()
-            .any(|rule| rule.execution != Execution::Sync)
-        {
-            union.insert("extensions", &json!({ EXT_TASKS: {} }));
-        }
+    // A log level comes with each modern request, and a legacy session remembers its own.
+    if declared.iter().any(|c| c.contains("logging")) {
+        union.insert("logging", &json!({}));
+    }
+    let rules = &settings.config.tools;
+    if era == Era::Modern && rules.iter().any(|rule| rule.execution != Execution::Sync) {
+        union.insert("extensions", &json!({ EXT_TASKS: {} }));
     }
     union
 }

@@ -46,6 +46,14 @@ pub const FAMILIES: &[(&str, Store)] = &[
         crate::tasks::TaskFamily::NAME,
         crate::tasks::TaskFamily::STORE,
     ),
+    (
+        crate::session::SessionFamily::NAME,
+        crate::session::SessionFamily::STORE,
+    ),
+    (
+        crate::mailbox::MailFamily::NAME,
+        crate::mailbox::MailFamily::STORE,
+    ),
 ];
 
 /// A family of records: one prefix, one record type, one lifetime.
@@ -88,6 +96,14 @@ impl<F: Family> Key<F> {
         }
         Self {
             text,
+            family: PhantomData,
+        }
+    }
+
+    /// Another handle on the same record.
+    pub fn same(other: &Self) -> Self {
+        Self {
+            text: other.text.clone(),
             family: PhantomData,
         }
     }

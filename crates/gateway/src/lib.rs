@@ -1,8 +1,8 @@
 //! The Tidegate gateway, independent of any host.
 //!
-//! [`Gateway`] has four doors: [`Gateway::serve`] answers an HTTP request,
-//! [`Gateway::consume`] and [`Gateway::consume_dead`] take queue messages, and
-//! [`Gateway::tick`] is called by a timer. Everything it does to the world goes through
+//! [`Gateway`] has five doors: [`Gateway::serve`] answers an HTTP request,
+//! [`Gateway::keep`] one to a keeper, [`Gateway::consume`] and [`Gateway::consume_dead`]
+//! take queue messages, and [`Gateway::tick`] is called by a timer. Everything it does to the world goes through
 //! the ports in [`platform`]; everything it decides is a function of values. It names no
 //! host, reads no clock of its own, and needs no `Send`.
 
@@ -12,18 +12,24 @@ pub mod body;
 pub mod catalog;
 pub mod config;
 pub mod context;
+pub mod converse;
 pub mod discover;
 pub mod dispatch;
 pub mod egress;
 pub mod error;
 mod gateway;
 pub mod health;
+pub mod http_sse;
 pub mod ingress;
+pub mod keep;
 pub mod keyspace;
 pub mod limits;
 pub mod listen;
+pub mod mailbox;
 pub mod memory;
 pub mod names;
+pub mod notices;
+pub mod park;
 pub mod pipeline;
 pub mod platform;
 pub mod policy;
@@ -31,6 +37,7 @@ pub mod queue;
 pub mod rounds;
 pub mod route;
 pub mod seal;
+pub mod session;
 pub mod settings;
 pub mod tasks;
 pub mod time;

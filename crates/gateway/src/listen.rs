@@ -16,13 +16,14 @@ mod fan;
 mod line;
 mod seat;
 
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::{self, LocalBoxStream};
 use tidegate_mcp::json::{Object, raw};
-use tidegate_mcp::jsonrpc::{Notification, RequestId};
+use tidegate_mcp::jsonrpc::{Notification, RequestId, RpcError};
 use tidegate_mcp::meta::{self, EXT_TASKS};
 use tidegate_mcp::subscription::{ACKNOWLEDGED, Filter};
 
@@ -36,7 +37,6 @@ use crate::platform::Platform;
 use crate::policy;
 use crate::route::{self, Target};
 use crate::tasks;
-use crate::time::Timestamp;
 use fan::Fan;
 use seat::Seat;
 
@@ -132,6 +132,49 @@ fn end(listen: &RequestId) -> Object {
     result
 }
 
+/// Whose a resource is, and its own URI there, if this principal may read it. One it may not
+/// read is unknown to it: changes would tell that it is there.
+pub(crate) async fn readable<P: Platform>(
+    context: &Context<P>,
+    endpoint: &Endpoint,
+    principal: &Rc<Principal>,
+    uri: &str,
+) -> Result<(Upstream, String), Error> {
+    let listener = Listener {
+        context: context.clone(),
+        endpoint: endpoint.clone(),
+        principal: Rc::clone(principal),
+    };
+    let found = resources(&listener, &BTreeSet::from([uri.to_owned()])).await;
+    let unknown = || Rejection::protocol(RpcError::resource_not_found(uri)).into();
+    found.into_iter().next().ok_or_else(unknown)
+}
+
+/// [`readable`] for many; what is not is left out.
+async fn resources<P: Platform>(
+    listener: &Listener<P>,
+    uris: &BTreeSet<String>,
+) -> Vec<(Upstream, String)> {
+    let Listener {
+        context,
+        endpoint,
+        principal,
+    } = listener;
+    let resource = Resource::of(&context.settings.config, &endpoint.path());
+    let readable = |target| {
+        let principal = Rc::clone(principal);
+        match policy::authorize(principal, target, &context.settings, &resource) {
+            Ok(permit) => match permit.target {
+                Target::One(one) => Some((one.upstream, one.own)),
+                Target::Own(_) | Target::Every(_) | Target::Changes => None,
+            },
+            Err(_) => None,
+        }
+    };
+    let found = route::resources(context, endpoint, principal, uris).await;
+    found.into_iter().filter_map(readable).collect()
+}
+
 /// Who listens, and where.
 struct Listener<P> {
     context: Context<P>,
@@ -148,7 +191,10 @@ impl<P: Platform> Listener<P> {
             .expires_at
             .map_or(until, |ends| until.min(ends));
         let deadline = now + ACKNOWLEDGE_AFTER;
-        let resources = self.resources(&wanted, deadline).await;
+        let resources = resources(&self, &wanted.uris);
+        // What is not found out in time is left out.
+        let resources = self.context.until(deadline, resources).await;
+        let resources = resources.unwrap_or_default();
         let mut fan = Fan::open(self, &wanted, resources, until, seat);
         fan.gather(deadline).await;
         let honoured = fan.acknowledge().await;
@@ -156,29 +202,5 @@ impl<P: Platform> Listener<P> {
             honoured,
             changes: fan.into_stream(),
         }
-    }
-
-    /// Whose the wanted resources are. What this principal may not read is unknown to it:
-    /// changes would tell that it is there. What is not found out in time is left out.
-    async fn resources(&self, wanted: &Filter, deadline: Timestamp) -> Vec<(Upstream, String)> {
-        let Self {
-            context,
-            endpoint,
-            principal,
-        } = self;
-        let found = route::resources(context, endpoint, principal, &wanted.uris);
-        let found = context.until(deadline, found).await.unwrap_or_default();
-        let resource = Resource::of(&context.settings.config, &endpoint.path());
-        let readable = |target| {
-            let principal = Rc::clone(principal);
-            match policy::authorize(principal, target, &context.settings, &resource) {
-                Ok(permit) => match permit.target {
-                    Target::One(one) => Some((one.upstream, one.own)),
-                    Target::Own(_) | Target::Every(_) | Target::Changes => None,
-                },
-                Err(_) => None,
-            }
-        };
-        found.into_iter().filter_map(readable).collect()
     }
 }

@@ -7,7 +7,9 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
-use crate::{auth, catalog, health, limits, listen, settings, tasks, upstream};
+use crate::{
+    auth, catalog, health, keep, limits, listen, park, session, settings, tasks, upstream,
+};
 
 /// What one isolate remembers. The host keeps one in an `Rc` for as long as it lives.
 #[derive(Default)]
@@ -19,7 +21,10 @@ pub struct Memory {
     pub(crate) upstream: upstream::Memory,
     pub(crate) catalog: catalog::Memory,
     pub(crate) health: health::Memory,
+    pub(crate) keep: keep::Memory,
     pub(crate) tasks: tasks::Memory,
+    pub(crate) sessions: session::Memory,
+    pub(crate) park: park::Memory,
 }
 
 /// A map that never holds more than `max` entries; the one written longest ago leaves first.

@@ -45,9 +45,16 @@ pub enum Own {
     TaskUpdate,
     /// `tasks/cancel`.
     TaskCancel,
+    /// `logging/setLevel`.
+    SetLevel,
+    /// `resources/subscribe`.
+    Subscribe,
+    /// `resources/unsubscribe`.
+    Unsubscribe,
 }
 
 /// One tool, prompt, resource or completion of one upstream.
+#[derive(Clone)]
 pub struct One {
     /// Whose it is.
     pub upstream: Upstream,
@@ -107,10 +114,13 @@ pub async fn resolve<P: Platform>(
         Method::ResourceTemplatesList => return Ok(Target::Every(Kind::ResourceTemplates)),
         Method::PromptsList => return Ok(Target::Every(Kind::Prompts)),
         Method::SubscriptionsListen => return Ok(Target::Changes),
-        // Their capabilities are not advertised.
-        Method::ResourcesSubscribe
+        // Only a session can remember these.
+        Method::LoggingSetLevel if call.session.is_some() => Own::SetLevel,
+        Method::ResourcesSubscribe if call.session.is_some() => Own::Subscribe,
+        Method::ResourcesUnsubscribe if call.session.is_some() => Own::Unsubscribe,
+        Method::LoggingSetLevel
+        | Method::ResourcesSubscribe
         | Method::ResourcesUnsubscribe
-        | Method::LoggingSetLevel
         | Method::TasksResult
         | Method::TasksList => {
             return Err(

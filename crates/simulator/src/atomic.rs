@@ -3,10 +3,13 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::select;
 use tidegate_gateway::platform::{
     AtomicStore, Clock, KV_KEY_MAX, Swap, Unavailable, Version, WAIT_MAX,
 };
@@ -22,6 +25,8 @@ pub struct SimAtomic {
     clock: SimClock,
     /// What goes wrong for this isolate.
     pub faults: Faults,
+    /// Whether as many wait as may, so that a further wait is answered at once.
+    pub crowded: Cell<bool>,
 }
 
 #[derive(Default)]
@@ -29,6 +34,9 @@ struct World {
     records: RefCell<BTreeMap<String, Record>>,
     last_version: Cell<u64>,
     operations: RefCell<BTreeMap<String, usize>>,
+    /// Who waits for which record; the number tells those of one record apart.
+    waiting: RefCell<BTreeMap<(String, u64), Waker>>,
+    last_waiter: Cell<u64>,
 }
 
 struct Record {
@@ -47,6 +55,7 @@ impl SimAtomic {
             world: Rc::default(),
             clock: clock.clone(),
             faults: Faults::default(),
+            crowded: Cell::default(),
         }
     }
 
@@ -56,6 +65,7 @@ impl SimAtomic {
             world: Rc::clone(&self.world),
             clock: self.clock.clone(),
             faults: Faults::default(),
+            crowded: Cell::default(),
         }
     }
 
@@ -120,6 +130,16 @@ impl SimAtomic {
         Ok(())
     }
 
+    fn look(&self, key: &str) -> Result<Option<(Version, Bytes)>, Unavailable> {
+        self.faults.reading()?;
+        let records = self.world.records.borrow();
+        match records.get(key).map(|record| &record.content) {
+            None => Ok(None),
+            Some(Content::Value(version, value)) => Ok(Some((*version, value.clone()))),
+            Some(Content::Counter(_)) => Err(unavailable("the key holds a counter")),
+        }
+    }
+
     fn swap_now(
         &self,
         key: &str,
@@ -145,6 +165,7 @@ impl SimAtomic {
                 expires_at,
             },
         );
+        self.world.wake(key);
         Ok(Swap::Done(version))
     }
 
@@ -164,22 +185,67 @@ impl SimAtomic {
     }
 }
 
+impl World {
+    fn expires_at(&self, key: &str) -> Option<Timestamp> {
+        self.records
+            .borrow()
+            .get(key)
+            .map(|record| record.expires_at)
+    }
+
+    /// Completes when the record is written the next time after the first poll.
+    fn change(&self, key: &str) -> Change<'_> {
+        let number = self.last_waiter.get() + 1;
+        self.last_waiter.set(number);
+        Change {
+            world: self,
+            waiter: (key.to_owned(), number),
+            waits: false,
+        }
+    }
+
+    fn wake(&self, key: &str) {
+        let waiting = self.waiting.take();
+        let (woken, rest): (BTreeMap<_, Waker>, _) =
+            waiting.into_iter().partition(|((of, _), _)| of == key);
+        self.waiting.replace(rest);
+        woken.into_iter().for_each(|(_, waker)| waker.wake());
+    }
+}
+
+/// One who waits for a record; forgotten when dropped.
+struct Change<'a> {
+    world: &'a World,
+    waiter: (String, u64),
+    waits: bool,
+}
+
+impl Future for Change<'_> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let mut waiting = self.world.waiting.borrow_mut();
+        if self.waits && !waiting.contains_key(&self.waiter) {
+            return Poll::Ready(());
+        }
+        waiting.insert(self.waiter.clone(), context.waker().clone());
+        drop(waiting);
+        self.waits = true;
+        Poll::Pending
+    }
+}
+
+impl Drop for Change<'_> {
+    fn drop(&mut self) {
+        self.world.waiting.borrow_mut().remove(&self.waiter);
+    }
+}
+
 impl AtomicStore for SimAtomic {
     async fn get(&self, key: &str) -> Result<Option<(Version, Bytes)>, Unavailable> {
         give_way().await;
         self.begin(key)?;
-        self.faults.reading()?;
-        let found = match self
-            .world
-            .records
-            .borrow()
-            .get(key)
-            .map(|record| &record.content)
-        {
-            None => Ok(None),
-            Some(Content::Value(version, value)) => Ok(Some((*version, value.clone()))),
-            Some(Content::Counter(_)) => Err(unavailable("the key holds a counter")),
-        };
+        let found = self.look(key);
         give_way().await;
         found
     }
@@ -190,15 +256,24 @@ impl AtomicStore for SimAtomic {
         seen: Option<Version>,
         within: Duration,
     ) -> Result<Option<(Version, Bytes)>, Unavailable> {
+        give_way().await;
+        self.begin(key)?;
         let until = self.clock.now() + within.min(WAIT_MAX);
-        loop {
-            let found = self.get(key).await?;
+        let found = loop {
+            self.forget_expired(key);
+            let found = self.look(key)?;
             let version = found.as_ref().map(|(version, _)| *version);
-            if version != seen || self.clock.now() >= until {
-                return Ok(found);
+            let now = self.clock.now();
+            if version != seen || now >= until || self.crowded.get() {
+                break found;
             }
-            self.clock.sleep(Duration::from_millis(100)).await;
-        }
+            // Nobody else is polled between the look and the wait: no change is missed.
+            let next = self.world.expires_at(key).map_or(until, |at| at.min(until));
+            let over = self.clock.sleep(next.since(now));
+            select(self.world.change(key), pin!(over)).await;
+        };
+        give_way().await;
+        Ok(found)
     }
 
     async fn swap(

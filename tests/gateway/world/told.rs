@@ -188,6 +188,11 @@ impl Live {
         }
     }
 
+    /// Whether the head has come.
+    pub const fn begun(&self) -> bool {
+        !matches!(self.state, State::Waiting(_))
+    }
+
     /// Goes as far as possible without moving time; the head once it is there.
     pub fn head(&mut self) -> Option<(StatusCode, HeaderMap)> {
         let State::Waiting(response) = &mut self.state else {

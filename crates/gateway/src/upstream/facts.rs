@@ -19,11 +19,11 @@ use tidegate_mcp::meta::RequestMeta;
 use tidegate_mcp::method::Method;
 use tidegate_mcp::version::{Era, ProtocolVersion};
 
-use super::{Exchange, REMEMBERED_MAX, session, wire};
+use super::{Exchange, REMEMBERED_MAX, http_sse, session, wire};
 use crate::auth::PrincipalId;
-use crate::config::{EraChoice, Upstream};
+use crate::config::{EraChoice, Transport, Upstream};
 use crate::context::Context;
-use crate::error::Error;
+use crate::error::{Error, Rejection};
 use crate::keyspace::{self, Family, Key, Store};
 use crate::memory::Bounded;
 use crate::platform::Platform;
@@ -46,6 +46,9 @@ pub struct Facts {
     /// The newest revision both speak.
     #[serde(with = "version_text")]
     pub version: ProtocolVersion,
+    /// How it is spoken to, where that was found out.
+    #[serde(default)]
+    pub transport: Transport,
     /// Its server capabilities, as it wrote them.
     pub capabilities: Box<RawValue>,
     /// Its instructions, as it wrote them.
@@ -153,6 +156,8 @@ pub(crate) async fn ask<P: Platform>(
 ) -> Result<Rc<Facts>, Error> {
     let (context, upstream) = (exchange.context, exchange.upstream);
     let facts = match upstream.era {
+        // Revisions with this transport are all old.
+        _ if upstream.transport == Transport::Sse => legacy(exchange, principal).await?,
         EraChoice::Legacy => legacy(exchange, principal).await?,
         EraChoice::Modern => match modern(exchange).await? {
             Probe::Modern(facts) => facts,
@@ -185,7 +190,7 @@ fn identity(upstream: &Upstream) -> String {
     hash.update(upstream.name.as_bytes());
     hash.update([0]);
     hash.update(upstream.url.as_str().as_bytes());
-    hash.update([0, upstream.era as u8]);
+    hash.update([0, upstream.era as u8, upstream.transport as u8]);
     hex(&hash.finalize()[..16])
 }
 
@@ -227,7 +232,10 @@ async fn modern<P: Platform>(exchange: &Exchange<'_, P>) -> Result<Probe, Error>
         status,
         StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED
     );
-    let mut messages = match answer.into_messages(exchange, &id).await {
+    let mut messages = match answer
+        .into_messages(exchange, &id, &exchange.patience())
+        .await
+    {
         Ok(messages) => messages,
         Err(_) if older => return Ok(Probe::Legacy),
         Err(error) => return Err(error),
@@ -269,8 +277,24 @@ async fn legacy<P: Platform>(
     exchange: &Exchange<'_, P>,
     principal: &PrincipalId,
 ) -> Result<Facts, Error> {
-    let (session, result) = session::initialize(exchange, principal).await?;
-    Ok(facts(exchange, session.version, &result))
+    let terms = session::Terms::default();
+    let refused = match exchange.upstream.transport {
+        Transport::Sse => None,
+        Transport::StreamableHttp => match session::initialize(exchange, principal, &terms).await {
+            Ok((session, result)) => return Ok(facts(exchange, session.version, &result)),
+            Err(error @ Error::Rejection(Rejection::UpstreamRefused { .. })) => Some(error),
+            Err(error) => return Err(error),
+        },
+    };
+    // What takes no POST may be a server of 2024-11-05.
+    let patience = exchange.patience();
+    match http_sse::open(exchange, principal, &terms, &patience).await {
+        Ok(line) => Ok(Facts {
+            transport: Transport::Sse,
+            ..facts(exchange, line.session.version, &line.result)
+        }),
+        Err(error) => Err(refused.unwrap_or(error)),
+    }
 }
 
 fn facts<P: Platform>(
@@ -286,6 +310,7 @@ fn facts<P: Platform>(
         v: 1,
         upstream: exchange.upstream.name.clone(),
         version,
+        transport: Transport::StreamableHttp,
         capabilities,
         instructions: result
             .get_str("instructions")

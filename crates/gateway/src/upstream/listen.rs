@@ -24,7 +24,7 @@ use tidegate_mcp::version::{Era, ProtocolVersion};
 use super::wire::{self, Broken, Messages};
 use super::{Exchange, FACTS_TIMEOUT};
 use crate::auth::Principal;
-use crate::config::Upstream;
+use crate::config::{Transport, Upstream};
 use crate::context::Context;
 use crate::error::{Error, Rejection};
 use crate::platform::Platform;
@@ -93,6 +93,8 @@ pub(crate) async fn listen<P: Platform>(
             let listening = context.until(exchange.deadline, asking).await;
             listening.unwrap_or_else(|| Err(exchange.timed_out()))
         }
+        // Its stream is its session, and each call has one of its own.
+        Era::Legacy if facts.transport == Transport::Sse => Ok(Listening::silent()),
         Era::Legacy => legacy::listen(&exchange, principal, wanted, wish.until).await,
     }
 }
@@ -112,7 +114,7 @@ async fn modern<P: Platform>(
         deadline: until,
         ..*exchange
     };
-    let mut messages = answer.into_messages(&open, &id).await?;
+    let mut messages = answer.into_messages(&open, &id, &open.patience()).await?;
     loop {
         match messages.next().await {
             Some(Ok(Message::Notification(notification)))

@@ -33,7 +33,7 @@ use crate::error::{Error, Rejection};
 use crate::platform::{Clock, Platform};
 use crate::time::Timestamp;
 use crate::upstream::Exchange;
-use crate::upstream::session::{self, Session};
+use crate::upstream::session::{self, Session, Terms};
 use crate::upstream::wire::{self, Broken};
 
 /// How long the head of a GET stream is waited for. Some servers send it with the first
@@ -56,7 +56,7 @@ pub(super) async fn listen<P: Platform>(
     until: Timestamp,
 ) -> Result<Listening, Error> {
     let context = exchange.context;
-    let (session, result) = session::handshake(exchange, &principal.id).await?;
+    let (session, result) = session::handshake(exchange, &principal.id, &Terms::default()).await?;
     let held = Held {
         context: context.clone(),
         upstream: exchange.upstream.clone(),
@@ -129,7 +129,9 @@ async fn subscribe_to<P: Platform>(
         params: Object::new().with("uri", uri),
     };
     let answer = wire::post(exchange, session.headers(), request.to_json()).await?;
-    let mut messages = answer.into_messages(exchange, &id).await?;
+    let mut messages = answer
+        .into_messages(exchange, &id, &exchange.patience())
+        .await?;
     loop {
         match messages.next().await {
             Some(Ok(Message::Response(response))) if response.id.as_ref() == Some(&id) => {
