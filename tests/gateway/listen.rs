@@ -739,6 +739,29 @@ fn a_server_that_sends_no_head_before_its_first_event_is_listened_to() {
     assert_eq!(live.methods(), [TOOLS]);
 }
 
+#[test]
+fn a_server_of_2024_11_05_tells_of_changes_among_its_answers() {
+    let script = Script::legacy("2024-11-05", &[]);
+    let bell = Bell::http_sse(&script);
+    let world = Setup::new()
+        .upstream_with("up", &script, &json!({ "transport": "sse" }))
+        .start();
+    let filter = json!({ "toolsListChanged": true, "resourceSubscriptions": ["up+a:1"] });
+    let mut live = Listener::open(&world, listen(filter.clone()));
+    assert_eq!(live.acknowledged(), filter);
+    bell.ring(PROMPTS, json!({}));
+    bell.ring(UPDATED, json!({ "uri": "a:1" }));
+    bell.say(&json!({ "jsonrpc": "2.0", "id": "p", "method": "ping" }));
+    assert_eq!(live.heard()[0].1["uri"], "up+a:1");
+    assert_eq!(exchange(&world, "response").uri.path(), "/messages");
+    bell.cut();
+    live.step();
+    world.sim.clock.advance(Duration::from_secs(1));
+    assert_eq!(live.methods(), [TOOLS, UPDATED]);
+    drop(live);
+    assert_eq!(exchange(&world, "GET").end(), End::Cancelled);
+}
+
 fn older(version: &'static str) -> (World, Bell, Script) {
     let script = Script::legacy(version, &["a"]);
     let bell = Bell::legacy(&script);
