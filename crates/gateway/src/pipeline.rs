@@ -54,7 +54,7 @@ pub async fn answer<P: Platform>(
         }
         Ok((head, admission, Ask::Batch(calls, words))) => {
             for word in words {
-                let heard = said(context, &head, &admission.principal, word).await;
+                let heard = heard(context, &head, &admission.principal, word).await;
                 if let Err(error) = heard {
                     return egress::failure(context, None, &error, audit);
                 }
