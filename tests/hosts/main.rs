@@ -20,6 +20,7 @@
 mod audit;
 mod call;
 mod client;
+mod contract;
 mod gateway;
 mod limit;
 mod outage;
@@ -63,6 +64,7 @@ fn trials(world: &Arc<World>) -> Vec<Trial> {
         trials.extend(limit::trials(world));
         trials.extend(outage::trials(world));
         trials.extend(audit::trials(world));
+        trials.extend(contract::trials(world));
     }
     trials
 }
