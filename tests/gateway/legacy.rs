@@ -7,13 +7,13 @@ use crate::world::{Said, Script, Setup, World, complete, legacy, modern};
 const REVISIONS: [&str; 4] = ["2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25"];
 
 #[test]
-fn initialize_agrees_on_the_revision_asked_for_and_keeps_no_session() {
+fn initialize_agrees_on_the_revision_asked_for_and_opens_a_session() {
     let world = everything();
     for version in REVISIONS {
         let told = world.call(initialize(version));
         assert_eq!(told.result()["protocolVersion"], version);
         assert_eq!(told.result()["serverInfo"]["name"], "edge");
-        assert_eq!(told.header("mcp-session-id"), "");
+        assert!(told.header("mcp-session-id").len() > 100, "sealed");
         let capabilities = &told.result()["capabilities"];
         for capability in ["tools", "resources", "prompts", "completions"] {
             assert_eq!(capabilities[capability], json!({}), "{capability}");

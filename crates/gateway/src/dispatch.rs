@@ -9,22 +9,27 @@ use tidegate_mcp::catalog::CacheHints;
 use tidegate_mcp::input::ResultType;
 use tidegate_mcp::json::Object;
 use tidegate_mcp::jsonrpc::{INTERNAL_ERROR, RpcError};
-use tidegate_mcp::meta::{ClientCapabilities, RequestMeta};
+use tidegate_mcp::meta::{ClientCapabilities, LOG_LEVELS, RequestMeta};
 use tidegate_mcp::method::Method;
 use tidegate_mcp::version::{Era, ProtocolVersion};
 
 use crate::auth::{Principal, PrincipalId};
 use crate::catalog;
 use crate::context::Context;
+use crate::converse::{self, Conversation};
 use crate::discover;
-use crate::egress::{Dispatch, Event, Reply};
+use crate::egress::{Dispatch, Event, Question, Reply};
 use crate::error::{Error, Rejection};
 use crate::ingress::{Call, Endpoint};
+use crate::listen;
 use crate::names;
+use crate::notices;
+use crate::park::{self, Part};
 use crate::platform::Platform;
 use crate::policy::Permit;
 use crate::rounds;
 use crate::route::{One, Own, Target};
+use crate::session;
 use crate::tasks;
 use crate::upstream::{self, Outgoing};
 
@@ -60,6 +65,7 @@ pub fn begin<P: Platform>(context: &Context<P>, work: Work) -> Dispatch {
             Target::Own(own) => answer_own(&context, &endpoint, &principal, own, &call)
                 .await
                 .map(Reply::Result),
+            Target::Changes => listen::answer(&context, &endpoint, &principal, &call),
             Target::Every(kind) => {
                 let cursor = match call.params.get("cursor") {
                     None => None,
@@ -71,7 +77,7 @@ pub fn begin<P: Platform>(context: &Context<P>, work: Work) -> Dispatch {
                 list.await.map(Reply::Result)
             }
             Target::One(mut one) => {
-                rounds::resume(&context, &principal.id, &mut one)?;
+                let parked = rounds::resume(&context, &principal.id, &mut one)?;
                 if tasks::wanted(rule.as_ref(), &one, &call)? {
                     return tasks::create(&context, &principal, rule.as_ref(), one)
                         .await
@@ -82,12 +88,29 @@ pub fn begin<P: Platform>(context: &Context<P>, work: Work) -> Dispatch {
                     .and_then(|rule| rule.timeout_ms)
                     .unwrap_or(one.upstream.timeout_ms);
                 let timeout = Duration::from_millis(timeout);
+                let session = call.session.filter(|_| call.streams);
+                let place = place(&context, &principal, &one, &call.meta, parked).await?;
                 let ask = Ask {
+                    asks: session.is_some(),
+                    place,
                     meta: call.meta,
                     param_headers,
                     timeout,
                 };
-                ask_upstream(&context, &principal.id, one, ask).await
+                match session {
+                    Some(session) => {
+                        converse::converse(Conversation {
+                            context: context.clone(),
+                            principal: principal.id.clone(),
+                            session,
+                            id: call.id,
+                            one: *one,
+                            ask,
+                        })
+                        .await
+                    }
+                    None => ask_upstream(&context, &principal.id, one, ask).await,
+                }
             }
         }
     }
@@ -113,11 +136,72 @@ async fn answer_own<P: Platform>(
         Own::TaskGet => tasks::get(context, principal, call).await,
         Own::TaskUpdate => tasks::update(context, principal, call).await,
         Own::TaskCancel => tasks::cancel(context, principal, call).await,
+        Own::SetLevel => set_level(context, call).await,
+        Own::Subscribe => notices::subscribe(context, endpoint, principal, call).await,
+        Own::Unsubscribe => notices::unsubscribe(context, call).await,
     }
 }
 
+/// `logging/setLevel`: the session remembers it for the calls to come.
+async fn set_level<P: Platform>(context: &Context<P>, call: &Call) -> Result<Object, Error> {
+    let level = call.params.get_str("level");
+    let Some(level) = level.filter(|level| LOG_LEVELS.contains(&level.as_ref())) else {
+        let reason = format!("`level` must be one of {}", LOG_LEVELS.join(", "));
+        return Err(Rejection::protocol(RpcError::invalid_params(reason)).into());
+    };
+    if let Some(session) = &call.session {
+        session::change(context, session, |state| {
+            state.log_level = Some(level.clone().into_owned());
+            Ok(())
+        })
+        .await?;
+    }
+    Ok(Object::default())
+}
+
+/// Where the call is made: in a keeper if the client can be asked things only by
+/// `input_required`, while the upstream would ask on the call's own stream.
+async fn place<P: Platform>(
+    context: &Context<P>,
+    principal: &Principal,
+    one: &One,
+    meta: &RequestMeta,
+    parked: Option<String>,
+) -> Result<Place, Error> {
+    if let Some(name) = parked {
+        return Ok(Place::Keeper(Part::Next(name)));
+    }
+    let modern = ProtocolVersion::parse(&meta.protocol_version)
+        .is_some_and(|version| version.era() == Era::Modern);
+    let declared = !discover::bridged(&meta.client_capabilities).is_empty();
+    if !(modern && declared && one.method.may_require_input())
+        || context.platform.keeper().is_none()
+    {
+        return Ok(Place::Here);
+    }
+    let facts = upstream::facts(context, &one.upstream, principal).await?;
+    Ok(match facts.era() {
+        Era::Modern => Place::Here,
+        Era::Legacy => Place::Keeper(Part::First),
+    })
+}
+
+/// Where an upstream is asked.
+#[derive(Clone)]
+pub(crate) enum Place {
+    /// In this isolate.
+    Here,
+    /// In the keeper of the principal and the upstream.
+    Keeper(Part),
+}
+
 /// What goes with a request to an upstream besides the request itself.
+#[derive(Clone)]
 pub(crate) struct Ask {
+    /// Where it is asked.
+    pub(crate) place: Place,
+    /// Whether the client can be asked things while the call runs.
+    pub(crate) asks: bool,
     pub(crate) meta: RequestMeta,
     pub(crate) param_headers: Vec<(HeaderName, HeaderValue)>,
     pub(crate) timeout: Duration,
@@ -131,27 +215,34 @@ pub(crate) async fn ask_upstream<P: Platform>(
     ask: Ask,
 ) -> Result<Reply, Error> {
     let shape = Shape {
+        parked: matches!(ask.place, Place::Keeper(_)),
         context: context.clone(),
         request: rounds::digest(principal, &one),
         upstream: one.upstream.name.clone(),
         method: one.method,
         prefixed: one.prefixed,
-        client: Client::of(&ask.meta),
+        client: Client::of(&ask),
     };
     let outgoing = Outgoing {
         method: one.method,
         params: one.params,
         meta: ask.meta,
         param_headers: ask.param_headers,
+        asks: ask.asks,
         principal: principal.clone(),
         timeout: ask.timeout,
     };
-    match upstream::call(context, &one.upstream, outgoing).await? {
+    let reply = match ask.place {
+        Place::Here => upstream::call(context, &one.upstream, outgoing).await?,
+        Place::Keeper(part) => park::call(context, &one.upstream, outgoing, part).await?,
+    };
+    match reply {
         Reply::Result(result) => shape.result(result).map(Reply::Result),
         Reply::Stream(events) => Ok(Reply::Stream(
             events
                 .map(move |event| match event {
-                    Event::Notification(notification) => Event::Notification(notification),
+                    Event::Notification(_) | Event::Request(_) => event,
+                    Event::Question(question) => Event::Question(shape.question(question)),
                     Event::End(end) => Event::End(end.and_then(|result| shape.result(result))),
                 })
                 .boxed_local(),
@@ -162,6 +253,8 @@ pub(crate) async fn ask_upstream<P: Platform>(
 /// How one upstream's result is shown to the client.
 struct Shape<P> {
     context: Context<P>,
+    /// Whether what requires input is a call parked in a keeper.
+    parked: bool,
     request: String,
     upstream: String,
     method: Method,
@@ -173,20 +266,32 @@ struct Shape<P> {
 enum Client {
     /// Can be asked for input of the kinds it declared.
     Asked(ClientCapabilities),
+    /// Is asked by the gateway while the call runs; the upstream's state stays here.
+    Conversing(ClientCapabilities),
     /// Cannot: it speaks an older revision, or there is none, as when a task runs.
     NotAsked,
 }
 
 impl Client {
-    fn of(meta: &RequestMeta) -> Self {
-        match ProtocolVersion::parse(&meta.protocol_version).map(ProtocolVersion::era) {
-            Some(Era::Modern) => Self::Asked(meta.client_capabilities.clone()),
+    fn of(ask: &Ask) -> Self {
+        let declared = || ask.meta.client_capabilities.clone();
+        match ProtocolVersion::parse(&ask.meta.protocol_version).map(ProtocolVersion::era) {
+            Some(Era::Modern) => Self::Asked(declared()),
+            Some(Era::Legacy) if ask.asks => Self::Conversing(declared()),
             Some(Era::Legacy) | None => Self::NotAsked,
         }
     }
 }
 
 impl<P: Platform> Shape<P> {
+    /// Says who asks, where the client sees several upstreams as one.
+    fn question(&self, mut question: Question) -> Question {
+        if self.prefixed {
+            names::say_who_asks(&self.upstream, &mut question.params);
+        }
+        question
+    }
+
     fn result(&self, mut result: Object) -> Result<Object, Error> {
         match ResultType::of(&result) {
             ResultType::Complete => {
@@ -199,13 +304,23 @@ impl<P: Platform> Shape<P> {
                 }
             }
             ResultType::InputRequired if self.method.may_require_input() => {
-                let Client::Asked(client) = &self.client else {
-                    let reason = "The upstream asks for input, which cannot be asked for here.";
-                    let error = RpcError::new(INTERNAL_ERROR, reason);
-                    return Err(Rejection::protocol(error).into());
-                };
-                let (request, upstream) = (&self.request, &self.upstream);
-                rounds::suspend(&self.context, request, upstream, client, &mut result)?;
+                let upstream = &self.upstream;
+                if self.prefixed {
+                    names::say_who_requires(upstream, &mut result);
+                }
+                match &self.client {
+                    Client::Asked(client) => {
+                        let request = &self.request;
+                        let (context, parked) = (&self.context, self.parked);
+                        rounds::suspend(context, request, upstream, client, parked, &mut result)?;
+                    }
+                    Client::Conversing(client) => drop(rounds::check(upstream, client, &result)?),
+                    Client::NotAsked => {
+                        let reason = "The upstream asks for input, which cannot be asked for here.";
+                        let error = RpcError::new(INTERNAL_ERROR, reason);
+                        return Err(Rejection::protocol(error).into());
+                    }
+                }
             }
             // No extension that adds result types was declared to the upstream.
             ResultType::InputRequired | ResultType::Task | ResultType::Other(_) => {

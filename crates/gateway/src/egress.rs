@@ -16,7 +16,7 @@ use serde_json::json;
 use tidegate_mcp::era;
 use tidegate_mcp::input::ResultType;
 use tidegate_mcp::json::Object;
-use tidegate_mcp::jsonrpc::{self, Notification, RequestId, RpcError};
+use tidegate_mcp::jsonrpc::{self, Notification, Request, RequestId, RpcError};
 use tidegate_mcp::meta;
 use tidegate_mcp::method::Method;
 use tidegate_mcp::sse;
@@ -25,8 +25,9 @@ use tidegate_mcp::version::{Era, ProtocolVersion};
 use crate::audit::Pending;
 use crate::body::Body;
 use crate::context::Context;
-use crate::error::Error;
+use crate::error::{Error, Rejection};
 use crate::platform::{Clock, LogLevel, Platform};
+use crate::upstream::SESSION_ID;
 
 /// Without an answer for this long, a client that takes streams gets one.
 pub const STREAM_AFTER: Duration = Duration::from_secs(5);
@@ -45,8 +46,34 @@ pub enum Reply {
 pub enum Event {
     /// Something that belongs to the call and comes before its end.
     Notification(Notification),
+    /// The upstream asks the client something, and goes on once that is answered. Only
+    /// what the client declared is ever asked.
+    Question(Question),
+    /// A request to a legacy client, on the stream of its own call.
+    Request(Request),
     /// The end; nothing follows.
     End(Result<Object, Error>),
+}
+
+/// What an upstream asks the client, and the way back for the answer.
+pub struct Question {
+    /// `elicitation/create`, `sampling/createMessage` or `roots/list`.
+    pub method: String,
+    /// Its params.
+    pub params: Object,
+    /// Takes the answer to whoever asked.
+    pub reply: Box<dyn FnOnce(Answered) -> LocalBoxFuture<'static, ()>>,
+}
+
+/// What a client says to a question: the bare result, or why it gives none.
+pub type Answered = Result<Object, RpcError>;
+
+impl Question {
+    /// Answers it for a client that cannot be asked.
+    pub async fn refuse(self) {
+        let reason = "The client behind this gateway cannot be asked this.";
+        (self.reply)(Err(RpcError::new(jsonrpc::METHOD_NOT_FOUND, reason))).await;
+    }
 }
 
 /// The work of answering one call; owns what it needs, so that it can outlive the request
@@ -64,10 +91,26 @@ pub struct Asked {
     pub version: ProtocolVersion,
     /// Whether it takes an event stream.
     pub streams: bool,
+    /// The id of the session this call has opened.
+    pub session: Option<HeaderValue>,
 }
 
 /// Answers one call.
 pub async fn respond<P: Platform>(
+    context: &Context<P>,
+    asked: Asked,
+    dispatch: Dispatch,
+    audit: Pending<P>,
+) -> Response<Body> {
+    let opened = asked.session.clone();
+    let mut response = answered(context, asked, dispatch, audit).await;
+    if let Some(id) = opened.filter(|_| response.status().is_success()) {
+        response.headers_mut().insert(SESSION_ID, id);
+    }
+    response
+}
+
+async fn answered<P: Platform>(
     context: &Context<P>,
     asked: Asked,
     dispatch: Dispatch,
@@ -82,15 +125,28 @@ pub async fn respond<P: Platform>(
         Either::Left((Ok(Reply::Stream(events)), _)) => event_stream(context, asked, events, audit),
         Either::Left((Ok(Reply::Result(result)), _)) => settled(context, &asked, Ok(result), audit),
         Either::Left((Err(error), _)) => settled(context, &asked, Err(error), audit),
-        Either::Right(((), dispatch)) => {
-            let events = stream::once(dispatch).flat_map(|outcome| match outcome {
-                Ok(Reply::Stream(events)) => events,
-                Ok(Reply::Result(result)) => stream::iter([Event::End(Ok(result))]).boxed_local(),
-                Err(error) => stream::iter([Event::End(Err(error))]).boxed_local(),
-            });
-            event_stream(context, asked, events.boxed_local(), audit)
-        }
+        Either::Right(((), dispatch)) => event_stream(context, asked, events(dispatch), audit),
     }
+}
+
+/// The answer to one call as events on a stream it shares with others.
+pub(crate) fn on_stream<P: Platform>(
+    context: &Context<P>,
+    asked: Asked,
+    dispatch: Dispatch,
+    audit: Pending<P>,
+) -> LocalBoxStream<'static, Bytes> {
+    encoded(context.clone(), asked, events(dispatch), audit).boxed_local()
+}
+
+/// Everything that comes of a call, as it comes.
+fn events(dispatch: Dispatch) -> LocalBoxStream<'static, Event> {
+    let events = stream::once(dispatch).flat_map(|outcome| match outcome {
+        Ok(Reply::Stream(events)) => events,
+        Ok(Reply::Result(result)) => stream::iter([Event::End(Ok(result))]).boxed_local(),
+        Err(error) => stream::iter([Event::End(Err(error))]).boxed_local(),
+    });
+    events.boxed_local()
 }
 
 /// The end of a reply whose notifications nobody can be told.
@@ -99,7 +155,8 @@ pub async fn whole(outcome: Result<Reply, Error>) -> Result<Object, Error> {
         Reply::Result(result) => Ok(result),
         Reply::Stream(mut events) => loop {
             match events.next().await {
-                Some(Event::Notification(_)) => {}
+                Some(Event::Notification(_) | Event::Request(_)) => {}
+                Some(Event::Question(question)) => question.refuse().await,
                 Some(Event::End(end)) => return end,
                 None => {
                     return Err(crate::error::Fault::Internal(
@@ -179,7 +236,7 @@ pub fn failure<P: Platform>(
         // Clients of these revisions read a JSON-RPC error only under 200, and take 404
         // for an expired session.
         Some(asked) => (
-            legacy_status(told.status),
+            legacy_status(error, told.status),
             era::lower_error(asked.method.as_str(), told.error),
         ),
         None => (told.status, told.error),
@@ -224,9 +281,12 @@ fn report<P: Platform>(context: &Context<P>, error: &Error, correlation_id: &str
     }
 }
 
-const fn legacy_status(status: StatusCode) -> StatusCode {
-    match status {
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::TOO_MANY_REQUESTS => status,
+const fn legacy_status(error: &Error, status: StatusCode) -> StatusCode {
+    match (error, status) {
+        (Error::Rejection(Rejection::SessionUnknown), _)
+        | (_, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::TOO_MANY_REQUESTS) => {
+            status
+        }
         _ => StatusCode::OK,
     }
 }
@@ -278,8 +338,12 @@ fn event_stream<P: Platform>(
     events: LocalBoxStream<'static, Event>,
     audit: Pending<P>,
 ) -> Response<Body> {
-    let chunks = encoded(context.clone(), asked, events, audit).map(Ok);
-    let mut response = Response::new(Body::stream(chunks));
+    streamed(encoded(context.clone(), asked, events, audit))
+}
+
+/// A response that goes on for as long as its chunks come.
+pub(crate) fn streamed(chunks: impl Stream<Item = Bytes> + 'static) -> Response<Body> {
+    let mut response = Response::new(Body::stream(chunks.map(Ok)));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -310,6 +374,14 @@ fn encoded<P: Platform>(
                 }
             };
             match event {
+                Some(Event::Request(request)) => Some((
+                    Bytes::from(sse::encode_message(&request.to_json())),
+                    Some((events, audit)),
+                )),
+                Some(Event::Question(question)) => {
+                    question.refuse().await;
+                    Some((Bytes::new(), Some((events, audit))))
+                }
                 Some(Event::Notification(notification)) => Some((
                     Bytes::from(sse::encode_message(&notification.to_json())),
                     Some((events, audit)),
@@ -322,7 +394,11 @@ fn encoded<P: Platform>(
                     let text = error_message(&context, &asked, &error, audit);
                     Some((Bytes::from(sse::encode_message(&text)), None))
                 }
-                None => None,
+                // Only a call that was cancelled ends without an end.
+                None => {
+                    audit.finish("cancelled");
+                    None
+                }
             }
         }
     })

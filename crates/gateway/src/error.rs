@@ -83,6 +83,9 @@ pub enum Rejection {
         /// When the next request may be admitted.
         retry_after: Duration,
     },
+    /// The session is not known here: never opened, over, or another principal's.
+    #[error("session_unknown")]
+    SessionUnknown,
     /// A protocol error of the JSON-RPC layer, with the status it travels under.
     #[error("protocol_error")]
     Protocol {
@@ -305,6 +308,11 @@ impl Rejection {
                 RpcError::new(RATE_LIMITED, format!("Too many requests for limit `{limit}`; retry later.")).with_data(
                     json!({ "reason": label, "limit": limit, "retryAfterMs": millis(*retry_after) }),
                 ),
+            ),
+            // By this status a client of these revisions knows that it must initialize anew.
+            Self::SessionUnknown => plain(
+                StatusCode::NOT_FOUND,
+                refused("No such session, or it is over. Send `initialize` for a new one."),
             ),
             Self::Protocol { status, error, .. } => plain(*status, error.clone()),
             Self::UpstreamUnavailable { upstream, retry_after } => {

@@ -1,9 +1,8 @@
-//! What a keeper answers ([`crate::platform::Keeper`]): the gateway's requests to itself,
-//! told apart by their path.
+//! How a host's keepers ([`crate::platform::Keeper`]) are checked.
 //!
-//! * `/ping` says which keeper this is, by a number that lasts as long as what it remembers,
-//!   and how many pings are open in it; then it sends back what it is sent. With a query it
-//!   keeps even the head back until it was sent something. This is what a host is checked by.
+//! `/ping` says which keeper this is, by a number that lasts as long as what it remembers,
+//! and how many pings are open in it; then it sends back what it is sent. With a query it
+//! keeps even the head back until it was sent something.
 
 use std::cell::{Cell, OnceCell};
 use std::rc::Rc;
@@ -14,8 +13,6 @@ use futures_util::stream;
 use http::{Request, Response};
 
 use crate::body::Body;
-use crate::egress;
-use crate::error::Rejection;
 use crate::platform::Platform;
 use crate::seal;
 
@@ -36,19 +33,8 @@ impl Memory {
     }
 }
 
-/// Answers one request of the gateway to a keeper.
-pub(crate) async fn answer<P: Platform>(
-    platform: &P,
-    memory: &Memory,
-    request: Request<Body>,
-) -> Response<Body> {
-    match request.uri().path() {
-        PING => ping(platform, memory, request).await,
-        _ => egress::refusal(&Rejection::NotFound.into(), ""),
-    }
-}
-
-async fn ping<P: Platform>(
+/// Answers a ping.
+pub(crate) async fn ping<P: Platform>(
     platform: &P,
     memory: &Memory,
     request: Request<Body>,

@@ -66,6 +66,34 @@ pub fn expose_result(method: Method, upstream: &str, result: &mut Object) {
     }
 }
 
+/// Begins what people are asked by a result that requires input with the name of the
+/// upstream that asks.
+pub fn say_who_requires(upstream: &str, result: &mut Object) {
+    let Some(Ok(mut requests)) = result.get_object("inputRequests") else {
+        return;
+    };
+    let keys: Vec<String> = requests.keys().map(str::to_owned).collect();
+    for key in keys {
+        if let Some(Ok(mut request)) = requests.get_object(&key)
+            && let Some(Ok(mut params)) = request.get_object("params")
+        {
+            say_who_asks(upstream, &mut params);
+            request.insert("params", &params);
+            requests.insert(&key, &request);
+        }
+    }
+    result.insert("inputRequests", &requests);
+}
+
+/// Begins what a person is asked with the name of the upstream that asks.
+pub fn say_who_asks(upstream: &str, params: &mut Object) {
+    // Of the three kinds of questions only elicitation has a message.
+    if let Some(message) = params.get_str("message") {
+        let message = format!("{upstream}: {message}");
+        params.insert("message", &message);
+    }
+}
+
 fn expose_block(upstream: &str, block: &mut Object) {
     match block.get_str("type").as_deref() {
         Some("resource_link") => expose_uri(upstream, block),

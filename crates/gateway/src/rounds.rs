@@ -33,18 +33,22 @@ struct State {
     /// The request it belongs to: upstream, method, name, params and principal.
     digest: String,
     until: Timestamp,
-    /// Exactly what the upstream gave.
+    /// Exactly what the upstream gave, or the name of the parked call.
     state: String,
+    /// Whether the call is parked in a keeper.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    parked: bool,
 }
 
-/// Opens the state a retry brings, so that the upstream gets its own text back.
+/// Opens the state a retry brings: the upstream gets its own text back, and of a call that
+/// is parked the name is given.
 pub fn resume<P: Platform>(
     context: &Context<P>,
     principal: &PrincipalId,
     one: &mut One,
-) -> Result<(), Error> {
+) -> Result<Option<String>, Error> {
     let Some(sealed) = one.params.get(STATE) else {
-        return Ok(());
+        return Ok(None);
     };
     let refused = || {
         Error::from(Rejection::protocol(RpcError::invalid_params(
@@ -60,18 +64,21 @@ pub fn resume<P: Platform>(
     if state.until < context.now() || state.digest != digest(principal, one) {
         return Err(refused());
     }
+    if state.parked {
+        one.params.remove(STATE);
+        return Ok(Some(state.state));
+    }
     one.params.insert(STATE, &state.state);
-    Ok(())
+    Ok(None)
 }
 
-/// Seals the state of a result that asks for input.
-pub fn suspend<P: Platform>(
-    context: &Context<P>,
-    request: &str,
+/// What a result asks for, if the client declared all of it. Whatever an upstream makes of
+/// it, a client is asked only what it declared.
+pub fn check(
     upstream: &str,
     client: &ClientCapabilities,
-    result: &mut Object,
-) -> Result<(), Error> {
+    result: &Object,
+) -> Result<InputRequired, Error> {
     let invalid = |e: InputError| match e.to_rpc_error() {
         Some(undeclared) => Rejection::protocol(undeclared),
         None => Rejection::UpstreamInvalid {
@@ -80,8 +87,20 @@ pub fn suspend<P: Platform>(
         },
     };
     let asked = InputRequired::parse(result).map_err(invalid)?;
-    // Whatever an upstream makes of it, a client is asked only what it declared.
     asked.check(client).map_err(invalid)?;
+    Ok(asked)
+}
+
+/// Seals the state of a result that asks for input.
+pub fn suspend<P: Platform>(
+    context: &Context<P>,
+    request: &str,
+    upstream: &str,
+    client: &ClientCapabilities,
+    parked: bool,
+    result: &mut Object,
+) -> Result<(), Error> {
+    let asked = check(upstream, client, result)?;
     let Some(state) = asked.request_state else {
         return Ok(());
     };
@@ -89,6 +108,7 @@ pub fn suspend<P: Platform>(
         digest: request.to_owned(),
         until: context.now() + ANSWER_WITHIN,
         state,
+        parked,
     };
     let sealed =
         context

@@ -38,6 +38,8 @@ pub enum Purpose {
     Task,
     /// The state of a multi round-trip request.
     RequestState,
+    /// A legacy client's session id.
+    Session,
 }
 
 impl Purpose {
@@ -46,6 +48,7 @@ impl Purpose {
             Self::Cursor => b"tidegate cursor",
             Self::Task => b"tidegate task",
             Self::RequestState => b"tidegate request state",
+            Self::Session => b"tidegate session",
         }
     }
 }

@@ -160,6 +160,20 @@ impl InputRequired {
     }
 }
 
+/// Whether a request a legacy server sends is of a kind and mode the client declared.
+pub fn check_request(
+    method: &str,
+    params: &Object,
+    declared: &ClientCapabilities,
+) -> Result<(), InputError> {
+    let request = Object::new().with("method", method).with("params", params);
+    let asked = InputRequired {
+        input_requests: Object::new().with("request", &request),
+        request_state: None,
+    };
+    asked.check(declared)
+}
+
 /// Adds to `required` what this request needs and the client did not declare.
 fn require(
     request: &Object,

@@ -188,6 +188,16 @@ impl Live {
         }
     }
 
+    /// Whether all of it has come.
+    pub const fn ended(&self) -> bool {
+        matches!(self.state, State::Ended)
+    }
+
+    /// Whether the head has come.
+    pub const fn begun(&self) -> bool {
+        !matches!(self.state, State::Waiting(_))
+    }
+
     /// Goes as far as possible without moving time; the head once it is there.
     pub fn head(&mut self) -> Option<(StatusCode, HeaderMap)> {
         let State::Waiting(response) = &mut self.state else {

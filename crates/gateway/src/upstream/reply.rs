@@ -3,21 +3,23 @@
 
 use std::rc::Rc;
 
-use futures_util::StreamExt;
 use futures_util::stream;
+use futures_util::{FutureExt, StreamExt};
 use serde_json::value::RawValue;
 use tidegate_mcp::era;
+use tidegate_mcp::input;
 use tidegate_mcp::json::Object;
 use tidegate_mcp::jsonrpc::{self, Message, Notification, Request, RequestId, Response, RpcError};
-use tidegate_mcp::meta::LOG_LEVELS;
+use tidegate_mcp::meta::{ClientCapabilities, LOG_LEVELS};
 use tidegate_mcp::method::Method;
 
+use super::patience::{ANSWER_WITHIN, Patience};
 use super::session::{self, Session};
 use super::wire::{Broken, Messages};
 use super::{Exchange, Outgoing};
 use crate::config::Upstream;
 use crate::context::Context;
-use crate::egress::{Event, Reply};
+use crate::egress::{Answered, Event, Question, Reply};
 use crate::error::{Error, Rejection};
 use crate::platform::Platform;
 
@@ -31,6 +33,7 @@ pub(crate) enum Dialect {
         session: Rc<Session>,
         method: Method,
         uri: Option<String>,
+        patience: Patience,
     },
 }
 
@@ -38,6 +41,8 @@ pub(crate) enum Dialect {
 #[derive(Clone)]
 pub(crate) struct Relay {
     ours: RequestId,
+    /// What the client can be asked during the call.
+    askable: ClientCapabilities,
     progress: Option<Box<RawValue>>,
     log_level: Option<usize>,
 }
@@ -48,6 +53,11 @@ impl Relay {
         let log_level = outgoing.meta.log_level.as_deref().and_then(severity);
         Self {
             ours: ours.clone(),
+            askable: if outgoing.asks {
+                outgoing.meta.client_capabilities.clone()
+            } else {
+                ClientCapabilities::default()
+            },
             progress: outgoing.meta.progress_token.clone(),
             log_level,
         }
@@ -109,11 +119,11 @@ pub(crate) async fn read<P: Platform>(
     };
     match next(&mut reading).await {
         Event::End(end) => end.map(Reply::Result),
-        first @ Event::Notification(_) => {
+        first @ (Event::Notification(_) | Event::Question(_) | Event::Request(_)) => {
             let rest = stream::unfold(Some(reading), |reading| async move {
                 let mut reading = reading?;
                 let event = next(&mut reading).await;
-                let more = matches!(event, Event::Notification(_)).then_some(reading);
+                let more = (!matches!(event, Event::End(_))).then_some(reading);
                 Some((event, more))
             });
             Ok(Reply::Stream(
@@ -136,7 +146,11 @@ async fn next<P: Platform>(reading: &mut Reading<P>) -> Event {
             }
             // A response nobody waits for.
             Message::Response(_) => {}
-            Message::Request(request) => reading.refuse(&request).await,
+            Message::Request(request) => {
+                if let Some(question) = reading.question(request).await {
+                    return Event::Question(question);
+                }
+            }
             Message::Notification(notification) => {
                 if let Some(notification) = reading.relay.pass(notification) {
                     return Event::Notification(notification);
@@ -152,6 +166,11 @@ impl<P: Platform> Reading<P> {
             (Ok(result), Dialect::Modern) => Ok(result),
             (Ok(result), Dialect::Legacy { method, .. }) => {
                 Ok(era::lift_result(method.as_str(), result))
+            }
+            (Err(error), Dialect::Legacy { .. })
+                if let Some(required) = era::lift_url_elicitations(&error) =>
+            {
+                Ok(required)
             }
             (Err(error), dialect) => {
                 let error = match dialect {
@@ -176,26 +195,47 @@ impl<P: Platform> Reading<P> {
         }
     }
 
-    /// A request from a legacy upstream. The client declared nothing that would allow one,
-    /// so it is answered with an error, and at once: the upstream waits for it before it
-    /// goes on.
-    async fn refuse(&self, request: &Request) {
-        let Dialect::Legacy { session, .. } = &self.dialect else {
-            return;
+    /// A request from a legacy upstream, as a question for the client. What the client has
+    /// not declared is refused at once: the upstream waits for the answer before it goes on.
+    async fn question(&self, request: Request) -> Option<Question> {
+        let Dialect::Legacy {
+            session, patience, ..
+        } = &self.dialect
+        else {
+            return None;
         };
-        let outcome = if request.method == "ping" {
-            Ok(Object::default())
-        } else {
-            Err(RpcError::new(
-                jsonrpc::METHOD_NOT_FOUND,
-                "The client behind this gateway cannot be asked this.",
-            ))
+        let (context, session) = (self.context.clone(), Rc::clone(session));
+        let tell = async move |id: RequestId, outcome: Answered| {
+            let id = Some(id);
+            session::tell(&context, &session, Response { id, outcome }.to_json()).await;
         };
-        let response = Response {
-            id: Some(request.id.clone()),
-            outcome,
+        if request.method == "ping" {
+            tell(request.id, Ok(Object::default())).await;
+            return None;
+        }
+        let asks = input::check_request(&request.method, &request.params, &self.relay.askable);
+        let (clock, timeout) = (self.context.clone(), self.timeout);
+        let patience = patience.clone();
+        let question = Question {
+            method: request.method,
+            params: request.params,
+            reply: Box::new(move |outcome| {
+                async move {
+                    tell(request.id, outcome).await;
+                    patience.answered(clock.now() + timeout);
+                }
+                .boxed_local()
+            }),
         };
-        session::tell(&self.context, session, response.to_json()).await;
+        if asks.is_err() {
+            question.refuse().await;
+            return None;
+        }
+        if let Dialect::Legacy { patience, .. } = &self.dialect {
+            // Some time beyond the client's own, so that it is the client that is too late.
+            patience.asked(self.context.now() + ANSWER_WITHIN + timeout);
+        }
+        Some(question)
     }
 
     fn broken(&self, broken: Broken) -> Error {

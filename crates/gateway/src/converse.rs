@@ -1,0 +1,386 @@
+//! A call of a legacy client that the upstream may ask things back in.
+//!
+//! To these clients a server sends requests of its own, on the stream of the call they
+//! belong to; the answers come in other POSTs, at whichever isolate is nearest, and reach
+//! the call through its [`Mailbox`]. Whether a legacy upstream asks in its session or a
+//! modern one answers `input_required`, the client sees the same.
+//!
+//! The mailbox is made when the first question is asked, or when the call has run for
+//! [`CANCELLABLE_AFTER`]: until then a cancellation has nothing to meet.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+use async_stream::stream;
+use futures_util::future::{self, Either, FutureExt};
+use futures_util::stream::{self, LocalBoxStream, Stream, StreamExt};
+use serde_json::json;
+use tidegate_mcp::input::{InputRequired, is_input_required};
+use tidegate_mcp::json::Object;
+use tidegate_mcp::jsonrpc::{INTERNAL_ERROR, Request, RequestId, RpcError};
+use tidegate_mcp::method::Method;
+
+use crate::auth::PrincipalId;
+use crate::context::Context;
+use crate::dispatch::{Ask, ask_upstream};
+use crate::egress::{Answered, Event, Question, Reply};
+use crate::error::{Error, Rejection};
+use crate::mailbox::{Address, Letter, Mailbox, Taking};
+use crate::platform::{Clock, LogLevel, Platform, WAIT_MAX};
+use crate::route::One;
+use crate::session::Session;
+use crate::time::Timestamp;
+use crate::upstream::ANSWER_WITHIN;
+
+/// A call that has run this long can be cancelled by the client.
+pub const CANCELLABLE_AFTER: Duration = Duration::from_secs(1);
+/// Most rounds of questions one call of a modern upstream may take.
+pub const ROUNDS_MAX: usize = 8;
+/// Most questions of one call that may be open at a time.
+pub const OPEN_MAX: usize = 16;
+/// Pause before a round without questions: the upstream only wants to be asked again.
+const PACE: Duration = Duration::from_millis(250);
+
+/// One call of a legacy client, with what is needed to make it again.
+pub(crate) struct Conversation<P> {
+    pub(crate) context: Context<P>,
+    pub(crate) principal: PrincipalId,
+    pub(crate) session: Rc<Session>,
+    pub(crate) id: RequestId,
+    pub(crate) one: One,
+    pub(crate) ask: Ask,
+}
+
+/// Makes the call. A reply that comes without anything said before it is whole.
+pub(crate) async fn converse<P: Platform>(conversation: Conversation<P>) -> Result<Reply, Error> {
+    let mut events = events(conversation).boxed_local();
+    match events.next().await {
+        Some(Event::End(end)) => end.map(Reply::Result),
+        Some(first) => Ok(Reply::Stream(
+            stream::iter([first]).chain(events).boxed_local(),
+        )),
+        // Cancelled before anything was said: the client expects nothing more.
+        None => Ok(Reply::Stream(stream::empty().boxed_local())),
+    }
+}
+
+fn events<P: Platform>(conversation: Conversation<P>) -> impl Stream<Item = Event> {
+    stream! {
+        let mut desk = Desk::of(&conversation);
+        let mut params = conversation.one.params.clone();
+        for _ in 0..ROUNDS_MAX {
+            let mut events = conversation.say(params);
+            let required = loop {
+                match desk.next(&mut events).await {
+                    Step::Event(Event::Question(question)) => {
+                        match desk.ask(question).await {
+                            Ok(request) => yield Event::Request(request),
+                            Err(question) => question.refuse().await,
+                        }
+                    }
+                    Step::Event(Event::End(Ok(result))) if is_input_required(&result) => {
+                        break result;
+                    }
+                    Step::Event(event @ Event::End(_)) => {
+                        yield event;
+                        return;
+                    }
+                    Step::Event(event) => yield event,
+                    Step::Answered => {}
+                    Step::Cancelled => return,
+                }
+            };
+            drop(events);
+            let round = match InputRequired::parse(&required) {
+                Ok(round) if round.input_requests.iter().count() <= OPEN_MAX => round,
+                Ok(_) => {
+                    let reason = format!("it asks more than {OPEN_MAX} things at once");
+                    yield Event::End(conversation.invalid(reason));
+                    return;
+                }
+                Err(e) => {
+                    yield Event::End(conversation.invalid(e.to_string()));
+                    return;
+                }
+            };
+            let answers = Answers::default();
+            for (key, request) in round.input_requests.iter() {
+                let request = Object::from_raw(request).unwrap_or_default();
+                match desk.ask(answers.question(key, &request)).await {
+                    Ok(request) => yield Event::Request(request),
+                    Err(question) => question.refuse().await,
+                }
+            }
+            if round.input_requests.is_empty() {
+                conversation.context.platform.clock().sleep(PACE).await;
+            }
+            // Without one of the answers the others are of no use.
+            while !desk.open.is_empty() && !answers.lack() {
+                if let Step::Cancelled = desk.next(&mut stream::pending().boxed_local()).await {
+                    return;
+                }
+            }
+            if let Some(error) = answers.refused() {
+                yield Event::End(conversation.unanswered(error));
+                return;
+            }
+            params = conversation.one.params.clone();
+            if !round.input_requests.is_empty() {
+                params.insert("inputResponses", &answers.take());
+            }
+            if let Some(state) = &round.request_state {
+                params.insert("requestState", state);
+            }
+        }
+        let reason = format!("it asks for input more than {ROUNDS_MAX} times");
+        yield Event::End(conversation.invalid(reason));
+    }
+}
+
+impl<P: Platform> Conversation<P> {
+    /// Makes the call with these params; everything that comes of it, as it comes.
+    fn say(&self, params: Object) -> LocalBoxStream<'static, Event> {
+        let (context, principal) = (self.context.clone(), self.principal.clone());
+        let mut one = Box::new(self.one.clone());
+        one.params = params;
+        let ask = self.ask.clone();
+        let reply = async move {
+            match ask_upstream(&context, &principal, one, ask).await {
+                Ok(Reply::Stream(events)) => events,
+                Ok(Reply::Result(result)) => stream::iter([Event::End(Ok(result))]).boxed_local(),
+                Err(error) => stream::iter([Event::End(Err(error))]).boxed_local(),
+            }
+        };
+        reply.flatten_stream().boxed_local()
+    }
+
+    fn invalid(&self, reason: String) -> Result<Object, Error> {
+        let upstream = self.one.upstream.name.clone();
+        Err(Rejection::UpstreamInvalid { upstream, reason }.into())
+    }
+
+    /// How a call ends whose question the client would not answer.
+    fn unanswered(&self, error: RpcError) -> Result<Object, Error> {
+        let text = format!(
+            "The client did not answer what the tool asked: {}",
+            error.message
+        );
+        if self.one.method == Method::ToolsCall {
+            let content = json!([{ "type": "text", "text": text }]);
+            let result = Object::default().with("resultType", "complete");
+            return Ok(result.with("content", &content).with("isError", &true));
+        }
+        Err(Rejection::protocol(RpcError::new(INTERNAL_ERROR, text)).into())
+    }
+}
+
+/// What the client answered to the questions of one round, by their keys.
+#[derive(Clone, Default)]
+struct Answers(Rc<std::cell::RefCell<Round>>);
+
+#[derive(Default)]
+struct Round {
+    given: Object,
+    refused: Option<RpcError>,
+}
+
+impl Answers {
+    fn question(&self, key: &str, request: &Object) -> Question {
+        let (answers, key) = (Rc::clone(&self.0), key.to_owned());
+        let params = request.get_object("params").and_then(Result::ok);
+        Question {
+            method: request.get_str("method").unwrap_or_default().into_owned(),
+            params: params.unwrap_or_default(),
+            reply: Box::new(move |answered| {
+                let mut round = answers.borrow_mut();
+                match answered {
+                    Ok(answer) => round.given.insert(&key, &answer),
+                    Err(error) => drop(round.refused.get_or_insert(error)),
+                }
+                future::ready(()).boxed_local()
+            }),
+        }
+    }
+
+    fn lack(&self) -> bool {
+        self.0.borrow().refused.is_some()
+    }
+
+    fn refused(&self) -> Option<RpcError> {
+        self.0.borrow_mut().refused.take()
+    }
+
+    fn take(&self) -> Object {
+        std::mem::take(&mut self.0.borrow_mut().given)
+    }
+}
+
+enum Step {
+    /// The upstream said something.
+    Event(Event),
+    /// The client answered something, or was too late to.
+    Answered,
+    /// The client wants the call no more.
+    Cancelled,
+}
+
+/// Where a call's questions lie until they are answered.
+struct Desk<P: Platform> {
+    context: Context<P>,
+    session: Rc<Session>,
+    address: Address,
+    watched_from: Timestamp,
+    mail: Option<Taking<P>>,
+    arrived: Vec<Letter>,
+    /// The last question's number. The first is random: an answer meant for an earlier call
+    /// of the same id must not be taken for one to this.
+    asked: u64,
+    open: BTreeMap<u64, (Question, Timestamp)>,
+}
+
+impl<P: Platform> Desk<P> {
+    fn of(conversation: &Conversation<P>) -> Self {
+        Self {
+            context: conversation.context.clone(),
+            session: Rc::clone(&conversation.session),
+            address: Address::of(&conversation.session, &conversation.id),
+            watched_from: conversation.context.now() + CANCELLABLE_AFTER,
+            mail: None,
+            arrived: Vec::new(),
+            asked: u64::from(u32::from_be_bytes(conversation.context.random())),
+            open: BTreeMap::new(),
+        }
+    }
+
+    /// Takes a question in and gives the request that brings it to the client, or gives it
+    /// back if it cannot be asked.
+    async fn ask(&mut self, question: Question) -> Result<Request, Question> {
+        if self.open.len() >= OPEN_MAX || !self.watch().await {
+            return Err(question);
+        }
+        self.asked += 1;
+        let mut request = Request {
+            id: self.address.question(self.asked),
+            method: question.method.clone(),
+            params: question.params.clone(),
+        };
+        // 2025-11-25 wants one; the revisions after it know none.
+        let params = &mut request.params;
+        if params.get_str("mode").as_deref() == Some("url") && !params.contains("elicitationId") {
+            params.insert("elicitationId", &request.id);
+        }
+        let asked_at = self.context.now();
+        self.open.insert(self.asked, (question, asked_at));
+        Ok(request)
+    }
+
+    /// Opens the mailbox, if it is not. Without one nobody can be asked.
+    async fn watch(&mut self) -> bool {
+        if self.mail.is_none() {
+            match Mailbox::open(&self.context, &self.session, &self.address).await {
+                Ok(mailbox) => self.mail = Some(mailbox.taking(self.left())),
+                Err(error) => {
+                    let fields = json!({ "reason": error.to_string() });
+                    self.context
+                        .log(LogLevel::Warn, "mailbox_unavailable", fields);
+                }
+            }
+        }
+        self.mail.is_some()
+    }
+
+    /// The next thing that happens, from either side.
+    async fn next(&mut self, events: &mut LocalBoxStream<'static, Event>) -> Step {
+        loop {
+            if let Some(letter) = self.arrived.pop() {
+                if let Some(step) = self.read(letter).await {
+                    return step;
+                }
+                continue;
+            }
+            let Some(mut mail) = self.mail.take() else {
+                let left = self.watched_from.since(self.context.now());
+                let sleep = Box::pin(self.context.platform.clock().sleep(left));
+                match future::select(events.next(), sleep).await {
+                    Either::Left((Some(event), _)) => return Step::Event(event),
+                    Either::Left((None, _)) => return Step::Event(ended()),
+                    Either::Right(((), _)) => {
+                        if !self.watch().await {
+                            self.watched_from = self.context.now() + ANSWER_WITHIN;
+                        }
+                        continue;
+                    }
+                }
+            };
+            match future::select(events.next(), &mut mail).await {
+                Either::Left((event, _)) => {
+                    self.mail = Some(mail);
+                    return Step::Event(event.unwrap_or_else(ended));
+                }
+                Either::Right(((mailbox, letters), _)) => {
+                    self.received(mailbox, letters);
+                    if self.give_up().await {
+                        return Step::Answered;
+                    }
+                }
+            }
+        }
+    }
+
+    fn received(&mut self, mailbox: Mailbox<P>, letters: Result<Vec<Letter>, Error>) {
+        match letters {
+            Ok(letters) => self.arrived.extend(letters.into_iter().rev()),
+            Err(error) => {
+                let fields = json!({ "reason": error.to_string() });
+                self.context
+                    .log(LogLevel::Warn, "mailbox_unavailable", fields);
+            }
+        }
+        self.mail = Some(mailbox.taking(self.left()));
+    }
+
+    /// How long mail may be waited for: the oldest question has its time and no more.
+    fn left(&self) -> Duration {
+        let asked = self.open.values().map(|(_, asked_at)| *asked_at);
+        let until = asked.min().map(|first| first + ANSWER_WITHIN);
+        until.map_or(WAIT_MAX, |until| until.since(self.context.now()))
+    }
+
+    async fn read(&mut self, letter: Letter) -> Option<Step> {
+        let (number, answered): (u64, Answered) = match letter {
+            Letter::Cancelled => return Some(Step::Cancelled),
+            Letter::Answer(number, answer) => (number, Ok(answer)),
+            Letter::Refusal(number, failure) => (number, Err(failure.into())),
+            // For streams, not for calls.
+            Letter::Call(_) => return None,
+        };
+        // An answer to what was never asked, or a second one, is none.
+        let (question, _) = self.open.remove(&number)?;
+        (question.reply)(answered).await;
+        Some(Step::Answered)
+    }
+
+    /// Answers for a client that has let the time pass.
+    async fn give_up(&mut self) -> bool {
+        let now = self.context.now();
+        let late: Vec<u64> = self
+            .open
+            .iter()
+            .filter(|(_, (_, asked_at))| now.since(*asked_at) >= ANSWER_WITHIN)
+            .map(|(number, _)| *number)
+            .collect();
+        for number in &late {
+            if let Some((question, _)) = self.open.remove(number) {
+                let error = RpcError::new(INTERNAL_ERROR, "Nobody answered in time.");
+                (question.reply)(Err(error)).await;
+            }
+        }
+        !late.is_empty()
+    }
+}
+
+fn ended() -> Event {
+    let reason = "a reply ended without its end".to_owned();
+    Event::End(Err(crate::error::Fault::Internal(reason).into()))
+}
