@@ -206,10 +206,10 @@ async fn heard<P: Platform>(
     principal: &Rc<Principal>,
     word: Word,
 ) -> Result<Response<Body>, Error> {
-    match word {
-        Word::Open => http_sse::open(context, head, principal).await,
-        word => said(context, &head, principal, word).await,
+    if matches!(word, Word::Open) {
+        return http_sse::open(context, head, principal).await;
     }
+    said(context, &head, principal, word).await
 }
 
 async fn said<P: Platform>(
