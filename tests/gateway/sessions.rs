@@ -330,3 +330,16 @@ fn capabilities_of_any_size_make_an_id_of_a_bounded_one() {
         client.call().end();
     }
 }
+
+#[test]
+fn an_initialize_that_takes_long_names_its_session_all_the_same() {
+    let world = world();
+    let slow = world.isolate();
+    world.server("up").head_delay.set(Duration::from_secs(7));
+    let params = json!({ "protocolVersion": VERSION, "capabilities": {}, "clientInfo": {} });
+    let told = slow.call(legacy(VERSION, "initialize", params));
+    assert!(told.streamed());
+    let session = told.header("mcp-session-id").as_bytes().to_vec();
+    let ping = legacy(VERSION, "ping", json!({}));
+    assert_eq!(send(&world, ping, &session).status, 200);
+}

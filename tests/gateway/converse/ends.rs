@@ -6,7 +6,6 @@ use std::time::Duration;
 use serde_json::json;
 use tidegate_gateway::converse::{OPEN_MAX, ROUNDS_MAX};
 use tidegate_gateway::platform::Clock;
-use tidegate_simulator::Fault;
 
 use crate::world::{Said, Script, Setup, Step, complete};
 
@@ -133,46 +132,6 @@ fn without_a_store_nobody_is_asked_and_the_call_still_ends() {
             assert_eq!(end["result"]["content"][0]["text"], "thanks");
             assert_eq!(answers.borrow()[0]["error"]["code"], -32601);
         }
-    }
-}
-
-#[test]
-fn a_store_that_fails_now_and_then_loses_no_answer() {
-    for (operation, fault) in [
-        (0, Fault::Fail),
-        (0, Fault::FailButPersist),
-        (0, Fault::Conflict),
-        (1, Fault::Conflict),
-    ] {
-        let (script, answers) =
-            asking(&[("elicitation/create", form()), ("roots/list", json!({}))]);
-        let world = Setup::new().upstream("up", &script).start();
-        let client = Client::of(&world, everything());
-        let mut call = client.call();
-        let questions = [call.question(), call.question()];
-        let elsewhere = world.isolate();
-        if operation == 1 {
-            elsewhere.sim.atomic.faults.arrange("mail/", 3, fault);
-        } else {
-            // The next write here empties the mailbox of the first answer.
-            world.sim.atomic.faults.arrange("mail/", 1, fault);
-        }
-        for question in &questions {
-            client
-                .at(&elsewhere)
-                .answer(question, json!({ "for": question["method"] }));
-            call.wait(2 * SECOND);
-        }
-        assert_eq!(
-            call.end()["result"]["content"][0]["text"],
-            "thanks",
-            "{operation} {fault:?}"
-        );
-        assert_eq!(answers.borrow().len(), 2, "each once");
-        assert_eq!(
-            world.sim.atomic.faults.pending() + elsewhere.sim.atomic.faults.pending(),
-            0
-        );
     }
 }
 
