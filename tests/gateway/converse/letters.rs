@@ -37,7 +37,12 @@ fn an_answer_is_heard_once() {
             end["result"]["content"][0]["text"], "thanks",
             "{reader} {fault:?}"
         );
-        assert_eq!(answers.borrow().len(), 2, "each once");
+        let answers = answers.borrow();
+        assert_eq!(answers.len(), 2, "each once");
+        let all = answers
+            .iter()
+            .all(|told| told["result"]["for"] == told["id"]);
+        assert!(all, "{fault:?} {answers:?}");
         assert_eq!(writes.0.sim.atomic.faults.pending(), 0);
     }
 }
