@@ -92,6 +92,8 @@ pub enum Ask {
     Batch(Vec<Result<Call, Refusal>>, Vec<Word>),
     /// What a legacy client says within its session that is no call.
     Word(Word),
+    /// The stream a client of 2024-11-05 hears everything on.
+    Stream,
     /// Something that gets no answer and changes nothing.
     Nothing,
 }
@@ -106,8 +108,6 @@ pub enum Word {
     Aside,
     /// A call whose answer goes to the stream of its session (2024-11-05).
     Call(Request),
-    /// It opens such a stream.
-    Open,
     /// It wants to hear of changes (`GET`).
     Listen,
     /// The session is over (`DELETE`).

@@ -54,7 +54,7 @@ pub async fn answer<P: Platform>(
         }
         Ok((head, admission, Ask::Batch(calls, words))) => {
             for word in words {
-                let heard = said(context, &head, &admission.principal, word).await;
+                let heard = heard(context, &head, &admission.principal, word).await;
                 if let Err(error) = heard {
                     return egress::failure(context, None, &error, audit);
                 }
@@ -63,7 +63,14 @@ pub async fn answer<P: Platform>(
         }
         Ok((head, admission, Ask::Word(word))) => {
             audit.discard();
-            match heard(context, head, &admission.principal, word).await {
+            match heard(context, &head, &admission.principal, word).await {
+                Ok(response) => response,
+                Err(error) => egress::failure(context, None, &error, audit),
+            }
+        }
+        Ok((head, admission, Ask::Stream)) => {
+            audit.discard();
+            match http_sse::open(context, head, &admission.principal).await {
                 Ok(response) => response,
                 Err(error) => egress::failure(context, None, &error, audit),
             }
@@ -98,7 +105,7 @@ async fn take<P: Platform>(
         Door::Post => ingress::read(&head, body, &admission, settings).await?,
         Door::Get => Ask::Word(Word::Listen),
         Door::Delete => Ask::Word(Word::End),
-        Door::Sse => Ask::Word(Word::Open),
+        Door::Sse => Ask::Stream,
         Door::Messages => ingress::message(body, settings).await?,
     };
     Ok((head, admission, ask))
@@ -202,18 +209,6 @@ pub(crate) async fn told<P: Platform>(
 /// What a legacy client says within a session that is no call.
 async fn heard<P: Platform>(
     context: &Context<P>,
-    head: Head,
-    principal: &Rc<Principal>,
-    word: Word,
-) -> Result<Response<Body>, Error> {
-    if matches!(word, Word::Open) {
-        return http_sse::open(context, head, principal).await;
-    }
-    said(context, &head, principal, word).await
-}
-
-async fn said<P: Platform>(
-    context: &Context<P>,
     head: &Head,
     principal: &Rc<Principal>,
     word: Word,
@@ -236,7 +231,7 @@ async fn said<P: Platform>(
             mailbox::post(context, &session, &address, &Letter::Cancelled).await?;
         }
         Word::Call(request) => http_sse::bring(context, &session, &request).await?,
-        Word::Aside | Word::Open => {}
+        Word::Aside => {}
         Word::Listen => {
             return notices::stream(context, &head.endpoint, principal, session).await;
         }
