@@ -251,7 +251,6 @@ fn methods_that_were_removed_are_unknown_even_inside_an_envelope() {
         "resources/unsubscribe",
         "tasks/result",
         "tasks/list",
-        "subscriptions/listen",
         "sampling/createMessage",
     ] {
         assert_eq!(

@@ -1,6 +1,7 @@
 //! A gateway with everything around it: stores, network, issuer, upstreams, clock.
 
 pub mod ask;
+pub mod bell;
 pub mod host;
 pub mod invariants;
 pub mod issuer;
@@ -20,6 +21,7 @@ use tidegate_gateway::{Consumed, Gateway, Memory};
 use tidegate_simulator::{Exchange, Running, Server, Simulator};
 
 pub use ask::{Ask, legacy, modern};
+pub use bell::Bell;
 pub use said::{Heard, Said, Step, complete};
 pub use script::Script;
 pub use setup::Setup;

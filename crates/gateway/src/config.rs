@@ -255,9 +255,11 @@ pub struct Upstream {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Transport {
-    /// Streamable HTTP.
+    /// Streamable HTTP. A server that turns out to speak only HTTP+SSE is spoken to so.
     #[default]
     StreamableHttp,
+    /// HTTP+SSE, the transport of 2024-11-05: `url` is where its event stream is.
+    Sse,
 }
 
 /// What becomes of values that do not fit a tool's schema.

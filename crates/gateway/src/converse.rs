@@ -13,7 +13,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use async_stream::stream;
-use futures_util::future::{self, Either, FutureExt, LocalBoxFuture};
+use futures_util::future::{self, Either, FutureExt};
 use futures_util::stream::{self, LocalBoxStream, Stream, StreamExt};
 use serde_json::json;
 use tidegate_mcp::input::{InputRequired, is_input_required};
@@ -26,8 +26,8 @@ use crate::context::Context;
 use crate::dispatch::{Ask, ask_upstream};
 use crate::egress::{Answered, Event, Question, Reply};
 use crate::error::{Error, Rejection};
-use crate::mailbox::{Address, Letter, Mailbox};
-use crate::platform::{Clock, LogLevel, Platform};
+use crate::mailbox::{Address, Letter, Mailbox, Taking};
+use crate::platform::{Clock, LogLevel, Platform, WAIT_MAX};
 use crate::route::One;
 use crate::session::Session;
 use crate::time::Timestamp;
@@ -41,8 +41,6 @@ pub const ROUNDS_MAX: usize = 8;
 pub const OPEN_MAX: usize = 16;
 /// Pause before a round without questions: the upstream only wants to be asked again.
 const PACE: Duration = Duration::from_millis(250);
-/// Pause before a mailbox is looked at again whose store did not answer.
-const STORE_PAUSE: Duration = Duration::from_secs(1);
 
 /// One call of a legacy client, with what is needed to make it again.
 pub(crate) struct Conversation<P> {
@@ -95,28 +93,30 @@ fn events<P: Platform>(conversation: Conversation<P>) -> impl Stream<Item = Even
             };
             drop(events);
             let round = match InputRequired::parse(&required) {
-                Ok(round) => round,
+                Ok(round) if round.input_requests.iter().count() <= OPEN_MAX => round,
+                Ok(_) => {
+                    let reason = format!("it asks more than {OPEN_MAX} things at once");
+                    yield Event::End(conversation.invalid(reason));
+                    return;
+                }
                 Err(e) => {
-                    let upstream = conversation.one.upstream.name.clone();
-                    let reason = e.to_string();
-                    yield Event::End(Err(Rejection::UpstreamInvalid { upstream, reason }.into()));
+                    yield Event::End(conversation.invalid(e.to_string()));
                     return;
                 }
             };
             let answers = Answers::default();
             for (key, request) in round.input_requests.iter() {
-                let asked = match Object::from_raw(request) {
-                    Ok(request) => desk.ask(answers.question(key, &request)).await.ok(),
-                    Err(_) => None,
-                };
-                if let Some(request) = asked {
-                    yield Event::Request(request);
+                let request = Object::from_raw(request).unwrap_or_default();
+                match desk.ask(answers.question(key, &request)).await {
+                    Ok(request) => yield Event::Request(request),
+                    Err(question) => question.refuse().await,
                 }
             }
-            if desk.open.is_empty() {
+            if round.input_requests.is_empty() {
                 conversation.context.platform.clock().sleep(PACE).await;
             }
-            while !desk.open.is_empty() {
+            // Without one of the answers the others are of no use.
+            while !desk.open.is_empty() && !answers.lack() {
                 if let Step::Cancelled = desk.next(&mut stream::pending().boxed_local()).await {
                     return;
                 }
@@ -126,14 +126,15 @@ fn events<P: Platform>(conversation: Conversation<P>) -> impl Stream<Item = Even
                 return;
             }
             params = conversation.one.params.clone();
-            params.insert("inputResponses", &answers.take());
+            if !round.input_requests.is_empty() {
+                params.insert("inputResponses", &answers.take());
+            }
             if let Some(state) = &round.request_state {
                 params.insert("requestState", state);
             }
         }
-        let upstream = conversation.one.upstream.name.clone();
         let reason = format!("it asks for input more than {ROUNDS_MAX} times");
-        yield Event::End(Err(Rejection::UpstreamInvalid { upstream, reason }.into()));
+        yield Event::End(conversation.invalid(reason));
     }
 }
 
@@ -152,6 +153,11 @@ impl<P: Platform> Conversation<P> {
             }
         };
         reply.flatten_stream().boxed_local()
+    }
+
+    fn invalid(&self, reason: String) -> Result<Object, Error> {
+        let upstream = self.one.upstream.name.clone();
+        Err(Rejection::UpstreamInvalid { upstream, reason }.into())
     }
 
     /// How a call ends whose question the client would not answer.
@@ -197,6 +203,10 @@ impl Answers {
         }
     }
 
+    fn lack(&self) -> bool {
+        self.0.borrow().refused.is_some()
+    }
+
     fn refused(&self) -> Option<RpcError> {
         self.0.borrow_mut().refused.take()
     }
@@ -215,16 +225,16 @@ enum Step {
     Cancelled,
 }
 
-type Mail<P> = LocalBoxFuture<'static, (Mailbox<P>, Result<Vec<Letter>, Error>)>;
-
 /// Where a call's questions lie until they are answered.
 struct Desk<P: Platform> {
     context: Context<P>,
     session: Rc<Session>,
     address: Address,
     watched_from: Timestamp,
-    mail: Option<Mail<P>>,
+    mail: Option<Taking<P>>,
     arrived: Vec<Letter>,
+    /// The last question's number. The first is random: an answer meant for an earlier call
+    /// of the same id must not be taken for one to this.
     asked: u64,
     open: BTreeMap<u64, (Question, Timestamp)>,
 }
@@ -238,7 +248,7 @@ impl<P: Platform> Desk<P> {
             watched_from: conversation.context.now() + CANCELLABLE_AFTER,
             mail: None,
             arrived: Vec::new(),
-            asked: 0,
+            asked: u64::from(u32::from_be_bytes(conversation.context.random())),
             open: BTreeMap::new(),
         }
     }
@@ -250,11 +260,16 @@ impl<P: Platform> Desk<P> {
             return Err(question);
         }
         self.asked += 1;
-        let request = Request {
+        let mut request = Request {
             id: self.address.question(self.asked),
             method: question.method.clone(),
             params: question.params.clone(),
         };
+        // 2025-11-25 wants one; the revisions after it know none.
+        let params = &mut request.params;
+        if params.get_str("mode").as_deref() == Some("url") && !params.contains("elicitationId") {
+            params.insert("elicitationId", &request.id);
+        }
         let asked_at = self.context.now();
         self.open.insert(self.asked, (question, asked_at));
         Ok(request)
@@ -264,7 +279,7 @@ impl<P: Platform> Desk<P> {
     async fn watch(&mut self) -> bool {
         if self.mail.is_none() {
             match Mailbox::open(&self.context, &self.session, &self.address).await {
-                Ok(mailbox) => self.mail = Some(taking(mailbox)),
+                Ok(mailbox) => self.mail = Some(mailbox.taking(self.left())),
                 Err(error) => {
                     let fields = json!({ "reason": error.to_string() });
                     self.context
@@ -304,7 +319,7 @@ impl<P: Platform> Desk<P> {
                     return Step::Event(event.unwrap_or_else(ended));
                 }
                 Either::Right(((mailbox, letters), _)) => {
-                    self.received(mailbox, letters).await;
+                    self.received(mailbox, letters);
                     if self.give_up().await {
                         return Step::Answered;
                     }
@@ -313,17 +328,23 @@ impl<P: Platform> Desk<P> {
         }
     }
 
-    async fn received(&mut self, mailbox: Mailbox<P>, letters: Result<Vec<Letter>, Error>) {
+    fn received(&mut self, mailbox: Mailbox<P>, letters: Result<Vec<Letter>, Error>) {
         match letters {
             Ok(letters) => self.arrived.extend(letters.into_iter().rev()),
             Err(error) => {
                 let fields = json!({ "reason": error.to_string() });
                 self.context
                     .log(LogLevel::Warn, "mailbox_unavailable", fields);
-                self.context.platform.clock().sleep(STORE_PAUSE).await;
             }
         }
-        self.mail = Some(taking(mailbox));
+        self.mail = Some(mailbox.taking(self.left()));
+    }
+
+    /// How long mail may be waited for: the oldest question has its time and no more.
+    fn left(&self) -> Duration {
+        let asked = self.open.values().map(|(_, asked_at)| *asked_at);
+        let until = asked.min().map(|first| first + ANSWER_WITHIN);
+        until.map_or(WAIT_MAX, |until| until.since(self.context.now()))
     }
 
     async fn read(&mut self, letter: Letter) -> Option<Step> {
@@ -331,6 +352,8 @@ impl<P: Platform> Desk<P> {
             Letter::Cancelled => return Some(Step::Cancelled),
             Letter::Answer(number, answer) => (number, Ok(answer)),
             Letter::Refusal(number, failure) => (number, Err(failure.into())),
+            // For streams, not for calls.
+            Letter::Call(_) => return None,
         };
         // An answer to what was never asked, or a second one, is none.
         let (question, _) = self.open.remove(&number)?;
@@ -355,14 +378,6 @@ impl<P: Platform> Desk<P> {
         }
         !late.is_empty()
     }
-}
-
-fn taking<P: Platform>(mut mailbox: Mailbox<P>) -> Mail<P> {
-    async move {
-        let letters = mailbox.take().await;
-        (mailbox, letters)
-    }
-    .boxed_local()
 }
 
 fn ended() -> Event {

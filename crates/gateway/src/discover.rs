@@ -130,31 +130,44 @@ fn capabilities(settings: &Settings, facts: &[Rc<Facts>], era: Era) -> Object {
             .iter()
             .any(|capabilities| capabilities.contains(name))
         {
-            union.insert(name, &json!({}));
+            union.insert(name, &changes(&declared, name));
         }
     }
-    if era == Era::Legacy && declared.iter().any(|c| c.contains("logging")) {
-        // Each session remembers its own level.
+    // A log level comes with each modern request, and a legacy session remembers its own.
+    if declared.iter().any(|c| c.contains("logging")) {
         union.insert("logging", &json!({}));
     }
-    if era == Era::Modern {
-        // A log level travels with each modern request, and only modern upstreams take it.
-        let logs = |(facts, declared): (&Rc<Facts>, &Object)| {
-            facts.era() == Era::Modern && declared.contains("logging")
-        };
-        if facts.iter().zip(&declared).any(logs) {
-            union.insert("logging", &json!({}));
-        }
-        if settings
-            .config
-            .tools
-            .iter()
-            .any(|rule| rule.execution != Execution::Sync)
-        {
-            union.insert("extensions", &json!({ EXT_TASKS: {} }));
-        }
+    let rules = &settings.config.tools;
+    if era == Era::Modern && rules.iter().any(|rule| rule.execution != Execution::Sync) {
+        union.insert("extensions", &json!({ EXT_TASKS: {} }));
     }
     union
+}
+
+/// What of a capability's changes can be listened for: whatever any upstream tells of.
+fn changes(declared: &[Object], capability: &str) -> Object {
+    let told = |flag: &str| {
+        declared.iter().any(|capabilities| {
+            let declared = capabilities.get_object(capability);
+            declared.is_some_and(|declared| {
+                declared.is_ok_and(|declared| {
+                    declared
+                        .get(flag)
+                        .is_some_and(|value| value.get() == "true")
+                })
+            })
+        })
+    };
+    let flags: &[&str] = match capability {
+        "tools" | "prompts" => &["listChanged"],
+        "resources" => &["subscribe", "listChanged"],
+        _ => &[],
+    };
+    let mut changes = Object::new();
+    for flag in flags.iter().filter(|flag| told(flag)) {
+        changes.insert(flag, &true);
+    }
+    changes
 }
 
 /// The upstreams' instructions, each under its name where there are several.

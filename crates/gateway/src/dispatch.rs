@@ -21,7 +21,10 @@ use crate::discover;
 use crate::egress::{Dispatch, Event, Question, Reply};
 use crate::error::{Error, Rejection};
 use crate::ingress::{Call, Endpoint};
+use crate::listen;
 use crate::names;
+use crate::notices;
+use crate::park::{self, Part};
 use crate::platform::Platform;
 use crate::policy::Permit;
 use crate::rounds;
@@ -29,7 +32,7 @@ use crate::route::{One, Own, Target};
 use crate::session;
 use crate::tasks;
 use crate::tools;
-use crate::upstream::Outgoing;
+use crate::upstream::{self, Outgoing};
 
 /// A permitted call with everything that is needed to do it.
 pub struct Work {
@@ -63,6 +66,7 @@ pub fn begin<P: Platform>(context: &Context<P>, work: Work) -> Dispatch {
             Target::Own(own) => answer_own(&context, &endpoint, &principal, own, &call)
                 .await
                 .map(Reply::Result),
+            Target::Changes => listen::answer(&context, &endpoint, &principal, &call),
             Target::Every(kind) => {
                 let cursor = match call.params.get("cursor") {
                     None => None,
@@ -74,7 +78,7 @@ pub fn begin<P: Platform>(context: &Context<P>, work: Work) -> Dispatch {
                 list.await.map(Reply::Result)
             }
             Target::One(mut one) => {
-                rounds::resume(&context, &principal.id, &mut one)?;
+                let parked = rounds::resume(&context, &principal.id, &mut one)?;
                 let judged = tools::check(&context, &principal.id, &one, &call, &param_headers);
                 if let Some(refusal) = judged.await? {
                     return Ok(Reply::Result(refusal));
@@ -90,8 +94,10 @@ pub fn begin<P: Platform>(context: &Context<P>, work: Work) -> Dispatch {
                     .unwrap_or(one.upstream.timeout_ms);
                 let timeout = Duration::from_millis(timeout);
                 let session = call.session.filter(|_| call.streams);
+                let place = place(&context, &principal, &one, &call.meta, parked).await?;
                 let ask = Ask {
                     asks: session.is_some(),
+                    place,
                     meta: call.meta,
                     param_headers,
                     timeout,
@@ -136,6 +142,8 @@ async fn answer_own<P: Platform>(
         Own::TaskUpdate => tasks::update(context, principal, call).await,
         Own::TaskCancel => tasks::cancel(context, principal, call).await,
         Own::SetLevel => set_level(context, call).await,
+        Own::Subscribe => notices::subscribe(context, endpoint, principal, call).await,
+        Own::Unsubscribe => notices::unsubscribe(context, call).await,
     }
 }
 
@@ -156,9 +164,47 @@ async fn set_level<P: Platform>(context: &Context<P>, call: &Call) -> Result<Obj
     Ok(Object::default())
 }
 
+/// Where the call is made: in a keeper if the client can be asked things only by
+/// `input_required`, while the upstream would ask on the call's own stream.
+async fn place<P: Platform>(
+    context: &Context<P>,
+    principal: &Principal,
+    one: &One,
+    meta: &RequestMeta,
+    parked: Option<String>,
+) -> Result<Place, Error> {
+    if let Some(name) = parked {
+        return Ok(Place::Keeper(Part::Next(name)));
+    }
+    let modern = ProtocolVersion::parse(&meta.protocol_version)
+        .is_some_and(|version| version.era() == Era::Modern);
+    let declared = !discover::bridged(&meta.client_capabilities).is_empty();
+    if !(modern && declared && one.method.may_require_input())
+        || context.platform.keeper().is_none()
+    {
+        return Ok(Place::Here);
+    }
+    let facts = upstream::facts(context, &one.upstream, principal).await?;
+    Ok(match facts.era() {
+        Era::Modern => Place::Here,
+        Era::Legacy => Place::Keeper(Part::First),
+    })
+}
+
+/// Where an upstream is asked.
+#[derive(Clone)]
+pub(crate) enum Place {
+    /// In this isolate.
+    Here,
+    /// In the keeper of the principal and the upstream.
+    Keeper(Part),
+}
+
 /// What goes with a request to an upstream besides the request itself.
 #[derive(Clone)]
 pub(crate) struct Ask {
+    /// Where it is asked.
+    pub(crate) place: Place,
     /// Whether the client can be asked things while the call runs.
     pub(crate) asks: bool,
     pub(crate) meta: RequestMeta,
@@ -174,6 +220,7 @@ pub(crate) async fn ask_upstream<P: Platform>(
     ask: Ask,
 ) -> Result<Reply, Error> {
     let shape = Shape {
+        parked: matches!(ask.place, Place::Keeper(_)),
         context: context.clone(),
         request: rounds::digest(principal, &one),
         upstream: one.upstream.name.clone(),
@@ -190,7 +237,15 @@ pub(crate) async fn ask_upstream<P: Platform>(
         principal: principal.clone(),
         timeout: ask.timeout,
     };
-    match tools::call(context, &one.upstream, outgoing).await? {
+    let reply = match ask.place {
+        Place::Here => tools::call(context, &one.upstream, outgoing).await?,
+        Place::Keeper(part) => {
+            let called = tools::Called::of(&outgoing);
+            let reply = park::call(context, &one.upstream, outgoing, part).await?;
+            tools::hold(context, &one.upstream, &called, reply)?
+        }
+    };
+    match reply {
         Reply::Result(result) => shape.result(result).map(Reply::Result),
         Reply::Stream(events) => Ok(Reply::Stream(
             events
@@ -207,6 +262,8 @@ pub(crate) async fn ask_upstream<P: Platform>(
 /// How one upstream's result is shown to the client.
 struct Shape<P> {
     context: Context<P>,
+    /// Whether what requires input is a call parked in a keeper.
+    parked: bool,
     request: String,
     upstream: String,
     method: Method,
@@ -263,7 +320,8 @@ impl<P: Platform> Shape<P> {
                 match &self.client {
                     Client::Asked(client) => {
                         let request = &self.request;
-                        rounds::suspend(&self.context, request, upstream, client, &mut result)?;
+                        let (context, parked) = (&self.context, self.parked);
+                        rounds::suspend(context, request, upstream, client, parked, &mut result)?;
                     }
                     Client::Conversing(client) => drop(rounds::check(upstream, client, &result)?),
                     Client::NotAsked => {

@@ -125,15 +125,28 @@ async fn answered<P: Platform>(
         Either::Left((Ok(Reply::Stream(events)), _)) => event_stream(context, asked, events, audit),
         Either::Left((Ok(Reply::Result(result)), _)) => settled(context, &asked, Ok(result), audit),
         Either::Left((Err(error), _)) => settled(context, &asked, Err(error), audit),
-        Either::Right(((), dispatch)) => {
-            let events = stream::once(dispatch).flat_map(|outcome| match outcome {
-                Ok(Reply::Stream(events)) => events,
-                Ok(Reply::Result(result)) => stream::iter([Event::End(Ok(result))]).boxed_local(),
-                Err(error) => stream::iter([Event::End(Err(error))]).boxed_local(),
-            });
-            event_stream(context, asked, events.boxed_local(), audit)
-        }
+        Either::Right(((), dispatch)) => event_stream(context, asked, events(dispatch), audit),
     }
+}
+
+/// The answer to one call as events on a stream it shares with others.
+pub(crate) fn on_stream<P: Platform>(
+    context: &Context<P>,
+    asked: Asked,
+    dispatch: Dispatch,
+    audit: Pending<P>,
+) -> LocalBoxStream<'static, Bytes> {
+    encoded(context.clone(), asked, events(dispatch), audit).boxed_local()
+}
+
+/// Everything that comes of a call, as it comes.
+fn events(dispatch: Dispatch) -> LocalBoxStream<'static, Event> {
+    let events = stream::once(dispatch).flat_map(|outcome| match outcome {
+        Ok(Reply::Stream(events)) => events,
+        Ok(Reply::Result(result)) => stream::iter([Event::End(Ok(result))]).boxed_local(),
+        Err(error) => stream::iter([Event::End(Err(error))]).boxed_local(),
+    });
+    events.boxed_local()
 }
 
 /// The end of a reply whose notifications nobody can be told.
@@ -381,7 +394,11 @@ fn encoded<P: Platform>(
                     let text = error_message(&context, &asked, &error, audit);
                     Some((Bytes::from(sse::encode_message(&text)), None))
                 }
-                None => None,
+                // Only a call that was cancelled ends without an end.
+                None => {
+                    audit.finish("cancelled");
+                    None
+                }
             }
         }
     })

@@ -17,10 +17,13 @@ use crate::context::Context;
 use crate::egress::{self, json_response};
 use crate::error::{Error, Rejection};
 use crate::health;
-use crate::ingress::{self, Endpoint};
+use crate::http_sse;
+use crate::ingress::{self, Endpoint, Way};
+use crate::keep;
 use crate::memory::Memory;
+use crate::park;
 use crate::pipeline;
-use crate::platform::{LogLevel, Platform};
+use crate::platform::{Clock, LogLevel, Platform};
 use crate::queue::{Consumed, Message};
 use crate::settings::{self, Settings};
 use crate::tasks;
@@ -73,8 +76,12 @@ impl<P: Platform> Gateway<P> {
         if let Some(endpoint) = metadata::resource_path(&path) {
             return protected_resource(context, &endpoint);
         }
+        let (way, path) = match http_sse::endpoint_path(&path) {
+            Some((half, path)) => (Way::HttpSse(half), path),
+            None => (Way::Streamable, path),
+        };
         match Endpoint::of(&path, &context.settings) {
-            Some(endpoint) => pipeline::answer(context, endpoint, request).await,
+            Some(endpoint) => pipeline::answer(context, endpoint, way, request).await,
             None => egress::refusal(&Rejection::NotFound.into(), ""),
         }
     }
@@ -82,8 +89,21 @@ impl<P: Platform> Gateway<P> {
     /// Answers a request to a keeper ([`crate::platform::Keeper`]). Only the gateway itself
     /// sends these: a host must never route a client's request here.
     pub async fn keep(&self, request: Request<Body>) -> Response<Body> {
-        drop(request);
-        egress::refusal(&Rejection::NotFound.into(), "")
+        if request.uri().path() == keep::PING {
+            return keep::ping(&*self.platform, &self.memory.keep, request).await;
+        }
+        match self.context().await {
+            Ok(context) => park::answer(&context, request).await,
+            Err(error) => self.unconfigured(&error),
+        }
+    }
+
+    /// Whether something is under way in this keeper that would be lost with its memory. A
+    /// host that ends idle keepers asks when it has answered, and then from time to time
+    /// until it hears no.
+    pub fn kept(&self) -> bool {
+        let now = self.platform.clock().now();
+        self.memory.keep.is_busy() || self.memory.park.is_busy(now)
     }
 
     /// Takes a message from the queue; `attempt` counts deliveries from one.

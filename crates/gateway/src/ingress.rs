@@ -7,11 +7,13 @@
 use std::rc::Rc;
 
 use http::header::{ACCEPT, CONTENT_TYPE, HOST, ORIGIN};
-use http::{HeaderMap, Method as HttpMethod, Request, StatusCode};
+use http::{HeaderMap, Method as HttpMethod, Request as HttpRequest, StatusCode};
 use tidegate_mcp::era::{self, ClientEra};
 use tidegate_mcp::headers::{self, MCP_METHOD, MCP_NAME, MCP_PROTOCOL_VERSION, RoutingHeaders};
 use tidegate_mcp::json::Object;
-use tidegate_mcp::jsonrpc::{self, Message, Notification, Posted, RequestId, Response, RpcError};
+use tidegate_mcp::jsonrpc::{
+    self, Message, Notification, Posted, Request, RequestId, Response, RpcError,
+};
 use tidegate_mcp::meta::RequestMeta;
 use tidegate_mcp::method::Method;
 use tidegate_mcp::version::{Era, ProtocolVersion};
@@ -19,6 +21,7 @@ use tidegate_mcp::version::{Era, ProtocolVersion};
 use crate::body::{Body, ReadError};
 use crate::config::{Authentication, Environment};
 use crate::error::{Error, Rejection};
+use crate::http_sse::{self, Half};
 use crate::pipeline::Admission;
 use crate::session::Session;
 use crate::settings::Settings;
@@ -85,10 +88,12 @@ pub struct Head {
 pub enum Ask {
     /// One request.
     Call(Box<Call>),
-    /// A JSON-RPC batch (2025-03-26 only), each member on its own.
-    Batch(Vec<Result<Call, (Option<RequestId>, RpcError)>>),
+    /// A JSON-RPC batch (2025-03-26 only): its calls, each on its own, and what else it says.
+    Batch(Vec<Result<Call, Refusal>>, Vec<Word>),
     /// What a legacy client says within its session that is no call.
     Word(Word),
+    /// The stream a client of 2024-11-05 hears everything on.
+    Stream,
     /// Something that gets no answer and changes nothing.
     Nothing,
 }
@@ -99,6 +104,10 @@ pub enum Word {
     Answer(Response),
     /// It no longer wants the call with this id.
     Cancel(RequestId),
+    /// Something that changes nothing here.
+    Aside,
+    /// A call whose answer goes to the stream of its session (2024-11-05).
+    Call(Request),
     /// It wants to hear of changes (`GET`).
     Listen,
     /// The session is over (`DELETE`).
@@ -114,6 +123,19 @@ pub enum Door {
     Get,
     /// The end of a session.
     Delete,
+    /// The stream of HTTP+SSE (2024-11-05).
+    Sse,
+    /// Messages of HTTP+SSE.
+    Messages,
+}
+
+/// The transport a path is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// Streamable HTTP.
+    Streamable,
+    /// HTTP+SSE (2024-11-05).
+    HttpSse(Half),
 }
 
 /// One request of a client.
@@ -137,8 +159,9 @@ pub struct Call {
 
 /// Checks origin, host and method (ladder steps 1 and 2).
 pub fn check(
-    request: Request<Body>,
+    request: HttpRequest<Body>,
     endpoint: Endpoint,
+    way: Way,
     settings: &Settings,
 ) -> Result<(Head, Body), Error> {
     let (parts, body) = request.into_parts();
@@ -157,13 +180,29 @@ pub fn check(
             return Err(Rejection::HostNotAllowed.into());
         }
     }
-    let session = parts.headers.get(SESSION_ID);
-    let session = session.map(|id| id.to_str().unwrap_or_default().to_owned());
-    let door = match parts.method {
-        HttpMethod::POST => Door::Post,
+    let session = match way {
+        Way::Streamable => {
+            let session = parts.headers.get(SESSION_ID);
+            session.map(|id| id.to_str().unwrap_or_default().to_owned())
+        }
+        // What names none is as unknown as what names a wrong one.
+        Way::HttpSse(_) => {
+            let named = parts.uri.query().unwrap_or_default().split('&');
+            let mut named = named.filter_map(|pair| pair.split_once('='));
+            let session = named.find(|(name, _)| *name == http_sse::SESSION);
+            Some(session.map_or_else(String::new, |(_, id)| id.to_owned()))
+        }
+    };
+    let door = match (way, parts.method) {
+        (Way::Streamable, HttpMethod::POST) => Door::Post,
         // Only sessions have something to listen to or to end.
-        HttpMethod::GET if session.is_some() => Door::Get,
-        HttpMethod::DELETE if session.is_some() => Door::Delete,
+        (Way::Streamable, HttpMethod::GET) if session.is_some() => Door::Get,
+        (Way::Streamable, HttpMethod::DELETE) if session.is_some() => Door::Delete,
+        (Way::HttpSse(Half::Stream), HttpMethod::GET) => Door::Sse,
+        (Way::HttpSse(Half::Messages), HttpMethod::POST) => Door::Messages,
+        (Way::HttpSse(Half::Stream), _) => {
+            return Err(Rejection::MethodNotAllowed { allow: "GET" }.into());
+        }
         _ => return Err(Rejection::MethodNotAllowed { allow: "POST" }.into()),
     };
     if door == Door::Get && !takes_stream(&parts.headers)? {
@@ -220,20 +259,43 @@ pub async fn read(
 ) -> Result<Ask, Error> {
     let Admission { .. } = admission;
     let streams = media_types(&head.headers)?;
-    let max = settings
-        .config
-        .limits
-        .request_body_bytes
-        .unwrap_or(REQUEST_BODY_MAX);
-    let bytes = body.read(max).await.map_err(|e| match e {
-        ReadError::TooLarge { max } => Rejection::BodyTooLarge { max },
-        ReadError::Interrupted(_) => Rejection::BodyInterrupted,
-    })?;
+    let bytes = whole(body, settings).await?;
     let posted = jsonrpc::parse(&bytes).map_err(|e| refused(e.id().cloned(), e.to_rpc_error()))?;
     match posted {
         Posted::One(message) => one(&head.headers, message, streams),
         Posted::Batch(members) => batch(&head.headers, members),
     }
+}
+
+/// Reads what a client of 2024-11-05 posts beside its stream.
+pub async fn message(body: Body, settings: &Settings) -> Result<Ask, Error> {
+    let bytes = whole(body, settings).await?;
+    let posted = jsonrpc::parse(&bytes).map_err(|e| refused(e.id().cloned(), e.to_rpc_error()))?;
+    let Posted::One(message) = posted else {
+        let reason = "this transport takes one message per POST";
+        return Err(refused(
+            None,
+            RpcError::new(jsonrpc::INVALID_REQUEST, reason),
+        ));
+    };
+    Ok(match message {
+        Message::Request(request) => Ask::Word(Word::Call(request)),
+        Message::Response(response) => Ask::Word(Word::Answer(response)),
+        Message::Notification(notification) => Ask::Word(noted(&notification)),
+    })
+}
+
+/// A whole body within the bound.
+async fn whole(body: Body, settings: &Settings) -> Result<bytes::Bytes, Error> {
+    let max = settings
+        .config
+        .limits
+        .request_body_bytes
+        .unwrap_or(REQUEST_BODY_MAX);
+    body.read(max).await.map_err(|e| match e {
+        ReadError::TooLarge { max } => Rejection::BodyTooLarge { max }.into(),
+        ReadError::Interrupted(_) => Rejection::BodyInterrupted.into(),
+    })
 }
 
 /// Checks `Content-Type` and `Accept`; tells whether an event stream is welcome.
@@ -290,10 +352,7 @@ fn one(headers: &HeaderMap, message: Message, streams: bool) -> Result<Ask, Erro
         // By its id one modern caller could cancel another's call; modern clients close
         // the stream instead.
         Message::Notification(notification) if legacy_client => {
-            return Ok(match cancelled(&notification) {
-                Some(id) => Ask::Word(Word::Cancel(id)),
-                None => Ask::Nothing,
-            });
+            return Ok(Ask::Word(noted(&notification)));
         }
         Message::Notification(_) => return Ok(Ask::Nothing),
     };
@@ -311,11 +370,12 @@ fn one(headers: &HeaderMap, message: Message, streams: bool) -> Result<Ask, Erro
     }
 }
 
-/// The call a client's `notifications/cancelled` names.
-fn cancelled(notification: &Notification) -> Option<RequestId> {
+/// What a legacy client's notification means here.
+fn noted(notification: &Notification) -> Word {
     let named = (notification.method == "notifications/cancelled")
         .then(|| notification.params.get("requestId"));
-    named.flatten().and_then(RequestId::parse)
+    let named = named.flatten().and_then(RequestId::parse);
+    named.map_or(Word::Aside, Word::Cancel)
 }
 
 fn modern(
@@ -357,10 +417,12 @@ fn modern(
     })
 }
 
-type Refusal = (Option<RequestId>, RpcError);
+/// A member of a batch that is no call, with its id where that could be read.
+pub type Refusal = (Option<RequestId>, RpcError);
 
-fn legacy(
-    request: jsonrpc::Request,
+/// A call of an older revision, in modern form.
+pub(crate) fn legacy(
+    request: Request,
     version: ProtocolVersion,
     streams: bool,
 ) -> Result<Call, Refusal> {
@@ -407,11 +469,12 @@ fn batch(
             }
         },
     };
-    let mut calls = Vec::new();
+    let (mut calls, mut words) = (Vec::new(), Vec::new());
     for member in members {
         match member {
             Err(e) => calls.push(Err((e.id().cloned(), e.to_rpc_error()))),
-            Ok(Message::Notification(_) | Message::Response(_)) => {}
+            Ok(Message::Notification(notification)) => words.push(noted(&notification)),
+            Ok(Message::Response(response)) => words.push(Word::Answer(response)),
             Ok(Message::Request(request)) if request.method == Method::Initialize.as_str() => {
                 calls.push(Err((
                     Some(request.id),
@@ -424,11 +487,7 @@ fn batch(
             Ok(Message::Request(request)) => calls.push(legacy(request, version, false)),
         }
     }
-    Ok(if calls.is_empty() {
-        Ask::Nothing
-    } else {
-        Ask::Batch(calls)
-    })
+    Ok(Ask::Batch(calls, words))
 }
 
 /// The routing headers as sent. What is not text cannot agree with the body.

@@ -1,8 +1,8 @@
 //! The Tidegate gateway, independent of any host.
 //!
-//! [`Gateway`] has four doors: [`Gateway::serve`] answers an HTTP request,
-//! [`Gateway::consume`] and [`Gateway::consume_dead`] take queue messages, and
-//! [`Gateway::tick`] is called by a timer. Everything it does to the world goes through
+//! [`Gateway`] has five doors: [`Gateway::serve`] answers an HTTP request,
+//! [`Gateway::keep`] one to a keeper, [`Gateway::consume`] and [`Gateway::consume_dead`]
+//! take queue messages, and [`Gateway::tick`] is called by a timer. Everything it does to the world goes through
 //! the ports in [`platform`]; everything it decides is a function of values. It names no
 //! host, reads no clock of its own, and needs no `Send`.
 
@@ -19,13 +19,17 @@ pub mod egress;
 pub mod error;
 mod gateway;
 pub mod health;
+pub mod http_sse;
 pub mod ingress;
+pub mod keep;
 pub mod keyspace;
 pub mod limits;
+pub mod listen;
 pub mod mailbox;
 pub mod memory;
 pub mod names;
 pub mod notices;
+pub mod park;
 pub mod pipeline;
 pub mod platform;
 pub mod policy;

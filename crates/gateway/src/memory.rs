@@ -7,7 +7,9 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
-use crate::{auth, catalog, health, limits, session, settings, tasks, tools, upstream};
+use crate::{
+    auth, catalog, health, keep, limits, listen, park, session, settings, tasks, tools, upstream,
+};
 
 /// What one isolate remembers. The host keeps one in an `Rc` for as long as it lives.
 #[derive(Default)]
@@ -15,12 +17,15 @@ pub struct Memory {
     pub(crate) settings: settings::Memory,
     pub(crate) auth: auth::Memory,
     pub(crate) limits: limits::Memory,
+    pub(crate) listen: listen::Memory,
     pub(crate) upstream: upstream::Memory,
     pub(crate) catalog: catalog::Memory,
     pub(crate) health: health::Memory,
+    pub(crate) keep: keep::Memory,
     pub(crate) tasks: tasks::Memory,
     pub(crate) tools: tools::Memory,
     pub(crate) sessions: session::Memory,
+    pub(crate) park: park::Memory,
 }
 
 /// A map that never holds more than `max` entries; the one written longest ago leaves first.
@@ -83,6 +88,13 @@ impl<K: Ord + Clone, V> Bounded<K, V> {
             .by_key
             .remove(&oldest)
             .map(|(_, value)| (oldest, value))
+    }
+
+    /// Takes out every entry whose key is `gone`.
+    pub(crate) fn forget(&self, gone: impl Fn(&K) -> bool) {
+        let mut entries = self.entries.borrow_mut();
+        entries.by_key.retain(|key, _| !gone(key));
+        entries.by_age.retain(|_, key| !gone(key));
     }
 
     /// Takes an entry out.

@@ -6,13 +6,16 @@
 
 use std::rc::Rc;
 
+use bytes::Bytes;
+use futures_util::stream::{self, LocalBoxStream, StreamExt};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
 use serde_json::value::RawValue;
-use tidegate_mcp::headers::MCP_PARAM_PREFIX;
+use tidegate_mcp::headers::{MCP_PARAM_PREFIX, MCP_PROTOCOL_VERSION};
 use tidegate_mcp::json::raw;
-use tidegate_mcp::jsonrpc::{RequestId, RpcError};
+use tidegate_mcp::jsonrpc::{self, RequestId, RpcError};
 use tidegate_mcp::method::Method;
-use tidegate_mcp::version::Era;
+use tidegate_mcp::sse;
+use tidegate_mcp::version::{Era, ProtocolVersion};
 
 use crate::audit::Pending;
 use crate::auth::{self, Principal, Resource};
@@ -21,14 +24,15 @@ use crate::context::Context;
 use crate::dispatch::{self, Work};
 use crate::egress::{self, Asked};
 use crate::error::Error;
-use crate::ingress::{self, Ask, Call, Door, Endpoint, Head, Word};
+use crate::http_sse;
+use crate::ingress::{self, Ask, Call, Door, Endpoint, Head, Refusal, Way, Word};
 use crate::limits::{self, Limit};
 use crate::mailbox::{self, Address, Letter};
 use crate::notices;
 use crate::platform::Platform;
 use crate::policy::{self, Permit};
 use crate::route::{self, Target};
-use crate::session;
+use crate::session::{self, Session};
 
 /// Proof that a principal may ask at all right now. Only [`admit`] makes one.
 pub struct Admission {
@@ -39,20 +43,34 @@ pub struct Admission {
 pub async fn answer<P: Platform>(
     context: &Context<P>,
     endpoint: Endpoint,
+    way: Way,
     request: Request<Body>,
 ) -> Response<Body> {
     let platform = Rc::clone(&context.platform);
     let mut audit = Pending::begin(platform, endpoint.path(), context.settings.digest.clone());
-    match take(context, endpoint, request, &mut audit).await {
+    match take(context, endpoint, way, request, &mut audit).await {
         Ok((head, admission, Ask::Call(call))) => {
             one(context, &head, admission.principal, *call, audit).await
         }
-        Ok((head, admission, Ask::Batch(calls))) => {
+        Ok((head, admission, Ask::Batch(calls, words))) => {
+            for word in words {
+                let heard = heard(context, &head, &admission.principal, word).await;
+                if let Err(error) = heard {
+                    return egress::failure(context, None, &error, audit);
+                }
+            }
             batch(context, &head, &admission, calls, audit).await
         }
         Ok((head, admission, Ask::Word(word))) => {
             audit.discard();
             match heard(context, &head, &admission.principal, word).await {
+                Ok(response) => response,
+                Err(error) => egress::failure(context, None, &error, audit),
+            }
+        }
+        Ok((head, admission, Ask::Stream)) => {
+            audit.discard();
+            match http_sse::open(context, head, &admission.principal).await {
                 Ok(response) => response,
                 Err(error) => egress::failure(context, None, &error, audit),
             }
@@ -69,12 +87,13 @@ pub async fn answer<P: Platform>(
 async fn take<P: Platform>(
     context: &Context<P>,
     endpoint: Endpoint,
+    way: Way,
     request: Request<Body>,
     audit: &mut Pending<P>,
 ) -> Result<(Head, Admission, Ask), Error> {
     let settings = &context.settings;
     // Cheap checks first: origin, host, HTTP method.
-    let (head, body) = ingress::check(request, endpoint, settings)?;
+    let (head, body) = ingress::check(request, endpoint, way, settings)?;
     audit.record.address.clone_from(&head.peer.address);
     // Who is asking. No body has been read yet.
     let principal = authenticate(context, &head).await?;
@@ -86,6 +105,8 @@ async fn take<P: Platform>(
         Door::Post => ingress::read(&head, body, &admission, settings).await?,
         Door::Get => Ask::Word(Word::Listen),
         Door::Delete => Ask::Word(Word::End),
+        Door::Sse => Ask::Stream,
+        Door::Messages => ingress::message(body, settings).await?,
     };
     Ok((head, admission, ask))
 }
@@ -100,14 +121,14 @@ async fn one<P: Platform>(
 ) -> Response<Body> {
     let mut asked = asked(&call);
     let permitted = async {
-        match call.method {
-            Method::Initialize => {
-                let (endpoint, version) = (&head.endpoint, call.version);
-                let id = session::begin(context, endpoint, &principal, version, &call.params)?;
-                asked.session = Some(id);
-            }
-            _ => attach(context, head, &principal, &mut call).await?,
+        if call.method == Method::Initialize {
+            let (endpoint, version) = (&head.endpoint, call.version);
+            let id = session::begin(context, endpoint, &principal, version, &call.params)?;
+            asked.session = Some(id);
+        } else {
+            attach(context, head, &principal, &mut call).await?;
         }
+        asked.version = call.version;
         permit(context, head, principal, &call, &mut audit).await
     };
     match permitted.await {
@@ -132,20 +153,64 @@ async fn attach<P: Platform>(
         return Ok(());
     };
     let (session, state) = session::open(context, &head.endpoint, principal, id).await?;
+    // Revisions before 2025-06-18 say theirs in `initialize` alone.
+    if !head.headers.contains_key(MCP_PROTOCOL_VERSION) {
+        call.version = session.version;
+        let version = session.version.as_str();
+        version.clone_into(&mut call.meta.protocol_version);
+    }
+    within(call, session, &state);
+    Ok(())
+}
+
+fn within(call: &mut Call, session: Rc<Session>, state: &session::State) {
     if call.streams {
         call.meta.client_capabilities = session.capabilities.clone();
+        let level = state.log_level.as_deref().unwrap_or(session::LOG_LEVEL);
+        call.meta.log_level = Some(level.to_owned());
     }
-    let level = state.log_level.as_deref().unwrap_or(session::LOG_LEVEL);
-    call.meta.log_level = Some(level.to_owned());
     call.session = Some(session);
-    Ok(())
+}
+
+/// Carries one call of a client of 2024-11-05, which has been admitted where it was posted,
+/// to its answer on the client's stream.
+pub(crate) async fn told<P: Platform>(
+    context: &Context<P>,
+    head: &Head,
+    principal: Rc<Principal>,
+    session: Rc<Session>,
+    request: jsonrpc::Request,
+    version: ProtocolVersion,
+) -> LocalBoxStream<'static, Bytes> {
+    let (platform, path) = (Rc::clone(&context.platform), head.endpoint.path());
+    let mut audit = Pending::begin(platform, path, context.settings.digest.clone());
+    audit.principal(&principal);
+    audit.record.address.clone_from(&head.peer.address);
+    let once = |text: String| {
+        let chunk = Bytes::from(sse::encode_message(&text));
+        stream::iter([chunk]).boxed_local()
+    };
+    let mut call = match ingress::legacy(request, version, true) {
+        Ok(call) => call,
+        Err((id, error)) => return once(malformed(id, error, audit)),
+    };
+    let state = session::state(context, &session).await;
+    within(&mut call, session, &state);
+    let asked = asked(&call);
+    match permit(context, head, principal, &call, &mut audit).await {
+        Ok(permit) => {
+            let work = dispatch::begin(context, work(head, call, permit));
+            egress::on_stream(context, asked, work, audit)
+        }
+        Err(error) => once(egress::error_message(context, &asked, &error, audit)),
+    }
 }
 
 /// What a legacy client says within a session that is no call.
 async fn heard<P: Platform>(
     context: &Context<P>,
     head: &Head,
-    principal: &Principal,
+    principal: &Rc<Principal>,
     word: Word,
 ) -> Result<Response<Body>, Error> {
     // Without a session there is nothing that could be waiting for it.
@@ -165,7 +230,11 @@ async fn heard<P: Platform>(
             let address = Address::of(&session, &id);
             mailbox::post(context, &session, &address, &Letter::Cancelled).await?;
         }
-        Word::Listen => return Ok(notices::stream(context, session)),
+        Word::Call(request) => http_sse::bring(context, &session, &request).await?,
+        Word::Aside => {}
+        Word::Listen => {
+            return notices::stream(context, &head.endpoint, principal, session).await;
+        }
         Word::End => {
             session::change(context, &session, |state| {
                 state.ended = true;
@@ -215,9 +284,13 @@ async fn batch<P: Platform>(
     context: &Context<P>,
     head: &Head,
     admission: &Admission,
-    mut calls: Vec<Result<Call, (Option<RequestId>, RpcError)>>,
+    mut calls: Vec<Result<Call, Refusal>>,
     mut audit: Pending<P>,
 ) -> Response<Body> {
+    if calls.is_empty() {
+        audit.discard();
+        return accepted();
+    }
     for call in calls.iter_mut().flatten() {
         if let Err(error) = attach(context, head, &admission.principal, call).await {
             return egress::failure(context, None, &error, audit);

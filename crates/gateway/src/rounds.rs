@@ -33,18 +33,22 @@ struct State {
     /// The request it belongs to: upstream, method, name, params and principal.
     digest: String,
     until: Timestamp,
-    /// Exactly what the upstream gave.
+    /// Exactly what the upstream gave, or the name of the parked call.
     state: String,
+    /// Whether the call is parked in a keeper.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    parked: bool,
 }
 
-/// Opens the state a retry brings, so that the upstream gets its own text back.
+/// Opens the state a retry brings: the upstream gets its own text back, and of a call that
+/// is parked the name is given.
 pub fn resume<P: Platform>(
     context: &Context<P>,
     principal: &PrincipalId,
     one: &mut One,
-) -> Result<(), Error> {
+) -> Result<Option<String>, Error> {
     let Some(sealed) = one.params.get(STATE) else {
-        return Ok(());
+        return Ok(None);
     };
     let refused = || {
         Error::from(Rejection::protocol(RpcError::invalid_params(
@@ -60,8 +64,12 @@ pub fn resume<P: Platform>(
     if state.until < context.now() || state.digest != digest(principal, one) {
         return Err(refused());
     }
+    if state.parked {
+        one.params.remove(STATE);
+        return Ok(Some(state.state));
+    }
     one.params.insert(STATE, &state.state);
-    Ok(())
+    Ok(None)
 }
 
 /// What a result asks for, if the client declared all of it. Whatever an upstream makes of
@@ -89,6 +97,7 @@ pub fn suspend<P: Platform>(
     request: &str,
     upstream: &str,
     client: &ClientCapabilities,
+    parked: bool,
     result: &mut Object,
 ) -> Result<(), Error> {
     let asked = check(upstream, client, result)?;
@@ -99,6 +108,7 @@ pub fn suspend<P: Platform>(
         digest: request.to_owned(),
         until: context.now() + ANSWER_WITHIN,
         state,
+        parked,
     };
     let sealed =
         context

@@ -1,5 +1,7 @@
 //! Which upstream, or which part of the gateway itself, answers a call.
 
+use std::collections::BTreeSet;
+
 use tidegate_mcp::catalog::Kind;
 use tidegate_mcp::json::Object;
 use tidegate_mcp::jsonrpc::RpcError;
@@ -24,6 +26,8 @@ pub enum Target {
     Every(Kind),
     /// One thing of one upstream.
     One(Box<One>),
+    /// What changes at every upstream.
+    Changes,
 }
 
 /// What the gateway answers itself.
@@ -43,6 +47,10 @@ pub enum Own {
     TaskCancel,
     /// `logging/setLevel`.
     SetLevel,
+    /// `resources/subscribe`.
+    Subscribe,
+    /// `resources/unsubscribe`.
+    Unsubscribe,
 }
 
 /// One tool, prompt, resource or completion of one upstream.
@@ -69,7 +77,7 @@ impl Target {
             Self::One(one) if one.method == Method::ToolsCall => {
                 Some((&one.upstream.name, &one.own))
             }
-            Self::One(_) | Self::Own(_) | Self::Every(_) => None,
+            Self::One(_) | Self::Own(_) | Self::Every(_) | Self::Changes => None,
         }
     }
 }
@@ -92,13 +100,6 @@ pub async fn resolve<P: Platform>(
         Method::ServerDiscover => Own::Discover,
         Method::Initialize => Own::Initialize,
         Method::Ping => Own::Ping,
-        // Only a session can remember it.
-        Method::LoggingSetLevel if call.session.is_some() => Own::SetLevel,
-        Method::LoggingSetLevel => {
-            return Err(
-                Rejection::protocol(RpcError::method_not_found(call.method.as_str())).into(),
-            );
-        }
         Method::TasksGet => Own::TaskGet,
         Method::TasksUpdate => Own::TaskUpdate,
         Method::TasksCancel => Own::TaskCancel,
@@ -112,10 +113,14 @@ pub async fn resolve<P: Platform>(
         Method::ResourcesList => return Ok(Target::Every(Kind::Resources)),
         Method::ResourceTemplatesList => return Ok(Target::Every(Kind::ResourceTemplates)),
         Method::PromptsList => return Ok(Target::Every(Kind::Prompts)),
-        // Their capabilities are not advertised.
-        Method::ResourcesSubscribe
+        Method::SubscriptionsListen => return Ok(Target::Changes),
+        // Only a session can remember these.
+        Method::LoggingSetLevel if call.session.is_some() => Own::SetLevel,
+        Method::ResourcesSubscribe if call.session.is_some() => Own::Subscribe,
+        Method::ResourcesUnsubscribe if call.session.is_some() => Own::Unsubscribe,
+        Method::LoggingSetLevel
+        | Method::ResourcesSubscribe
         | Method::ResourcesUnsubscribe
-        | Method::SubscriptionsListen
         | Method::TasksResult
         | Method::TasksList => {
             return Err(
@@ -167,6 +172,42 @@ async fn read<P: Platform>(
         own,
         params,
     ))
+}
+
+/// What reading each of these resources would be, as far as it is known whose they are: for
+/// what else is done with them, which is for those who may read them. However many there
+/// are, each list is asked for once.
+pub(crate) async fn resources<P: Platform>(
+    context: &Context<P>,
+    endpoint: &Endpoint,
+    principal: &Principal,
+    uris: &BTreeSet<String>,
+) -> Vec<Target> {
+    let mut found: Vec<(Upstream, String, String)> = Vec::new();
+    let mut left = uris.clone();
+    let bare = !names::prefixed(&context.settings, endpoint) && only(context, endpoint).is_none();
+    for kind in [Kind::Resources, Kind::ResourceTemplates] {
+        if bare && !left.is_empty() {
+            let owners = catalog::owners(context, endpoint, principal, kind, &left).await;
+            for (uri, upstream) in owners.unwrap_or_default() {
+                left.remove(&uri);
+                found.push((upstream.clone(), uri.clone(), uri));
+            }
+        }
+    }
+    if !bare {
+        for uri in left {
+            if let Ok((upstream, own)) = by_uri(context, endpoint, principal, &uri).await {
+                found.push((upstream, uri, own));
+            }
+        }
+    }
+    let reading = found.into_iter().map(|(upstream, exposed, own)| {
+        let params = Object::new().with("uri", &own);
+        let method = Method::ResourcesRead;
+        one(context, endpoint, upstream, method, exposed, own, params)
+    });
+    reading.collect()
 }
 
 async fn completion<P: Platform>(

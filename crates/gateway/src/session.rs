@@ -40,8 +40,8 @@ pub const FRESH: Duration = Duration::from_secs(2);
 pub const LOG_LEVEL: &str = "info";
 /// Most resources one session subscribes to.
 pub const SUBSCRIPTIONS_MAX: usize = 128;
-/// Largest capabilities a session id carries, in bytes; of larger ones only what the
-/// gateway itself acts on is kept.
+/// Largest capabilities a session id carries, in bytes; of larger ones only the kinds and
+/// modes of questions are kept.
 const CAPABILITIES_MAX: usize = 1024;
 /// Longest session id that is opened, in bytes.
 const ID_MAX: usize = 4096;
@@ -92,6 +92,18 @@ pub struct Session {
     until: Timestamp,
 }
 
+impl Session {
+    /// The same session, of a client that has only now said what it can be asked.
+    pub(crate) fn declaring(&self, initialize: &Object) -> Self {
+        Self {
+            key: self.key.clone(),
+            version: self.version,
+            capabilities: declared(initialize),
+            until: self.until,
+        }
+    }
+}
+
 /// What changed in a session since it was opened.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -126,16 +138,12 @@ pub fn begin<P: Platform>(
     version: ProtocolVersion,
     params: &Object,
 ) -> Result<HeaderValue, Error> {
-    let declared = match params.get_object("capabilities") {
-        Some(Ok(declared)) => declared,
-        Some(Err(_)) | None => Object::default(),
-    };
     let sealed = Sealed {
         k: hex(&context.random::<16>()),
         p: principal.id.clone(),
         e: endpoint.path(),
         v: version.as_str().to_owned(),
-        c: bounded(era::lift_client_capabilities(declared)).0,
+        c: declared(params).0,
         t: context.now().0,
     };
     let sealer = &context.settings.sealer;
@@ -143,20 +151,31 @@ pub fn begin<P: Platform>(
     HeaderValue::try_from(id).map_err(|e| Fault::Internal(e.to_string()).into())
 }
 
+/// What the client that sent this `initialize` can be asked, in modern form.
+fn declared(initialize: &Object) -> ClientCapabilities {
+    let declared = match initialize.get_object("capabilities") {
+        Some(Ok(declared)) => declared,
+        Some(Err(_)) | None => Object::default(),
+    };
+    bounded(era::lift_client_capabilities(declared))
+}
+
 fn bounded(declared: ClientCapabilities) -> ClientCapabilities {
     if declared.0.to_raw().get().len() <= CAPABILITIES_MAX {
         return declared;
     }
-    let mut kept = Object::default();
     let empty = Object::default();
-    if declared.roots() {
-        kept.insert("roots", &empty);
-    }
-    if declared.sampling() {
-        kept.insert("sampling", &empty);
-    }
-    if declared.elicitation_form() {
-        kept.insert("elicitation", &empty.clone().with("form", &empty));
+    let mut kept = Object::default();
+    for (kind, modes) in [
+        ("roots", &[] as &[&str]),
+        ("sampling", &["context", "tools"]),
+        ("elicitation", &["form", "url"]),
+    ] {
+        if declared.declares(&[kind]) {
+            let declared = modes.iter().filter(|mode| declared.declares(&[kind, mode]));
+            let modes = declared.fold(empty.clone(), |modes, mode| modes.with(mode, &empty));
+            kept.insert(kind, &modes);
+        }
     }
     ClientCapabilities(kept)
 }
@@ -204,7 +223,11 @@ pub async fn state<P: Platform>(context: &Context<P>, session: &Session) -> Rc<S
         return state;
     }
     match keyspace::atomic_get(context.platform.atomic(), &key(&session.key)).await {
-        Ok(found) => remember(context, session, found.map(|(_, state)| state)),
+        Ok(found) => match known.get(&session.key).filter(|(_, read)| now <= *read) {
+            // Changed here while the store was asked: the change is not to be forgotten.
+            Some((state, _)) => state,
+            None => remember(context, session, found.map(|(_, state)| state)),
+        },
         Err(error) => {
             let fields = serde_json::json!({ "reason": error.to_string() });
             context.log(LogLevel::Warn, "session_state_unknown", fields);

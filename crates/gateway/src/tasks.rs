@@ -223,7 +223,8 @@ pub fn wanted(rule: Option<&ToolRule>, one: &One, call: &Call) -> Result<bool, E
     }
 }
 
-fn undeclared() -> Error {
+/// What a client is told that asks for tasks and did not declare the extension.
+pub(crate) fn undeclared() -> Error {
     Rejection::protocol(RpcError::missing_client_capability(
         json!({ "extensions": { EXT_TASKS: {} } }),
     ))

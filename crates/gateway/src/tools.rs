@@ -173,36 +173,76 @@ pub(crate) async fn check<P: Platform>(
     Ok((!violations.is_empty()).then(|| judge::told(&one.exposed, &violations)))
 }
 
+/// The tool a request calls, if it calls one, and for whom.
+pub(crate) struct Called {
+    tool: Option<String>,
+    principal: PrincipalId,
+}
+
+impl Called {
+    pub(crate) fn of(outgoing: &Outgoing) -> Self {
+        let tool = outgoing.params.get_str("name");
+        let tool = tool.filter(|_| outgoing.method == Method::ToolsCall);
+        Self {
+            tool: tool.map(std::borrow::Cow::into_owned),
+            principal: outgoing.principal.clone(),
+        }
+    }
+}
+
 /// [`upstream::call`] with what the tool's definition adds: mirrored arguments on the way
-/// there. An upstream that disagrees with the headers has changed the tool: its list is
-/// asked for again, and the call, which was not acted on, is sent once more.
+/// there, [`hold`] on the way back. An upstream that disagrees with the headers has changed
+/// the tool: its list is asked for again, and the call, which was not acted on, is sent
+/// once more.
 pub(crate) async fn call<P: Platform>(
     context: &Context<P>,
     upstream: &Upstream,
     outgoing: Outgoing,
 ) -> Result<Reply, Error> {
-    let named = outgoing.params.get_str("name");
-    let tool = match named {
-        Some(name) if outgoing.method == Method::ToolsCall => name.into_owned(),
-        Some(_) | None => return upstream::call(context, upstream, outgoing).await,
+    let called = Called::of(&outgoing);
+    let (Some(tool), principal) = (&called.tool, &called.principal) else {
+        return upstream::call(context, upstream, outgoing).await;
     };
-    let principal = outgoing.principal.clone();
-    let known = definition(context, upstream, &principal, &tool).await?;
+    let known = definition(context, upstream, principal, tool).await?;
     let sent = mirrored(known.as_deref(), outgoing.clone())?;
     let (known, reply) = match upstream::call(context, upstream, sent).await {
         Err(Error::Rejection(Rejection::HeadersRefused { .. }))
-            if doubt(context, upstream, &principal) =>
+            if doubt(context, upstream, principal) =>
         {
-            let known = definition(context, upstream, &principal, &tool).await?;
+            let known = definition(context, upstream, principal, tool).await?;
             let sent = mirrored(known.as_deref(), outgoing)?;
             (known, upstream::call(context, upstream, sent).await?)
         }
         reply => (known, reply?),
     };
-    match known.filter(|known| known.output.is_some()) {
+    match known {
         Some(known) => judge::hold(context, upstream, tool, known, reply),
         None => Ok(reply),
     }
+}
+
+/// The reply of a call that was made elsewhere, whose result must fit what the tool
+/// declares. The tool has run: nothing is asked for now, only what is known counts.
+pub(crate) fn hold<P: Platform>(
+    context: &Context<P>,
+    upstream: &Upstream,
+    called: &Called,
+    reply: Reply,
+) -> Result<Reply, Error> {
+    let Some(tool) = &called.tool else {
+        return Ok(reply);
+    };
+    let known = remembered(context, upstream, &called.principal);
+    match known.and_then(|known| known.tools?.get(tool).cloned()) {
+        Some(known) => judge::hold(context, upstream, tool, known, reply),
+        None => Ok(reply),
+    }
+}
+
+/// Forgets the definitions of an upstream that says it lists something else.
+pub(crate) fn forget<P: Platform>(context: &Context<P>, upstream: &str) {
+    let lists = &context.memory.tools.lists;
+    lists.forget(|(_, of, _)| of == upstream);
 }
 
 /// The arguments of a call; none at all are no arguments.
@@ -315,7 +355,11 @@ async fn unknown<P: Platform>(
             )
     );
     // Nor can the tool be: the call itself has not been sent.
-    if unreachable || upstream::facts::known(context, upstream).await.is_none() {
+    if unreachable
+        || upstream::facts::known(context, upstream, Era::Modern)
+            .await
+            .is_none()
+    {
         return Err(upstream::not_asked(error));
     }
     let fields = json!({ "upstream": upstream.name, "reason": error.to_string() });

@@ -4,8 +4,11 @@
 //! To an upstream the gateway is a client of its own: own ids, own progress tokens, own
 //! credentials. Nothing of the client's `Authorization`, `Cookie` or `DPoP` passes.
 
+mod aside;
 pub mod breaker;
 pub mod facts;
+mod http_sse;
+pub(crate) mod listen;
 mod patience;
 mod reply;
 mod session;
@@ -27,7 +30,7 @@ use tidegate_mcp::method::Method;
 use tidegate_mcp::version::{Era, ProtocolVersion};
 
 use crate::auth::{Principal, PrincipalId};
-use crate::config::Upstream;
+use crate::config::{Transport, Upstream};
 use crate::context::Context;
 use crate::egress::{Event, Reply};
 use crate::error::{Error, Rejection};
@@ -116,6 +119,11 @@ impl<P: Platform> Exchange<'_, P> {
         RequestId::Integer(id)
     }
 
+    /// Patience until the deadline.
+    pub(crate) fn patience(&self) -> Patience {
+        Patience::until(self.deadline)
+    }
+
     pub(crate) fn timed_out(&self) -> Error {
         Rejection::UpstreamTimeout {
             upstream: self.upstream.name.clone(),
@@ -170,11 +178,20 @@ async fn attempt<P: Platform>(
     exchange: &Exchange<'_, P>,
     outgoing: Outgoing,
 ) -> Result<Reply, Error> {
-    let facts = facts::load(exchange, &outgoing.principal)
+    // What a server asks back on the call's own stream it may not know how to ask otherwise,
+    // though it speaks both eras.
+    let rather = match session::Terms::of(&outgoing).ask() {
+        true => Era::Legacy,
+        false => Era::Modern,
+    };
+    let facts = facts::load(exchange, &outgoing.principal, rather)
         .await
         .map_err(not_asked)?;
     match facts.era() {
         Era::Modern => modern(exchange, outgoing, facts.version).await,
+        Era::Legacy if facts.transport == Transport::Sse => {
+            over_http_sse(exchange, &outgoing).await
+        }
         Era::Legacy => legacy(exchange, outgoing).await,
     }
 }
@@ -226,7 +243,7 @@ async fn modern<P: Platform>(
         method: outgoing.method.as_str().to_owned(),
         params,
     };
-    let patience = Patience::until(exchange.deadline);
+    let patience = exchange.patience();
     let messages = wire::post(exchange, head, request.to_json())
         .await?
         .into_messages(exchange, &id, &patience)
@@ -299,7 +316,7 @@ async fn again<P: Platform>(
     exchange: &Exchange<'_, P>,
     outgoing: Outgoing,
 ) -> Result<Reply, Error> {
-    let facts = facts::ask(exchange, &outgoing.principal).await;
+    let facts = facts::ask(exchange, &outgoing.principal, Era::Legacy).await;
     let facts = facts.map_err(not_asked)?;
     match facts.era() {
         Era::Modern => modern(exchange, outgoing, facts.version).await,
@@ -335,28 +352,76 @@ async fn in_session<P: Platform>(
     session: &Rc<session::Session>,
     id: RequestId,
 ) -> Result<Reply, session::Lost> {
-    let relay = reply::Relay::of(outgoing, &id);
+    let request = legacy_request(outgoing, session, &id);
+    let patience = exchange.patience();
+    let aside = if session.asks() {
+        aside::open(exchange, session, &patience).await
+    } else {
+        None
+    };
+    let mut answer = session.post(exchange, request.to_json()).await?;
+    if answer.session_lost(exchange, session).await? {
+        return Err(session::Lost::Session);
+    }
+    let messages = answer.into_messages(exchange, &id, &patience).await?;
+    let messages = aside::beside(messages, aside);
+    let (relay, dialect) = hearing(outgoing, session, &id, patience);
+    Ok(reply::read(exchange, messages, id, relay, dialect).await?)
+}
+
+/// A call over HTTP+SSE: a session of its own, which ends with it.
+async fn over_http_sse<P: Platform>(
+    exchange: &Exchange<'_, P>,
+    outgoing: &Outgoing,
+) -> Result<Reply, Error> {
+    let patience = exchange.patience();
+    let terms = session::Terms::of(outgoing);
+    let line = http_sse::open(exchange, &outgoing.principal, &terms, &patience).await;
+    let http_sse::Line {
+        session, messages, ..
+    } = line.map_err(not_asked)?;
+    let id = exchange.next_id();
+    let held = session::InUse::begin(exchange.context, &session, &id);
+    let request = legacy_request(outgoing, &session, &id);
+    let (relay, dialect) = hearing(outgoing, &session, &id, patience);
+    let reply = async {
+        session.post(exchange, request.to_json()).await?;
+        reply::read(exchange, messages, id, relay, dialect).await
+    };
+    match reply.await {
+        Ok(reply) => Ok(held.until_read(reply)),
+        Err(error) => {
+            held.ended(Some(&error));
+            Err(error)
+        }
+    }
+}
+
+/// The request as a legacy upstream reads it.
+fn legacy_request(outgoing: &Outgoing, session: &session::Session, id: &RequestId) -> Request {
     let mut carried = outgoing.meta.rest.clone();
     if outgoing.meta.progress_token.is_some() {
-        carried.insert(meta::PROGRESS_TOKEN, &id);
+        carried.insert(meta::PROGRESS_TOKEN, id);
     }
     trace(&mut carried, &outgoing.meta);
     let mut params = outgoing.params.clone();
     if !carried.is_empty() {
         params.insert("_meta", &carried);
     }
-    let params = era::lower_request(outgoing.method.as_str(), params, session.version);
-    let request = Request {
+    Request {
         id: id.clone(),
         method: outgoing.method.as_str().to_owned(),
-        params,
-    };
-    let mut answer = wire::post(exchange, session.headers(), request.to_json()).await?;
-    if answer.session_lost(exchange, session).await? {
-        return Err(session::Lost::Session);
+        params: era::lower_request(outgoing.method.as_str(), params, session.version),
     }
-    let patience = Patience::until(exchange.deadline);
-    let messages = answer.into_messages(exchange, &id, &patience).await?;
+}
+
+/// How a legacy upstream's messages are to be read.
+fn hearing(
+    outgoing: &Outgoing,
+    session: &Rc<session::Session>,
+    id: &RequestId,
+    patience: Patience,
+) -> (reply::Relay, reply::Dialect) {
     let uri = outgoing
         .params
         .get_str("uri")
@@ -367,7 +432,7 @@ async fn in_session<P: Platform>(
         uri,
         patience,
     };
-    Ok(reply::read(exchange, messages, id, relay, dialect).await?)
+    (reply::Relay::of(outgoing, id), dialect)
 }
 
 /// Asks the breaker whether the upstream may be tried.
@@ -432,7 +497,7 @@ pub async fn facts<P: Platform>(
     upstream: &Upstream,
     principal: &Principal,
 ) -> Result<Rc<facts::Facts>, Error> {
-    if let Some(facts) = facts::known(context, upstream).await {
+    if let Some(facts) = facts::known(context, upstream, Era::Modern).await {
         return Ok(facts);
     }
     admit(context, upstream)?;
@@ -454,7 +519,7 @@ pub async fn probe<P: Platform>(
         deadline: context.now() + timeout,
         timeout,
     };
-    let facts = facts::ask(&exchange, &principal.id)
+    let facts = facts::ask(&exchange, &principal.id, Era::Modern)
         .await
         .map_err(not_asked);
     note(context, upstream, facts.as_ref().err());

@@ -20,6 +20,7 @@
 //! | [`task`] | the tasks extension |
 //! | [`timestamp`] | milliseconds since 1970 to and from ISO 8601 |
 //! | [`sse`] | server-sent events |
+//! | [`subscription`] | what a client listens for |
 //! | [`era`] | translation between legacy and modern |
 
 pub mod catalog;
@@ -31,6 +32,7 @@ pub mod jsonrpc;
 pub mod meta;
 pub mod method;
 pub mod sse;
+pub mod subscription;
 pub mod task;
 pub mod timestamp;
 pub mod version;

@@ -1,12 +1,16 @@
 //! A store that is linearizable per key: every operation takes effect in one instant
 //! between its call and its answer.
 
+mod waiting;
+
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::select;
 use tidegate_gateway::platform::{
     AtomicStore, Clock, KV_KEY_MAX, Swap, Unavailable, Version, WAIT_MAX,
 };
@@ -15,6 +19,7 @@ use tidegate_gateway::time::Timestamp;
 use crate::clock::SimClock;
 use crate::fault::{Fault, Faults, unavailable};
 use crate::run::give_way;
+use waiting::Waiting;
 
 /// One isolate's handle on the shared store.
 pub struct SimAtomic {
@@ -22,6 +27,8 @@ pub struct SimAtomic {
     clock: SimClock,
     /// What goes wrong for this isolate.
     pub faults: Faults,
+    /// Whether as many wait as may, so that a further wait is answered at once.
+    pub crowded: Cell<bool>,
 }
 
 #[derive(Default)]
@@ -29,6 +36,7 @@ struct World {
     records: RefCell<BTreeMap<String, Record>>,
     last_version: Cell<u64>,
     operations: RefCell<BTreeMap<String, usize>>,
+    waiting: Waiting,
 }
 
 struct Record {
@@ -47,6 +55,7 @@ impl SimAtomic {
             world: Rc::default(),
             clock: clock.clone(),
             faults: Faults::default(),
+            crowded: Cell::default(),
         }
     }
 
@@ -56,6 +65,7 @@ impl SimAtomic {
             world: Rc::clone(&self.world),
             clock: self.clock.clone(),
             faults: Faults::default(),
+            crowded: Cell::default(),
         }
     }
 
@@ -120,6 +130,16 @@ impl SimAtomic {
         Ok(())
     }
 
+    fn look(&self, key: &str) -> Result<Option<(Version, Bytes)>, Unavailable> {
+        self.faults.reading()?;
+        let records = self.world.records.borrow();
+        match records.get(key).map(|record| &record.content) {
+            None => Ok(None),
+            Some(Content::Value(version, value)) => Ok(Some((*version, value.clone()))),
+            Some(Content::Counter(_)) => Err(unavailable("the key holds a counter")),
+        }
+    }
+
     fn swap_now(
         &self,
         key: &str,
@@ -145,6 +165,7 @@ impl SimAtomic {
                 expires_at,
             },
         );
+        self.world.waiting.changed(key);
         Ok(Swap::Done(version))
     }
 
@@ -164,22 +185,20 @@ impl SimAtomic {
     }
 }
 
+impl World {
+    fn expires_at(&self, key: &str) -> Option<Timestamp> {
+        self.records
+            .borrow()
+            .get(key)
+            .map(|record| record.expires_at)
+    }
+}
+
 impl AtomicStore for SimAtomic {
     async fn get(&self, key: &str) -> Result<Option<(Version, Bytes)>, Unavailable> {
         give_way().await;
         self.begin(key)?;
-        self.faults.reading()?;
-        let found = match self
-            .world
-            .records
-            .borrow()
-            .get(key)
-            .map(|record| &record.content)
-        {
-            None => Ok(None),
-            Some(Content::Value(version, value)) => Ok(Some((*version, value.clone()))),
-            Some(Content::Counter(_)) => Err(unavailable("the key holds a counter")),
-        };
+        let found = self.look(key);
         give_way().await;
         found
     }
@@ -190,15 +209,24 @@ impl AtomicStore for SimAtomic {
         seen: Option<Version>,
         within: Duration,
     ) -> Result<Option<(Version, Bytes)>, Unavailable> {
+        give_way().await;
+        self.begin(key)?;
         let until = self.clock.now() + within.min(WAIT_MAX);
-        loop {
-            let found = self.get(key).await?;
+        let found = loop {
+            self.forget_expired(key);
+            let found = self.look(key)?;
             let version = found.as_ref().map(|(version, _)| *version);
-            if version != seen || self.clock.now() >= until {
-                return Ok(found);
+            let now = self.clock.now();
+            if version != seen || now >= until || self.crowded.get() {
+                break found;
             }
-            self.clock.sleep(Duration::from_millis(100)).await;
-        }
+            // Nobody else is polled between the look and the wait: no change is missed.
+            let next = self.world.expires_at(key).map_or(until, |at| at.min(until));
+            let over = self.clock.sleep(next.since(now));
+            select(self.world.waiting.change(key), pin!(over)).await;
+        };
+        give_way().await;
+        Ok(found)
     }
 
     async fn swap(
@@ -302,6 +330,26 @@ mod tests {
             panic!("the record had expired")
         };
         assert!(second > first);
+    }
+
+    #[test]
+    fn a_wait_fails_in_an_outage_and_is_short_where_many_wait() {
+        let world = Simulator::new();
+        let wait = |isolate: &SimAtomic| {
+            let (begun, outcome) = (world.clock.now(), isolate.wait("k", None, WAIT_MAX));
+            let outcome = world.run(outcome);
+            (outcome, world.clock.now().since(begun))
+        };
+        assert_eq!(wait(&world.atomic), (Ok(None), WAIT_MAX));
+        world.atomic.crowded.set(true);
+        assert_eq!(wait(&world.atomic), (Ok(None), Duration::ZERO));
+        world.atomic.faults.outage(true);
+        assert!(wait(&world.atomic).0.is_err());
+        let other = world.atomic.isolate();
+        let mut waiting = world.start(other.wait("k", None, WAIT_MAX));
+        assert!(waiting.step().is_none());
+        other.faults.outage(true);
+        assert!(waiting.finish().unwrap().is_err());
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use futures_util::future::{FutureExt, LocalBoxFuture};
 use tidegate_gateway::platform::Clock;
 use tidegate_gateway::time::Timestamp;
 
@@ -25,6 +26,8 @@ struct Shared {
     next_id: Cell<u64>,
     /// Who wakes when; the number keeps sleepers of one instant in the order they came.
     sleepers: RefCell<BTreeMap<(Timestamp, u64), Waker>>,
+    /// What nobody waits for, and goes on whenever anything does.
+    beside: RefCell<Vec<LocalBoxFuture<'static, ()>>>,
 }
 
 impl Default for Shared {
@@ -34,6 +37,7 @@ impl Default for Shared {
             automatic: Cell::new(true),
             next_id: Cell::new(0),
             sleepers: RefCell::default(),
+            beside: RefCell::default(),
         }
     }
 }
@@ -71,6 +75,28 @@ impl SimClock {
             }
             Some(_) | None => false,
         }
+    }
+
+    /// Lets `work` go on beside whatever is driven by this clock.
+    pub(crate) fn go_beside(&self, work: impl Future<Output = ()> + 'static) {
+        self.0.beside.borrow_mut().push(work.boxed_local());
+    }
+
+    /// Polls what goes on beside.
+    pub(crate) fn poll_beside(&self, context: &mut Context<'_>) {
+        let mut waiting = Vec::new();
+        loop {
+            let begun = self.0.beside.take();
+            if begun.is_empty() {
+                break;
+            }
+            for mut work in begun {
+                if work.poll_unpin(context).is_pending() {
+                    waiting.push(work);
+                }
+            }
+        }
+        self.0.beside.replace(waiting);
     }
 
     fn wake_due(&self) {

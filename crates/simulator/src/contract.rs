@@ -4,11 +4,13 @@
 //! provides. Keys carry a random part, so runs do not disturb each other or real records.
 //! A host is checked where nobody else writes and its KV answers from one place: staleness
 //! is allowed by the contract, so a store that shows it there fails only the check that
-//! says so.
+//! says so. A host without keepers is not checked for any.
 
 mod atomic;
+mod keeper;
 mod kv;
 mod net;
+mod wait;
 
 use serde_json::{Value, json};
 use tidegate_gateway::platform::{KV_KEY_MAX, Platform};
@@ -44,6 +46,8 @@ pub async fn run_beside<P: Platform>(platform: &P, server: Option<&str>) -> Vec<
         prefix: prefix(platform),
     };
     let mut checks = atomic::checks(&subject).await;
+    checks.extend(wait::checks(&subject).await);
+    checks.extend(keeper::checks(&subject).await);
     checks.extend(kv::checks(&subject).await);
     checks.extend(net::checks(&subject, server).await);
     checks

@@ -2,8 +2,8 @@
 //! fields, and [`contract`], the ports' promises as checks any host can run.
 //!
 //! A [`Simulator`] is one isolate. [`Simulator::isolate`] makes another that shares the
-//! stores, the queue, the network and the clock but has its own delays, faults, deferred
-//! work and log. Nothing here sleeps, opens a socket or reads a real clock.
+//! stores, the queue, the network, the keepers and the clock but has its own delays, faults,
+//! deferred work and log. Nothing here sleeps, opens a socket or reads a real clock.
 
 pub mod clock;
 pub mod contract;
@@ -11,6 +11,7 @@ pub mod contract;
 mod atomic;
 mod fault;
 mod http;
+mod keeper;
 mod kv;
 mod queue;
 mod run;
@@ -21,12 +22,13 @@ use std::future::Future;
 use std::rc::Rc;
 
 use futures_util::future::{FutureExt, LocalBoxFuture};
-use tidegate_gateway::platform::{LogLevel, NoKeeper, Platform, Secret};
+use tidegate_gateway::platform::{LogLevel, Platform, Secret};
 
 pub use crate::atomic::SimAtomic;
 pub use crate::clock::SimClock;
 pub use crate::fault::{Fault, Faults};
 pub use crate::http::{End, Exchange, Server, SimHttp};
+pub use crate::keeper::SimKeeper;
 pub use crate::kv::{SimKv, WRITE_INTERVAL_MIN};
 pub use crate::queue::SimQueue;
 pub use crate::run::{Running, Stalled};
@@ -43,10 +45,12 @@ pub struct Simulator {
     pub http: SimHttp,
     /// This isolate's handle on the queue.
     pub queue: SimQueue,
+    /// This isolate's handle on the keepers.
+    pub keeper: SimKeeper,
     secrets: Rc<RefCell<BTreeMap<String, String>>>,
     random: Rc<Cell<u64>>,
-    deferred: RefCell<Vec<LocalBoxFuture<'static, ()>>>,
-    log: RefCell<Vec<(LogLevel, String)>>,
+    deferred: Rc<RefCell<Vec<LocalBoxFuture<'static, ()>>>>,
+    log: Rc<RefCell<Vec<(LogLevel, String)>>>,
 }
 
 impl Default for Simulator {
@@ -64,16 +68,21 @@ impl Simulator {
     /// The first isolate of a new world whose randomness follows from `seed`.
     pub fn seeded(seed: u64) -> Self {
         let clock = SimClock::default();
-        Self {
+        let first = Self {
             kv: SimKv::new(&clock),
             atomic: SimAtomic::new(&clock),
             http: SimHttp::new(&clock),
             queue: SimQueue::new(&clock),
+            keeper: SimKeeper::nowhere(),
             clock,
             secrets: Rc::default(),
             random: Rc::new(Cell::new(seed)),
-            deferred: RefCell::default(),
-            log: RefCell::default(),
+            deferred: Rc::default(),
+            log: Rc::default(),
+        };
+        Self {
+            keeper: SimKeeper::new(first.isolate()),
+            ..first
         }
     }
 
@@ -85,10 +94,11 @@ impl Simulator {
             atomic: self.atomic.isolate(),
             http: self.http.clone(),
             queue: self.queue.isolate(),
+            keeper: self.keeper.isolate(),
             secrets: Rc::clone(&self.secrets),
             random: Rc::clone(&self.random),
-            deferred: RefCell::default(),
-            log: RefCell::default(),
+            deferred: Rc::default(),
+            log: Rc::default(),
         }
     }
 
@@ -116,7 +126,8 @@ impl Simulator {
         Running::new(&self.clock, future)
     }
 
-    /// Runs the work this isolate deferred, and what that defers, until none is left.
+    /// Runs the work this isolate deferred, and what that defers, until none is left. Work
+    /// of keepers goes as far as it can beside that.
     ///
     /// # Panics
     /// When nothing can make progress: a test that gets there is wrong.
@@ -125,6 +136,7 @@ impl Simulator {
         loop {
             let work: Vec<_> = self.deferred.borrow_mut().drain(..).collect();
             if work.is_empty() {
+                self.start(async {}).step();
                 return;
             }
             self.run(futures_util::future::join_all(work));
@@ -164,7 +176,7 @@ impl Platform for Simulator {
     type Atomic = SimAtomic;
     type Http = SimHttp;
     type Queue = SimQueue;
-    type Keeper = NoKeeper;
+    type Keeper = SimKeeper;
     type Clock = SimClock;
 
     fn kv(&self) -> &SimKv {
@@ -183,8 +195,8 @@ impl Platform for Simulator {
         &self.queue
     }
 
-    fn keeper(&self) -> Option<&NoKeeper> {
-        None
+    fn keeper(&self) -> Option<&SimKeeper> {
+        (!self.keeper.is_missing()).then_some(&self.keeper)
     }
 
     fn clock(&self) -> &SimClock {

@@ -32,17 +32,22 @@ impl<'a, T> Running<'a, T> {
         }
     }
 
-    /// Goes as far as possible without moving time; `Some` when it is done. Must not be
-    /// called again after that.
+    /// Goes as far as possible without moving time, and so does what goes on beside;
+    /// `Some` when it is done. Must not be called again after that.
     pub fn step(&mut self) -> Option<T> {
         let waker = Waker::from(Arc::clone(&self.woken));
         let mut context = Context::from_waker(&waker);
+        let mut done = None;
         loop {
             self.woken.0.store(false, Ordering::Relaxed);
-            match self.future.as_mut().poll(&mut context) {
-                Poll::Ready(value) => return Some(value),
-                Poll::Pending if self.woken.0.load(Ordering::Relaxed) => {}
-                Poll::Pending => return None,
+            if done.is_none()
+                && let Poll::Ready(value) = self.future.as_mut().poll(&mut context)
+            {
+                done = Some(value);
+            }
+            self.clock.poll_beside(&mut context);
+            if !self.woken.0.load(Ordering::Relaxed) {
+                return done;
             }
         }
     }

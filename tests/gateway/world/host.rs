@@ -9,8 +9,8 @@ use std::task::Poll;
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
 use serde_json::Value;
-use tidegate_gateway::platform::{LogLevel, NoKeeper, Platform, Secret};
-use tidegate_simulator::{SimAtomic, SimClock, SimHttp, SimKv, SimQueue, Simulator};
+use tidegate_gateway::platform::{LogLevel, Platform, Secret};
+use tidegate_simulator::{SimAtomic, SimClock, SimHttp, SimKeeper, SimKv, SimQueue, Simulator};
 
 /// One isolate's host.
 pub struct Host {
@@ -99,7 +99,7 @@ impl Platform for Isolate {
     type Atomic = SimAtomic;
     type Http = SimHttp;
     type Queue = SimQueue;
-    type Keeper = NoKeeper;
+    type Keeper = SimKeeper;
     type Clock = SimClock;
 
     fn kv(&self) -> &SimKv {
@@ -118,8 +118,8 @@ impl Platform for Isolate {
         self.0.sim.queue()
     }
 
-    fn keeper(&self) -> Option<&NoKeeper> {
-        None
+    fn keeper(&self) -> Option<&SimKeeper> {
+        self.0.sim.keeper()
     }
 
     fn clock(&self) -> &SimClock {

@@ -48,9 +48,11 @@ impl Drop for Shared {
         secrets.retain(|secret| secret.len() > 16);
         vault.retain(|secret| secret.len() > 16);
         for host in &hosts {
-            check_log(host, &secrets, &vault);
+            check_log(host.lines(), &secrets, &vault);
         }
         if let Some(isolate) = hosts.first().map(|host| &host.sim) {
+            let kept = isolate.keeper.log_lines().into_iter();
+            check_log(kept.map(|(_, line)| line).collect(), &secrets, &vault);
             for name in self.servers.borrow().keys() {
                 let exchanges = isolate.http.exchanges(&authority(name));
                 exchanges
@@ -92,8 +94,8 @@ fn check_exchange(exchange: &Exchange, secrets: &[String], vault: &[String]) {
     told(&exchange.uri.to_string());
 }
 
-fn check_log(host: &Host, secrets: &[String], vault: &[String]) {
-    for line in host.lines() {
+fn check_log(lines: Vec<String>, secrets: &[String], vault: &[String]) {
+    for line in lines {
         let parsed = serde_json::from_str::<serde_json::Value>(&line);
         assert!(
             parsed.is_ok_and(|line| line["event"].is_string()),

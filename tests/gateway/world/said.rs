@@ -64,6 +64,8 @@ pub enum Said {
     Stream(Vec<Step>),
     /// Any body under any status and content type.
     Raw(u16, &'static str, Vec<u8>),
+    /// Any body that comes as it likes.
+    Body(u16, &'static str, Body),
     /// Nothing, for so long; then the rest.
     After(Duration, Box<Self>),
     /// No answer to the connection.
@@ -123,6 +125,7 @@ impl Said {
             }
             Self::Stream(steps) => (200, "text/event-stream", streamed(steps, clock)),
             Self::Raw(status, kind, bytes) => (status, kind, Body::from(bytes)),
+            Self::Body(status, kind, body) => (status, kind, body),
             Self::NoAnswer(error) => return Err(error),
             Self::After(..) => unreachable!("waited for"),
         };

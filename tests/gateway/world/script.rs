@@ -144,6 +144,11 @@ impl Script {
         self.0.sessions.borrow().len()
     }
 
+    /// Whether a session is open.
+    pub fn knows(&self, session: &str) -> bool {
+        self.0.sessions.borrow().contains(session)
+    }
+
     /// Puts the server on the network.
     pub fn serve(&self, sim: &Simulator, authority: &str) -> Rc<Server> {
         let (script, clock) = (self.clone(), sim.clock.clone());

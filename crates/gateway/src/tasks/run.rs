@@ -15,7 +15,7 @@ use tidegate_mcp::task::TaskStatus;
 
 use super::{Lease, Outcome, Record, SWAPS_MAX, ended, expiry, key};
 use crate::context::Context;
-use crate::dispatch::{self, Ask};
+use crate::dispatch::{self, Ask, Place};
 use crate::egress;
 use crate::error::{Error, Rejection};
 use crate::keyspace::{self, ReadError};
@@ -162,6 +162,7 @@ async fn call<P: Platform>(
     };
     let ask = Ask {
         asks: false,
+        place: Place::Here,
         meta: RequestMeta::default(),
         param_headers: Vec::new(),
         timeout,

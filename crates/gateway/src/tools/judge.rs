@@ -24,11 +24,14 @@ use crate::schema::{self, Document, Unusable, Verdict, Violation};
 pub(super) fn hold<P: Platform>(
     context: &Context<P>,
     upstream: &Upstream,
-    name: String,
+    name: &str,
     definition: Rc<Definition>,
     reply: Reply,
 ) -> Result<Reply, Error> {
-    let (context, upstream) = (context.clone(), upstream.clone());
+    if definition.output.is_none() {
+        return Ok(reply);
+    }
+    let (context, upstream, name) = (context.clone(), upstream.clone(), name.to_owned());
     let hold = move |result: Object| {
         let tool = Tool {
             context: &context,

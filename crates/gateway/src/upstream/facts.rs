@@ -19,12 +19,11 @@ use tidegate_mcp::meta::RequestMeta;
 use tidegate_mcp::method::Method;
 use tidegate_mcp::version::{Era, ProtocolVersion};
 
-use super::patience::Patience;
-use super::{Exchange, REMEMBERED_MAX, session, wire};
+use super::{Exchange, REMEMBERED_MAX, http_sse, session, wire};
 use crate::auth::PrincipalId;
-use crate::config::{EraChoice, Upstream};
+use crate::config::{EraChoice, Transport, Upstream};
 use crate::context::Context;
-use crate::error::Error;
+use crate::error::{Error, Rejection};
 use crate::keyspace::{self, Family, Key, Store};
 use crate::memory::Bounded;
 use crate::platform::Platform;
@@ -47,6 +46,9 @@ pub struct Facts {
     /// The newest revision both speak.
     #[serde(with = "version_text")]
     pub version: ProtocolVersion,
+    /// How it is spoken to, where that was found out.
+    #[serde(default)]
+    pub transport: Transport,
     /// Its server capabilities, as it wrote them.
     pub capabilities: Box<RawValue>,
     /// Its instructions, as it wrote them.
@@ -122,10 +124,11 @@ impl Default for Memory {
 pub(crate) async fn load<P: Platform>(
     exchange: &Exchange<'_, P>,
     principal: &PrincipalId,
+    rather: Era,
 ) -> Result<Rc<Facts>, Error> {
-    match known(exchange.context, exchange.upstream).await {
+    match known(exchange.context, exchange.upstream, rather).await {
         Some(facts) => Ok(facts),
-        None => ask(exchange, principal).await,
+        None => ask(exchange, principal, rather).await,
     }
 }
 
@@ -133,8 +136,9 @@ pub(crate) async fn load<P: Platform>(
 pub(crate) async fn known<P: Platform>(
     context: &Context<P>,
     upstream: &Upstream,
+    rather: Era,
 ) -> Option<Rc<Facts>> {
-    let id = identity(upstream);
+    let id = identity(upstream, rather);
     let now = context.now();
     let remembered = &context.memory.upstream.facts.known;
     if let Some(facts) = remembered.get(&id).filter(|facts| facts.fresh(now)) {
@@ -147,17 +151,28 @@ pub(crate) async fn known<P: Platform>(
     Some(facts)
 }
 
-/// Asks the upstream itself, and remembers the answer.
+/// Asks the upstream itself, and remembers the answer. Of one that speaks both eras, `rather`
+/// is the one it is spoken to in.
 pub(crate) async fn ask<P: Platform>(
     exchange: &Exchange<'_, P>,
     principal: &PrincipalId,
+    rather: Era,
 ) -> Result<Rc<Facts>, Error> {
     let (context, upstream) = (exchange.context, exchange.upstream);
     let facts = match upstream.era {
+        // Revisions with this transport are all old.
+        _ if upstream.transport == Transport::Sse => legacy(exchange, principal).await?,
         EraChoice::Legacy => legacy(exchange, principal).await?,
         EraChoice::Modern => match modern(exchange).await? {
             Probe::Modern(facts) => facts,
             Probe::Legacy => return Err(exchange.invalid("it does not answer `server/discover`")),
+        },
+        EraChoice::Auto if rather == Era::Legacy => match legacy(exchange, principal).await {
+            Ok(facts) => facts,
+            Err(refused) => match modern(exchange).await {
+                Ok(Probe::Modern(facts)) => facts,
+                Ok(Probe::Legacy) | Err(_) => return Err(refused),
+            },
         },
         EraChoice::Auto => match modern(exchange).await? {
             Probe::Modern(facts) => facts,
@@ -165,7 +180,7 @@ pub(crate) async fn ask<P: Platform>(
         },
     };
     let facts = Rc::new(facts);
-    let id = identity(upstream);
+    let id = identity(upstream, rather);
     context
         .memory
         .upstream
@@ -180,13 +195,21 @@ pub(crate) async fn ask<P: Platform>(
     Ok(facts)
 }
 
-/// Name, URL and the era it is configured to speak: with any other it is another server.
-fn identity(upstream: &Upstream) -> String {
+/// Name, URL, credentials and the era it is configured to speak: with any other it is another
+/// server, or shows another face.
+fn identity(upstream: &Upstream, rather: Era) -> String {
     let mut hash = Sha256::new();
     hash.update(upstream.name.as_bytes());
     hash.update([0]);
     hash.update(upstream.url.as_str().as_bytes());
-    hash.update([0, upstream.era as u8]);
+    // Names of secrets, never secrets.
+    hash.update(serde_json::to_vec(&upstream.credentials).unwrap_or_default());
+    hash.update([
+        0,
+        upstream.era as u8,
+        upstream.transport as u8,
+        rather as u8,
+    ]);
     hex(&hash.finalize()[..16])
 }
 
@@ -229,7 +252,7 @@ async fn modern<P: Platform>(exchange: &Exchange<'_, P>) -> Result<Probe, Error>
         StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED
     );
     let mut messages = match answer
-        .into_messages(exchange, &id, &Patience::until(exchange.deadline))
+        .into_messages(exchange, &id, &exchange.patience())
         .await
     {
         Ok(messages) => messages,
@@ -273,9 +296,24 @@ async fn legacy<P: Platform>(
     exchange: &Exchange<'_, P>,
     principal: &PrincipalId,
 ) -> Result<Facts, Error> {
-    let (session, result) =
-        session::initialize(exchange, principal, &session::Terms::default()).await?;
-    Ok(facts(exchange, session.version, &result))
+    let terms = session::Terms::default();
+    let refused = match exchange.upstream.transport {
+        Transport::Sse => None,
+        Transport::StreamableHttp => match session::initialize(exchange, principal, &terms).await {
+            Ok((session, result)) => return Ok(facts(exchange, session.version, &result)),
+            Err(error @ Error::Rejection(Rejection::UpstreamRefused { .. })) => Some(error),
+            Err(error) => return Err(error),
+        },
+    };
+    // What takes no POST may be a server of 2024-11-05.
+    let patience = exchange.patience();
+    match http_sse::open(exchange, principal, &terms, &patience).await {
+        Ok(line) => Ok(Facts {
+            transport: Transport::Sse,
+            ..facts(exchange, line.session.version, &line.result)
+        }),
+        Err(error) => Err(refused.unwrap_or(error)),
+    }
 }
 
 fn facts<P: Platform>(
@@ -291,6 +329,7 @@ fn facts<P: Platform>(
         v: 1,
         upstream: exchange.upstream.name.clone(),
         version,
+        transport: Transport::StreamableHttp,
         capabilities,
         instructions: result
             .get_str("instructions")

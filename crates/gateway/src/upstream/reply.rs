@@ -146,10 +146,11 @@ async fn next<P: Platform>(reading: &mut Reading<P>) -> Event {
             }
             // A response nobody waits for.
             Message::Response(_) => {}
-            Message::Request(request) => match reading.question(request).await {
-                Some(question) => return Event::Question(question),
-                None => {}
-            },
+            Message::Request(request) => {
+                if let Some(question) = reading.question(request).await {
+                    return Event::Question(question);
+                }
+            }
             Message::Notification(notification) => {
                 if let Some(notification) = reading.relay.pass(notification) {
                     return Event::Notification(notification);

@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use http::{HeaderMap, HeaderValue, Method as HttpMethod, Request as HttpRequest};
+use http::{HeaderMap, HeaderValue, Method as HttpMethod, Request as HttpRequest, Uri};
 use tidegate_mcp::era;
 use tidegate_mcp::headers::MCP_PROTOCOL_VERSION;
 use tidegate_mcp::json::Object;
@@ -18,8 +18,7 @@ use tidegate_mcp::jsonrpc::{Message, Notification, Request, RequestId};
 use tidegate_mcp::method::Method;
 use tidegate_mcp::version::{Era, ProtocolVersion};
 
-use super::patience::Patience;
-use super::wire::{self, COURTESY, SESSION_ID};
+use super::wire::{self, Answer, COURTESY, Messages, SESSION_ID};
 use super::{Exchange, Outgoing};
 use crate::auth::PrincipalId;
 use crate::body::Body;
@@ -86,7 +85,7 @@ impl Terms {
 
     /// Whether the upstream may ask things back. Which call it asks for can be told only
     /// while the session has one.
-    fn ask(&self) -> bool {
+    pub(crate) fn ask(&self) -> bool {
         !self.capabilities.is_empty()
     }
 }
@@ -98,8 +97,12 @@ pub(crate) struct Session {
     terms: Terms,
     /// Its id; servers may do without.
     pub(crate) id: Option<HeaderValue>,
+    /// Where its messages go, if not to the upstream's URL (HTTP+SSE only).
+    pub(crate) endpoint: Uri,
     /// The revision that was agreed on.
     pub(crate) version: ProtocolVersion,
+    /// Whether the server speaks outside of calls, once that is known.
+    pub(crate) speaks_aside: Cell<Option<bool>>,
     last_used: Cell<Timestamp>,
     in_use: Cell<usize>,
     watched_until: Cell<Timestamp>,
@@ -145,6 +148,11 @@ impl Session {
         )
     }
 
+    /// Whether the upstream may ask things back in it.
+    pub(crate) fn asks(&self) -> bool {
+        self.terms.ask()
+    }
+
     /// The headers every message of the session carries.
     pub(crate) fn headers(&self) -> HeaderMap {
         let mut headers = HeaderMap::new();
@@ -180,40 +188,71 @@ pub(crate) async fn open<P: Platform>(
     }
 }
 
-/// Opens a session and gives the upstream's `initialize` result with it.
+/// Opens a session for the principal's calls and gives the upstream's `initialize` result
+/// with it.
 pub(crate) async fn initialize<P: Platform>(
     exchange: &Exchange<'_, P>,
     principal: &PrincipalId,
     terms: &Terms,
 ) -> Result<(Rc<Session>, Object), Error> {
-    let context = exchange.context;
-    let id = exchange.next_id();
+    let (session, result) = handshake(exchange, principal, terms).await?;
+    let sessions = &exchange.context.memory.upstream.sessions.open;
+    // Whatever had to make room is closed by its own watch once it is idle.
+    sessions.insert(session.owner(), Rc::clone(&session));
+    watch(exchange.context, &session);
+    Ok((session, result))
+}
+
+/// Opens a session no call will use: whoever opens it closes it.
+pub(crate) async fn handshake<P: Platform>(
+    exchange: &Exchange<'_, P>,
+    principal: &PrincipalId,
+    terms: &Terms,
+) -> Result<(Rc<Session>, Object), Error> {
+    let request = greeting(exchange, terms);
+    let answer = wire::post(exchange, HeaderMap::new(), request.to_json()).await?;
+    let session_id = answer.session_id();
+    let patience = exchange.patience();
+    let mut messages = answer
+        .into_messages(exchange, &request.id, &patience)
+        .await?;
+    let result = greeted(exchange, &mut messages, &request.id).await?;
+    drop(messages);
+    let mut session = Session::agreed(exchange, principal, terms, &result)?;
+    session.id = session_id;
+    let session = Rc::new(session);
+    session.begin(exchange, &result).await?;
+    Ok((session, result))
+}
+
+/// The `initialize` that opens a session on these terms.
+pub(crate) fn greeting<P: Platform>(exchange: &Exchange<'_, P>, terms: &Terms) -> Request {
     let mut params = Object::default();
     params.insert("protocolVersion", &ProtocolVersion::LATEST_LEGACY.as_str());
     params.insert("capabilities", &terms.capabilities());
     params.insert(
         "clientInfo",
-        &crate::discover::server_info(&context.settings),
+        &crate::discover::server_info(&exchange.context.settings),
     );
-    let request = Request {
-        id: id.clone(),
+    Request {
+        id: exchange.next_id(),
         method: Method::Initialize.as_str().to_owned(),
         params,
-    };
-    let answer = wire::post(exchange, HeaderMap::new(), request.to_json()).await?;
-    let session_id = answer.session_id();
-    let patience = Patience::until(exchange.deadline);
-    let mut messages = answer.into_messages(exchange, &id, &patience).await?;
-    let result = loop {
+    }
+}
+
+/// The result of an `initialize`.
+pub(crate) async fn greeted<P: Platform>(
+    exchange: &Exchange<'_, P>,
+    messages: &mut Messages,
+    id: &RequestId,
+) -> Result<Object, Error> {
+    loop {
         match messages.next().await {
-            Some(Ok(Message::Response(response))) if response.id.as_ref() == Some(&id) => {
-                match response.outcome {
-                    Ok(result) => break result,
-                    Err(error) => {
-                        return Err(exchange
-                            .invalid(format!("it refuses `initialize`: code {}", error.code)));
-                    }
-                }
+            Some(Ok(Message::Response(response))) if response.id.as_ref() == Some(id) => {
+                return response.outcome.map_err(|error| {
+                    exchange.invalid(format!("it refuses `initialize`: code {}", error.code))
+                });
             }
             Some(Ok(_)) => {}
             Some(Err(wire::Broken::Late)) => return Err(exchange.timed_out()),
@@ -221,47 +260,73 @@ pub(crate) async fn initialize<P: Platform>(
                 return Err(exchange.invalid("it does not answer `initialize`"));
             }
         }
-    };
-    drop(messages);
-    let version = result
-        .get_str("protocolVersion")
-        .and_then(|text| ProtocolVersion::parse(&text));
-    let Some(version) = version.filter(|version| version.era() == Era::Legacy) else {
-        return Err(exchange.invalid(
-            "it answers `initialize` with a protocol version the gateway does not speak",
-        ));
-    };
-    let session = Rc::new(Session {
-        upstream: exchange.upstream.clone(),
-        principal: principal.clone(),
-        terms: terms.clone(),
-        id: session_id,
-        version,
-        last_used: Cell::new(context.now()),
-        in_use: Cell::new(0),
-        watched_until: Cell::new(Timestamp::default()),
-    });
-    let initialized = Notification {
-        method: "notifications/initialized".to_owned(),
-        params: Object::default(),
-    };
-    // The answer to a notification carries nothing; reading its head is enough.
-    wire::post(exchange, session.headers(), initialized.to_json()).await?;
-    let logs = matches!(result.get_object("capabilities"), Some(Ok(c)) if c.contains("logging"));
-    if let Some(level) = terms.log_level.as_ref().filter(|_| logs) {
-        let request = Request {
-            id: exchange.next_id(),
-            method: Method::LoggingSetLevel.as_str().to_owned(),
-            params: Object::default().with("level", level),
-        };
-        // A server that refuses sends what it likes; what is not wanted is left out later.
-        wire::post(exchange, session.headers(), request.to_json()).await?;
     }
-    let sessions = &context.memory.upstream.sessions.open;
-    // Whatever had to make room is closed by its own watch once it is idle.
-    sessions.insert(session.owner(), Rc::clone(&session));
-    watch(context, &session);
-    Ok((session, result))
+}
+
+impl Session {
+    /// What an upstream's `initialize` result agrees to.
+    pub(crate) fn agreed<P: Platform>(
+        exchange: &Exchange<'_, P>,
+        principal: &PrincipalId,
+        terms: &Terms,
+        result: &Object,
+    ) -> Result<Self, Error> {
+        let version = result
+            .get_str("protocolVersion")
+            .and_then(|text| ProtocolVersion::parse(&text));
+        let Some(version) = version.filter(|version| version.era() == Era::Legacy) else {
+            return Err(exchange.invalid(
+                "it answers `initialize` with a protocol version the gateway does not speak",
+            ));
+        };
+        Ok(Self {
+            upstream: exchange.upstream.clone(),
+            principal: principal.clone(),
+            terms: terms.clone(),
+            id: None,
+            endpoint: Uri::default(),
+            version,
+            speaks_aside: Cell::new(None),
+            last_used: Cell::new(exchange.context.now()),
+            in_use: Cell::new(0),
+            watched_until: Cell::new(Timestamp::default()),
+        })
+    }
+
+    /// Says that the session begins, and which logs are wanted in it.
+    pub(crate) async fn begin<P: Platform>(
+        &self,
+        exchange: &Exchange<'_, P>,
+        result: &Object,
+    ) -> Result<(), Error> {
+        let initialized = Notification {
+            method: "notifications/initialized".to_owned(),
+            params: Object::default(),
+        };
+        // The answer to a notification carries nothing; reading its head is enough.
+        self.post(exchange, initialized.to_json()).await?;
+        let logs =
+            matches!(result.get_object("capabilities"), Some(Ok(c)) if c.contains("logging"));
+        if let Some(level) = self.terms.log_level.as_ref().filter(|_| logs) {
+            let request = Request {
+                id: exchange.next_id(),
+                method: Method::LoggingSetLevel.as_str().to_owned(),
+                params: Object::default().with("level", level),
+            };
+            // A server that refuses sends what it likes; what is not wanted is left out later.
+            self.post(exchange, request.to_json()).await?;
+        }
+        Ok(())
+    }
+
+    /// Posts one message in the session.
+    pub(crate) async fn post<P: Platform>(
+        &self,
+        exchange: &Exchange<'_, P>,
+        message: String,
+    ) -> Result<Answer, Error> {
+        wire::post_to(exchange, self.endpoint.clone(), self.headers(), message).await
+    }
 }
 
 /// No new call will take the session. Another may have its place already.
@@ -377,7 +442,8 @@ fn watch<P: Platform>(context: &Context<P>, session: &Rc<Session>) {
     });
 }
 
-async fn close<P: Platform>(context: &Context<P>, session: &Session) {
+/// Closes the session at the upstream, if it has an id to close it by.
+pub(crate) async fn close<P: Platform>(context: &Context<P>, session: &Session) {
     if session.id.is_none() {
         return;
     }
@@ -396,7 +462,7 @@ pub(crate) async fn tell<P: Platform>(
     message: String,
 ) {
     let exchange = courtesy(context, &session.upstream);
-    let _ = wire::post(&exchange, session.headers(), message).await;
+    let _ = session.post(&exchange, message).await;
 }
 
 fn courtesy<'a, P: Platform>(context: &'a Context<P>, upstream: &'a Upstream) -> Exchange<'a, P> {

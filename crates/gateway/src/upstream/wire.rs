@@ -5,18 +5,19 @@
 
 use std::time::Duration;
 
+use async_stream::stream;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::{self, LocalBoxStream};
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, USER_AGENT};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use tidegate_mcp::jsonrpc::{self, Message, Posted, RequestId};
 use tidegate_mcp::sse;
 
 use super::Exchange;
 use super::patience::Patience;
 use super::session::Session;
-use crate::body::{Body, BodyError, ReadError};
+use crate::body::{Body, ReadError};
 use crate::config::{Credentials, SecretRef};
 use crate::context::Context;
 use crate::error::{Error, Fault, Rejection};
@@ -31,6 +32,9 @@ const AGENT: &str = concat!("tidegate/", env!("CARGO_PKG_VERSION"));
 
 /// Messages of one answer, in order, until it ends or the deadline comes.
 pub(crate) type Messages = LocalBoxStream<'static, Result<Message, Broken>>;
+
+/// Events of one stream, in order, until it ends or patience does.
+pub(crate) type Events = LocalBoxStream<'static, Result<sse::Event, Broken>>;
 
 /// Why an answer ended before its response.
 pub(crate) enum Broken {
@@ -51,7 +55,18 @@ pub(crate) async fn post<P: Platform>(
     head: HeaderMap,
     message: String,
 ) -> Result<Answer, Error> {
+    post_to(exchange, Uri::default(), head, message).await
+}
+
+/// Sends one message to where the upstream's transport takes them.
+pub(crate) async fn post_to<P: Platform>(
+    exchange: &Exchange<'_, P>,
+    endpoint: Uri,
+    head: HeaderMap,
+    message: String,
+) -> Result<Answer, Error> {
     let mut request = Request::new(Body::from(message));
+    *request.uri_mut() = endpoint;
     *request.method_mut() = Method::POST;
     let headers = request.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -65,17 +80,20 @@ pub(crate) async fn post<P: Platform>(
         .map(|response| Answer { response })
 }
 
-/// Sends any request to the upstream, with the gateway's own credentials.
+/// Sends any request to the upstream, with the gateway's own credentials: to where its
+/// transport takes messages, if the request names that, else to its URL.
 pub(crate) async fn send<P: Platform>(
     exchange: &Exchange<'_, P>,
     mut request: Request<Body>,
 ) -> Result<Response<Body>, Error> {
     let upstream = exchange.upstream;
-    *request.uri_mut() = upstream
-        .url
-        .as_str()
-        .parse()
-        .map_err(|_| exchange.invalid("its URL is not a URI"))?;
+    if request.uri().authority().is_none() {
+        *request.uri_mut() = upstream
+            .url
+            .as_str()
+            .parse()
+            .map_err(|_| exchange.invalid("its URL is not a URI"))?;
+    }
     request
         .headers_mut()
         .insert(USER_AGENT, HeaderValue::from_static(AGENT));
@@ -178,7 +196,8 @@ impl Answer {
             .trim()
             .to_ascii_lowercase();
         if essence == "text/event-stream" && parts.status.is_success() {
-            return Ok(streamed(exchange.context.clone(), body, patience.clone()));
+            let events = events(exchange.context.clone(), body, patience.clone());
+            return Ok(messages(events));
         }
         if matches!(
             parts.status,
@@ -221,11 +240,12 @@ async fn read<P: Platform>(exchange: &Exchange<'_, P>, body: Body) -> Result<Byt
     }
 }
 
-/// The JSON-RPC messages of a whole body; none if it holds anything else. An error without
-/// an id answers the only request there was.
+/// The JSON-RPC messages of a whole body; none if it holds anything else. An error answers
+/// the only request there was, whatever its id: servers that refuse a request before they
+/// read it leave the id out, or write one of their own.
 fn whole(bytes: &[u8], id: &RequestId) -> Vec<Message> {
     let adopt = |message| match message {
-        Message::Response(mut response) if response.id.is_none() => {
+        Message::Response(mut response) if response.id.is_none() || response.outcome.is_err() => {
             response.id = Some(id.clone());
             Message::Response(response)
         }
@@ -240,76 +260,70 @@ fn whole(bytes: &[u8], id: &RequestId) -> Vec<Message> {
     }
 }
 
-struct Reading {
-    body: LocalBoxStream<'static, Result<Bytes, BodyError>>,
-    decoder: sse::Decoder,
-    ready: std::vec::IntoIter<sse::Event>,
-    ended: bool,
-}
-
-/// The messages of an event stream as they come.
-fn streamed<P: Platform>(context: Context<P>, body: Body, patience: Patience) -> Messages {
-    let reading = Reading {
-        body: body.into_stream(),
-        decoder: sse::Decoder::default(),
-        ready: Vec::new().into_iter(),
-        ended: false,
-    };
-    stream::unfold(Some(reading), move |reading| {
-        let (context, patience) = (context.clone(), patience.clone());
-        async move {
-            let mut reading = reading?;
-            match next_message(&context, &mut reading, &patience).await {
-                Ok(Some(message)) => Some((Ok(message), Some(reading))),
-                Ok(None) => None,
-                Err(broken) => Some((Err(broken), None)),
-            }
-        }
-    })
-    .boxed_local()
-}
-
-async fn next_message<P: Platform>(
-    context: &Context<P>,
-    reading: &mut Reading,
-    patience: &Patience,
-) -> Result<Option<Message>, Broken> {
-    loop {
-        for event in reading.ready.by_ref() {
-            // Priming events (2025-11-25) carry an id and nothing else.
-            if event.data.is_empty() {
-                continue;
-            }
-            match jsonrpc::parse(event.data.as_bytes()) {
-                Ok(Posted::One(message)) => return Ok(Some(message)),
-                Ok(Posted::Batch(_)) | Err(_) => {
-                    return Err(Broken::Invalid(
-                        "an event holds no JSON-RPC message".to_owned(),
-                    ));
+/// The events of a stream as they come; an error is the last.
+pub(crate) fn events<P: Platform>(context: Context<P>, body: Body, patience: Patience) -> Events {
+    stream! {
+        let mut chunks = body.into_stream();
+        let mut decoder = sse::Decoder::default();
+        loop {
+            let decoded = match patience.bear(&context, async || chunks.next().await).await {
+                None => Err(Broken::Late),
+                Some(None) => {
+                    match decoder.finish() {
+                        Ok(Some(event)) => yield Ok(event),
+                        Ok(None) => {}
+                        Err(e) => yield Err(Broken::Invalid(e.to_string())),
+                    }
+                    return;
+                }
+                Some(Some(Err(_))) => Err(Broken::Invalid("its stream was cut off".to_owned())),
+                Some(Some(Ok(chunk))) => {
+                    decoder.push(&chunk).map_err(|e| Broken::Invalid(e.to_string()))
+                }
+            };
+            match decoded {
+                Ok(events) => {
+                    for event in events {
+                        yield Ok(event);
+                    }
+                }
+                Err(broken) => {
+                    yield Err(broken);
+                    return;
                 }
             }
         }
-        if reading.ended {
-            return Ok(None);
-        }
-        let chunk = patience
-            .bear(context, async || reading.body.next().await)
-            .await
-            .ok_or(Broken::Late)?;
-        let Some(chunk) = chunk else {
-            reading.ended = true;
-            let last = reading.decoder.finish();
-            let last = last.map_err(|e| Broken::Invalid(e.to_string()))?;
-            reading.ready = last.into_iter().collect::<Vec<_>>().into_iter();
-            continue;
-        };
-        let chunk = chunk.map_err(|_| Broken::Invalid("its stream was cut off".to_owned()))?;
-        let events = reading
-            .decoder
-            .push(&chunk)
-            .map_err(|e| Broken::Invalid(e.to_string()))?;
-        reading.ready = events.into_iter();
     }
+    .boxed_local()
+}
+
+/// The messages in a stream's events.
+pub(crate) fn messages(events: Events) -> Messages {
+    let parsed = events.map(|event| {
+        let event = match event {
+            Ok(event) => event,
+            Err(broken) => return vec![Err(broken)],
+        };
+        // Priming events (2025-11-25) carry an id and nothing else.
+        if event.data.is_empty() {
+            return Vec::new();
+        }
+        let unreadable = || {
+            Err(Broken::Invalid(
+                "an event holds no JSON-RPC message".to_owned(),
+            ))
+        };
+        match jsonrpc::parse(event.data.as_bytes()) {
+            Ok(Posted::One(message)) => vec![Ok(message)],
+            // 2025-03-26 only.
+            Ok(Posted::Batch(members)) => members
+                .into_iter()
+                .map(|member| member.or_else(|_| unreadable()))
+                .collect(),
+            Err(_) => vec![unreadable()],
+        }
+    });
+    parsed.flat_map(stream::iter).boxed_local()
 }
 
 /// How long a courtesy to an upstream may take: closing a session, refusing a request.

@@ -1,0 +1,150 @@
+//! What a keeper says to the isolate that asked it: one JSON value per event.
+
+use async_stream::stream;
+use bytes::Bytes;
+use futures_util::stream::{Stream, StreamExt};
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+use tidegate_mcp::json::Object;
+use tidegate_mcp::sse;
+
+use std::time::Duration;
+
+use crate::body::Body;
+use crate::error::{Error, Fault, Rejection};
+use crate::tasks::Failure;
+
+/// One thing a keeper says.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) enum Frame {
+    /// A notification of the upstream.
+    Notification { method: String, params: Object },
+    /// The call is parked under this name until the client has answered.
+    #[serde(rename_all = "camelCase")]
+    Required {
+        call: String,
+        input_requests: Object,
+    },
+    /// The call's result.
+    Result(Object),
+    /// The call's failure.
+    Failed(Failed),
+}
+
+impl Frame {
+    pub(super) fn encode(&self) -> Bytes {
+        let text = serde_json::to_string(self).unwrap_or_default();
+        Bytes::from(sse::encode_message(&text))
+    }
+}
+
+/// Reads what a keeper says, to its end or to the first thing that is none of this.
+pub(super) fn read(body: Body) -> impl Stream<Item = Result<Frame, String>> {
+    stream! {
+        let mut decoder = sse::Decoder::default();
+        let mut chunks = body.into_stream();
+        while let Some(chunk) = chunks.next().await {
+            let events = match chunk {
+                Ok(chunk) => decoder.push(&chunk).map_err(|e| e.to_string()),
+                Err(_) => Err("a keeper's answer was cut off".to_owned()),
+            };
+            match events {
+                Ok(events) => {
+                    for event in events {
+                        yield serde_json::from_str(&event.data).map_err(|e| e.to_string());
+                    }
+                }
+                Err(reason) => {
+                    yield Err(reason);
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// An [`Error`] on its way between two isolates of one deployment.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) enum Failed {
+    Protocol(u16, Failure),
+    Unavailable(String, Option<u64>),
+    Lost(String),
+    Timeout(String, u64),
+    Invalid(String, String),
+    Refused(String),
+    Unauthorized(String),
+    /// Ours; what the log of the asking isolate says.
+    Fault(String),
+}
+
+impl From<Error> for Failed {
+    fn from(error: Error) -> Self {
+        let millis = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
+        match error {
+            Error::Fault(fault) => Self::Fault(fault.to_string()),
+            Error::Rejection(rejection) => match rejection {
+                Rejection::Protocol { status, error, .. } => {
+                    Self::Protocol(status.as_u16(), error.into())
+                }
+                Rejection::UpstreamUnavailable {
+                    upstream,
+                    retry_after,
+                } => Self::Unavailable(upstream, retry_after.map(millis)),
+                Rejection::UpstreamLost { upstream } => Self::Lost(upstream),
+                Rejection::UpstreamTimeout { upstream, timeout } => {
+                    Self::Timeout(upstream, millis(timeout))
+                }
+                Rejection::UpstreamInvalid { upstream, reason } => Self::Invalid(upstream, reason),
+                Rejection::UpstreamRefused { upstream }
+                | Rejection::HeadersRefused { upstream } => Self::Refused(upstream),
+                Rejection::UpstreamUnauthorized { upstream } => Self::Unauthorized(upstream),
+                // What the asking isolate decides itself never comes from a keeper.
+                Rejection::NotFound
+                | Rejection::OriginNotAllowed
+                | Rejection::HostNotAllowed
+                | Rejection::MethodNotAllowed { .. }
+                | Rejection::UnsupportedMediaType
+                | Rejection::NotAcceptable
+                | Rejection::BodyTooLarge { .. }
+                | Rejection::BodyInterrupted
+                | Rejection::Unauthenticated { .. }
+                | Rejection::Denied { .. }
+                | Rejection::InsufficientScope { .. }
+                | Rejection::RateLimited { .. }
+                | Rejection::SessionUnknown => Self::Fault(rejection.to_string()),
+            },
+        }
+    }
+}
+
+impl From<Failed> for Error {
+    fn from(failed: Failed) -> Self {
+        match failed {
+            Failed::Protocol(status, error) => Rejection::Protocol {
+                status: StatusCode::from_u16(status).unwrap_or(StatusCode::OK),
+                error: error.into(),
+                id: None,
+            }
+            .into(),
+            Failed::Unavailable(upstream, retry_after) => Rejection::UpstreamUnavailable {
+                upstream,
+                retry_after: retry_after.map(Duration::from_millis),
+            }
+            .into(),
+            Failed::Lost(upstream) => Rejection::UpstreamLost { upstream }.into(),
+            Failed::Timeout(upstream, timeout) => Rejection::UpstreamTimeout {
+                upstream,
+                timeout: Duration::from_millis(timeout),
+            }
+            .into(),
+            Failed::Invalid(upstream, reason) => {
+                Rejection::UpstreamInvalid { upstream, reason }.into()
+            }
+            Failed::Refused(upstream) => Rejection::UpstreamRefused { upstream }.into(),
+            Failed::Unauthorized(upstream) => Rejection::UpstreamUnauthorized { upstream }.into(),
+            Failed::Fault(reason) => Fault::Dependency(format!("in a keeper: {reason}")).into(),
+        }
+    }
+}
