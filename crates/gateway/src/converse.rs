@@ -16,6 +16,7 @@ use async_stream::stream;
 use futures_util::future::{self, Either, FutureExt};
 use futures_util::stream::{self, LocalBoxStream, Stream, StreamExt};
 use serde_json::json;
+use tidegate_mcp::era;
 use tidegate_mcp::input::{InputRequired, is_input_required};
 use tidegate_mcp::json::Object;
 use tidegate_mcp::jsonrpc::{INTERNAL_ERROR, Request, RequestId, RpcError};
@@ -105,12 +106,12 @@ fn events<P: Platform>(conversation: Conversation<P>) -> impl Stream<Item = Even
             };
             let answers = Answers::default();
             for (key, request) in round.input_requests.iter() {
-                let asked = match Object::from_raw(request) {
-                    Ok(request) => desk.ask(answers.question(key, &request)).await.ok(),
-                    Err(_) => None,
+                let Ok(request) = Object::from_raw(request) else {
+                    continue;
                 };
-                if let Some(request) = asked {
-                    yield Event::Request(request);
+                match desk.ask(answers.question(key, &request)).await {
+                    Ok(request) => yield Event::Request(request),
+                    Err(question) => question.refuse().await,
                 }
             }
             if desk.open.is_empty() {
@@ -244,15 +245,22 @@ impl<P: Platform> Desk<P> {
     /// Takes a question in and gives the request that brings it to the client, or gives it
     /// back if it cannot be asked.
     async fn ask(&mut self, question: Question) -> Result<Request, Question> {
+        let id = self.address.question(self.asked + 1);
+        // A URL elicitation of a modern upstream has no id of its own.
+        let elicitation = match &id {
+            RequestId::String(id) => id.clone(),
+            RequestId::Integer(id) => id.to_string(),
+        };
+        let (method, params) = (question.method.clone(), question.params.clone());
+        let Some(params) = era::lower_question(&method, params, self.session.version, &elicitation)
+        else {
+            return Err(question);
+        };
         if self.open.len() >= OPEN_MAX || !self.watch().await {
             return Err(question);
         }
         self.asked += 1;
-        let request = Request {
-            id: self.address.question(self.asked),
-            method: question.method.clone(),
-            params: question.params.clone(),
-        };
+        let request = Request { id, method, params };
         let asked_at = self.context.now();
         self.open.insert(self.asked, (question, asked_at));
         Ok(request)
