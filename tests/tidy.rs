@@ -149,6 +149,19 @@ fn plain_cargo_test_builds_no_function() {
     }
 }
 
+#[test]
+fn the_spin_host_stands_apart() {
+    let compiled = |package: &Package| package.name.as_str() == "wasmtime";
+    assert!(
+        !metadata().packages.iter().any(compiled),
+        "an ordinary build would compile wasmtime"
+    );
+    let host = read("crates/spin-host/Cargo.lock");
+    assert!(host.contains("name = \"wasmtime\""), "it is really read");
+    // It offers the component what Spin does, through the real interfaces and nothing else.
+    assert!(!host.contains("name = \"tidegate"), "it knows our crates");
+}
+
 // --- what sources may say ---
 
 #[test]
@@ -186,15 +199,16 @@ fn no_file_remembers_the_machine_it_was_written_on() {
 
 #[test]
 fn dependencies_come_from_the_public_registries() {
-    let lock = read("Cargo.lock");
-    for source in lock
-        .lines()
-        .filter_map(|line| line.strip_prefix("source = "))
-    {
-        assert_eq!(
-            source, "\"registry+https://github.com/rust-lang/crates.io-index\"",
-            "Cargo.lock"
-        );
+    for lock in ["Cargo.lock", "crates/spin-host/Cargo.lock"] {
+        for source in read(lock)
+            .lines()
+            .filter_map(|line| line.strip_prefix("source = "))
+        {
+            assert_eq!(
+                source, "\"registry+https://github.com/rust-lang/crates.io-index\"",
+                "{lock}"
+            );
+        }
     }
     let lock: Value = serde_json::from_str(&read("package-lock.json")).unwrap();
     for (name, entry) in lock["packages"].as_object().unwrap() {

@@ -198,7 +198,7 @@ fn a_kv_that_is_down_refuses_nobody_and_each_isolate_still_counts() {
 #[test]
 fn a_report_that_is_lost_is_made_again() {
     let world = limited(40);
-    world.sim.kv.faults.arrange("rate", 2, Fault::Fail);
+    world.sim.kv.faults.arrange("rate", 1, Fault::Fail);
     for _ in 0..40 {
         world.tool("search__query");
     }

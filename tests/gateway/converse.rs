@@ -1,135 +1,365 @@
-//! Legacy clients that are asked things while their call runs, in front of either era.
+//! Legacy clients that are asked things while their call runs, in front of either era: what
+//! is asked, of whom, and how the answer finds its way. How such calls end is
+//! claimed in `ends` and `cancelled`, what is not asked in `refused`.
 
-use std::cell::RefCell;
-use std::rc::Rc;
+mod cancelled;
+mod ends;
+mod refused;
+pub mod talk;
+
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::world::{Ask, Live, Said, Script, Setup, Step, World, complete, legacy};
-
-const VERSION: &str = "2025-11-25";
+use crate::world::{ARGUMENT, Ask, Said, Script, Setup, Step, World, complete, legacy};
+use talk::{Client, Talk, VERSION, asking, everything, form, name, requiring};
 
 #[test]
-fn what_a_legacy_upstream_asks_reaches_the_client_and_the_answer_the_upstream() {
+fn every_kind_of_question_of_either_era_reaches_the_client_and_its_answer_the_upstream() {
+    let url = json!({ "mode": "url", "url": "https://pay.example.com/", "message": "Pay" });
+    let sample = json!({ "messages": [{ "role": "user", "content": { "type": "text", "text": "2+2" } }], "maxTokens": 9 });
+    let sampled = json!({ "role": "assistant", "content": { "type": "text", "text": "4" }, "model": "m", "stopReason": "endTurn" });
+    let roots = json!({ "roots": [{ "uri": "file:///home", "name": "h" }] });
+    for (method, params, answer) in [
+        ("elicitation/create", form(), name("Ada")),
+        ("elicitation/create", form(), json!({ "action": "decline" })),
+        ("elicitation/create", form(), json!({ "action": "cancel" })),
+        ("elicitation/create", url, json!({ "action": "accept" })),
+        ("sampling/createMessage", sample, sampled),
+        ("roots/list", json!({}), roots),
+    ] {
+        let mut expected = params.clone();
+        if let Some(message) = params["message"].as_str() {
+            expected["message"] = format!("up: {message}").into();
+        }
+        let (script, answers) = asking(&[(method, params.clone())]);
+        let (question, end) = asked_and_answered(&script, &answer);
+        let mut shown = params_of(&question);
+        if params["mode"] == "url" {
+            take_id(&mut shown);
+        }
+        assert_eq!((&question["method"], &shown), (&method.into(), &expected));
+        assert_eq!(end["result"]["content"][0]["text"], "thanks");
+        let told = answers.borrow()[0].clone();
+        assert_eq!((&told["id"], &told["result"]), (&method.into(), &answer));
+
+        let script = requiring(json!({ "k": { "method": method, "params": params } }));
+        let (question, end) = asked_and_answered(&script, &answer);
+        let mut shown = params_of(&question);
+        if params["mode"] == "url" {
+            take_id(&mut shown);
+        }
+        assert_eq!((&question["method"], &shown), (&method.into(), &expected));
+        let told = format!("{} \"st\u{e4}te\"", json!({ "k": answer }));
+        assert_eq!(end["result"]["content"][0]["text"], told);
+        for member in ["resultType", "requestState", "inputRequests", "_meta"] {
+            assert!(end["result"].get(member).is_none(), "{member}");
+        }
+    }
+}
+
+/// Params without members may be left out.
+fn params_of(question: &Value) -> Value {
+    let params = question.get("params").cloned();
+    params.unwrap_or_else(|| json!({}))
+}
+
+/// 2025-11-25 wants an elicitation id in URL mode; 2026-07-28 has none.
+#[track_caller]
+fn take_id(params: &mut Value) {
+    let id = params
+        .as_object_mut()
+        .unwrap()
+        .shift_remove("elicitationId");
+    assert!(id.is_some_and(|id| id.as_str().is_some_and(|id| id.len() > 32)));
+}
+
+/// The first question, answered through another isolate, and the end.
+fn asked_and_answered(script: &Script, answer: &Value) -> (Value, Value) {
+    let world = Setup::new().upstream("up", script).start();
+    let client = Client::of(&world, everything());
+    let mut call = client.call();
+    let question = call.question();
+    client
+        .at(&world.isolate())
+        .answer(&question, answer.clone());
+    let end = call.end();
+    assert_eq!(world.audits().last().unwrap()["outcome"], "ok");
+    (question, end)
+}
+
+#[test]
+fn an_elicitation_id_of_a_legacy_upstream_stays_what_it_is() {
+    let url = json!({ "mode": "url", "url": "https://pay.example.com/", "message": "Pay", "elicitationId": "theirs" });
+    let (script, _) = asking(&[("elicitation/create", url)]);
+    let (question, _) = asked_and_answered(&script, &json!({ "action": "accept" }));
+    assert_eq!(question["params"]["elicitationId"], "theirs");
+}
+
+#[test]
+fn an_upstream_that_requires_visits_by_error_is_asked_again_after_them() {
     let script = Script::legacy(VERSION, &["ask"]);
+    script.on("tools/call", {
+        let first = std::cell::Cell::new(true);
+        move |heard| {
+            if !first.replace(false) {
+                assert!(heard.params().get("inputResponses").is_none());
+                return Said::Result(complete("paid"));
+            }
+            let visit = json!({ "mode": "url", "url": "https://pay.example.com/", "message": "Pay", "elicitationId": "e" });
+            let error = json!({ "code": -32042, "message": "x", "data": { "elicitations": [visit] } });
+            Said::Refusal(
+                200,
+                json!({ "jsonrpc": "2.0", "id": heard.message["id"], "error": error }),
+            )
+        }
+    });
+    let (question, end) = asked_and_answered(&script, &json!({ "action": "accept" }));
+    assert_eq!(question["params"]["url"], "https://pay.example.com/");
+    assert_eq!(end["result"]["content"][0]["text"], "paid");
+}
+
+#[test]
+fn several_questions_at_once_are_answered_in_any_order() {
+    let kinds = ["elicitation/create", "sampling/createMessage", "roots/list"];
+    let legacy_kinds: Vec<_> = kinds.iter().map(|kind| (*kind, json!({}))).collect();
+    let requests: Value = kinds
+        .iter()
+        .map(|kind| ((*kind).to_owned(), json!({ "method": kind, "params": {} })))
+        .collect::<serde_json::Map<_, _>>()
+        .into();
+    let (ours, answers) = asking(&legacy_kinds);
+    for script in [ours, requiring(requests)] {
+        let world = Setup::new().upstream("up", &script).start();
+        let client = Client::of(&world, everything());
+        let mut call = client.call();
+        let questions = [call.question(), call.question(), call.question()];
+        assert_eq!(
+            questions.each_ref().map(|q| q["method"].as_str().unwrap()),
+            kinds
+        );
+        for question in questions.iter().rev() {
+            assert_eq!(call.message(), None, "it waits for all");
+            client.answer(question, json!({ "for": question["method"] }));
+            call.wait(Duration::from_secs(1));
+        }
+        let end = call.end();
+        if script.is_modern() {
+            let told = end["result"]["content"][0]["text"].as_str().unwrap();
+            for kind in kinds {
+                assert!(
+                    told.contains(&format!("\"{kind}\":{{\"for\":\"{kind}\"}}")),
+                    "{told}"
+                );
+            }
+        } else {
+            let told = answers.borrow().clone();
+            assert_eq!(told.len(), 3);
+            assert!(told.iter().all(|told| told["result"]["for"] == told["id"]));
+        }
+    }
+}
+
+#[test]
+fn a_modern_upstream_may_ask_several_times_and_gets_its_latest_state() {
+    let script = Script::modern(&["ask"]);
+    script.on("tools/call", |heard| {
+        let params = heard.params();
+        let round = params["requestState"]
+            .as_str()
+            .map_or(0, |state| state.len());
+        assert_eq!(params.get("inputResponses").is_some(), round > 0);
+        if round == 3 {
+            return Said::Result(complete("done"));
+        }
+        Said::Result(json!({
+            "resultType": "input_required",
+            "inputRequests": { "k": { "method": "elicitation/create", "params": form() } },
+            "requestState": "s".repeat(round + 1),
+        }))
+    });
     let world = Setup::new().upstream("up", &script).start();
-    let answered = asks_in_its_session(&script);
-    asked_and_answered(&world);
-    let answer = answered.borrow().clone();
-    assert_eq!(
-        (&answer["id"], &answer["result"]),
-        (&json!("theirs"), &name("Ada")),
-        "under the id the upstream gave"
+    let client = Client::of(&world, everything());
+    let mut call = client.call();
+    for _ in 0..3 {
+        let question = call.question();
+        client.answer(&question, name("Ada"));
+    }
+    assert_eq!(call.end()["result"]["content"][0]["text"], "done");
+    let calls = world.bodies("up", "tools/call");
+    let ids: std::collections::BTreeSet<_> = calls.iter().map(|c| c["id"].to_string()).collect();
+    assert_eq!(ids.len(), 4, "a retry is a request of its own");
+    assert!(
+        calls
+            .iter()
+            .all(|c| c["params"]["arguments"]["q"] == ARGUMENT)
     );
 }
 
 #[test]
-fn what_a_modern_upstream_requires_is_asked_and_the_call_made_again_with_the_answer() {
-    let script = Script::modern(&["ask"]);
-    script.on(
-        "tools/call",
-        |heard| match &heard.params()["inputResponses"] {
-            Value::Null => Said::Result(json!({
-                "resultType": "input_required",
-                "inputRequests": { "user": { "method": "elicitation/create", "params": form() } },
-                "requestState": "st\u{e4}te",
-            })),
-            answers => Said::Result(complete(&format!(
-                "{} {}",
-                answers["user"]["content"]["name"],
-                heard.params()["requestState"]
-            ))),
-        },
-    );
-    let world = Setup::new().upstream("up", &script).start();
-    let told = asked_and_answered(&world);
-    assert!(told.contains("\\\"Ada\\\" \\\"st\u{e4}te\\\""), "{told}");
-    assert_eq!(world.count("up", "tools/call"), 2);
-}
-
-/// A call, the question, the answer through another isolate, the end.
-fn asked_and_answered(world: &World) -> String {
-    let session = session(world, json!({ "elicitation": {} }));
-    let mut call = world.open(in_session(
-        &session,
-        "tools/call",
-        json!({ "name": "up__ask" }),
-    ));
-    let asked = until(world, &mut call, "elicitation/create");
-    let question = message(&asked);
-    assert_eq!(question["params"]["message"], "up: Who are you?");
-    let answer = json!({ "jsonrpc": "2.0", "id": question["id"], "result": name("Ada") });
-    let elsewhere = world.isolate();
-    let told = elsewhere.ask(Ask::post(answer).header("mcp-session-id", &session));
-    assert_eq!(told.status, 202);
-    until(world, &mut call, "\"result\"")
-}
-
-fn name(name: &str) -> Value {
-    json!({ "action": "accept", "content": { "name": name } })
-}
-
-fn form() -> Value {
-    let schema = json!({ "type": "object", "properties": { "name": { "type": "string" } } });
-    json!({ "message": "Who are you?", "requestedSchema": schema })
-}
-
-/// The upstream asks on the call's stream and ends it once it was answered; gives what it
-/// was answered.
-fn asks_in_its_session(script: &Script) -> Rc<RefCell<Value>> {
-    let answer = Rc::new(RefCell::new(Value::Null));
-    let heard_answer = Rc::clone(&answer);
-    script.on("", move |heard| {
-        heard_answer.replace(heard.message.clone());
-        Said::Raw(202, "text/plain", Vec::new())
-    });
-    let heard_answer = Rc::clone(&answer);
-    script.on("tools/call", move |heard| {
-        let question = json!({ "jsonrpc": "2.0", "id": "theirs", "method": "elicitation/create", "params": form() });
-        let answer = Rc::clone(&heard_answer);
+fn progress_goes_on_between_question_and_answer() {
+    let script = Script::legacy(VERSION, &["ask"]);
+    script.on("", |_| Said::Raw(202, "text/plain", Vec::new()));
+    script.on("tools/call", |heard| {
+        let question =
+            json!({ "jsonrpc": "2.0", "id": 7, "method": "elicitation/create", "params": form() });
         Said::Stream(vec![
+            Step::Send(heard.progress(1)),
             Step::Send(question),
-            Step::Until(Rc::new(move || !answer.borrow().is_null())),
-            Step::Send(heard.response(&complete("thanks"))),
+            Step::Send(heard.progress(2)),
+            Step::Wait(Duration::from_secs(20)),
+            Step::Send(heard.progress(3)),
+            Step::Send(heard.response(&complete("done"))),
         ])
     });
-    answer
-}
-
-fn session(world: &World, capabilities: Value) -> String {
-    let params = json!({ "protocolVersion": VERSION, "capabilities": capabilities, "clientInfo": { "name": "c", "version": "1" } });
-    let told = world.call(legacy(VERSION, "initialize", params));
-    told.header("mcp-session-id").to_owned()
-}
-
-fn in_session(session: &str, method: &str, params: Value) -> Ask {
-    legacy(VERSION, method, params).header("mcp-session-id", session)
-}
-
-/// Lets time pass until the answer holds `text`.
-fn until(world: &World, call: &mut Live, text: &str) -> String {
-    let mut seen = String::new();
-    for _ in 0..200 {
-        if call.begun() {
-            seen.push_str(&call.text());
-        } else {
-            call.head();
+    let world = Setup::new().upstream("up", &script).start();
+    let client = Client::of(&world, everything());
+    let mut call = client.open(client.tool().meta("progressToken", json!("mine")));
+    let mut told = Vec::new();
+    while let Some(message) = call.next() {
+        if message["method"] == "elicitation/create" {
+            client.answer(&message, name("Ada"));
         }
-        if seen.contains(text) {
-            return seen;
-        }
-        world.sim.clock.advance(Duration::from_millis(100));
+        let token = &message["params"]["progressToken"];
+        assert!(token.is_null() || token == "mine");
+        told.push(message["params"]["progress"].as_i64().unwrap_or(0));
     }
-    panic!("no {text} in {seen:?}");
+    assert_eq!(told, [1, 0, 2, 3, 0]);
+    assert_eq!(world.bodies("up", "response")[0]["id"], 7);
 }
 
-fn message(events: &str) -> Value {
-    let data = events
-        .lines()
-        .rfind(|line| line.starts_with("data: "))
-        .unwrap();
-    serde_json::from_str(&data["data: ".len()..]).unwrap()
+#[test]
+fn an_upstream_is_told_what_the_client_of_the_call_can_be_asked_and_no_more() {
+    let lowered = json!({ "elicitation": { "form": {}, "url": {} }, "sampling": {}, "roots": {} });
+    let with = |ask: Ask| ask.header("accept", "application/json");
+    let declares = |script: &Script, ask: &dyn Fn(&Client) -> Ask| {
+        let world = Setup::new().upstream("up", script).start();
+        let client = Client::of(&world, everything());
+        assert_eq!(world.call(ask(&client)).status, 200);
+        let call = &world.bodies("up", "tools/call")[0]["params"];
+        if script.is_modern() {
+            call["_meta"]["io.modelcontextprotocol/clientCapabilities"].clone()
+        } else {
+            let session = world
+                .exchanges("up")
+                .iter()
+                .rfind(|e| e.headers.contains_key("mcp-session-id"))
+                .unwrap()
+                .headers["mcp-session-id"]
+                .clone();
+            let number: usize = session.to_str().unwrap()["session-".len()..]
+                .parse()
+                .unwrap();
+            world.bodies("up", "initialize")[number - 1]["params"]["capabilities"].clone()
+        }
+    };
+    for script in [
+        || Script::modern(&["ask"]),
+        || Script::legacy(VERSION, &["ask"]),
+    ] {
+        for (ask, expected) in [
+            (
+                &(|c: &Client| c.tool()) as &dyn Fn(&Client) -> Ask,
+                &lowered,
+            ),
+            (&|c: &Client| c.tool().without("mcp-session-id"), &json!({})),
+            (&|c: &Client| with(c.tool()), &json!({})),
+        ] {
+            assert_eq!(&declares(&script(), ask), expected);
+        }
+    }
+}
+
+#[test]
+fn sessions_with_different_capabilities_never_share_one_with_the_upstream() {
+    let (script, answers) = asking(&[("elicitation/create", form())]);
+    let world = Setup::new().upstream("up", &script).start();
+    let able = Client::of(&world, json!({ "elicitation": {} }));
+    let abler = Client::of(&world, json!({ "elicitation": {}, "sampling": {} }));
+    let unable = Client::of(&world, json!({}));
+    let ben = Client::by(&world, "ben", json!({ "elicitation": {} }));
+    for client in [&able, &abler, &unable, &ben, &able] {
+        let mut call = client.call();
+        let mut message = call.next().unwrap();
+        if message["method"].is_string() {
+            client.answer(&message, name("Ada"));
+            message = call.next().unwrap();
+        }
+        assert_eq!(message["result"]["content"][0]["text"], "thanks");
+    }
+    let calls: Vec<_> = session_of_each(&world, "tools/call");
+    assert_eq!(calls[0], calls[4], "it is kept for the next call");
+    let others: std::collections::BTreeSet<_> = calls[..4].iter().collect();
+    assert_eq!(others.len(), 4, "{calls:?}");
+    assert_eq!(answers.borrow()[2]["error"]["code"], -32601, "{answers:?}");
+}
+
+#[test]
+fn an_upstream_session_that_may_ask_back_has_one_call_at_a_time() {
+    let (script, answers) = asking(&[("elicitation/create", form())]);
+    let world = Setup::new().upstream("up", &script).start();
+    let client = Client::of(&world, everything());
+    let mut calls: Vec<Talk> = (1..=4)
+        .map(|id| client.open(client.tool().id(id.into())))
+        .collect();
+    let questions: Vec<Value> = calls.iter_mut().map(Talk::question).collect();
+    let used: std::collections::BTreeSet<_> =
+        session_of_each(&world, "tools/call").into_iter().collect();
+    assert_eq!(used.len(), 4, "one each");
+    for (number, question) in questions.iter().enumerate() {
+        client.answer(question, name(&number.to_string()));
+        calls[number].wait(Duration::from_secs(1));
+        let told = answers.borrow()[number].clone();
+        assert_eq!(told["result"], name(&number.to_string()));
+    }
+    let answered = session_of_each(&world, "response");
+    assert_eq!(
+        answered,
+        session_of_each(&world, "tools/call"),
+        "each in its own"
+    );
+}
+
+fn session_of_each(world: &World, method: &str) -> Vec<String> {
+    let all = world.exchanges("up").into_iter().zip(world.asked("up"));
+    all.filter(|(_, asked)| asked == method)
+        .map(|(exchange, _)| {
+            exchange.headers["mcp-session-id"]
+                .to_str()
+                .unwrap()
+                .to_owned()
+        })
+        .collect()
+}
+
+#[test]
+fn questions_belong_to_the_revision_that_was_agreed_on() {
+    for version in ["2025-03-26", "2025-06-18"] {
+        let (script, answers) = asking(&[
+            ("elicitation/create", form()),
+            (
+                "elicitation/create",
+                json!({ "mode": "url", "url": "https://x.example/", "message": "m" }),
+            ),
+        ]);
+        let world = Setup::new().upstream("up", &script).start();
+        let params = json!({ "protocolVersion": version, "capabilities": { "elicitation": {} }, "clientInfo": { "name": "c", "version": "1" } });
+        let session = world
+            .call(legacy(version, "initialize", params))
+            .header("mcp-session-id")
+            .to_owned();
+        let mut client = Client::of(&world, json!({}));
+        client.session = session;
+        let mut call = client.call();
+        client.answer(&call.question(), name("Ada"));
+        assert_eq!(call.end()["result"]["content"][0]["text"], "thanks");
+        let refused = answers
+            .borrow()
+            .iter()
+            .filter(|a| a["error"].is_object())
+            .count();
+        assert_eq!(refused, 1, "it never declared URL mode");
+    }
 }
 
 #[test]

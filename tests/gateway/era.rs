@@ -20,10 +20,14 @@ fn a_modern_upstream_is_discovered_and_never_initialized() {
 
 #[test]
 fn an_upstream_that_does_not_know_discovery_is_initialized() {
-    let bodies: [(&str, &[u8]); 4] = [
+    let bodies: [(&str, &[u8]); 5] = [
         (
             "application/json",
             br#"{"jsonrpc":"2.0","id":null,"error":{"code":-32000,"message":"Bad Request"}}"#,
+        ),
+        (
+            "application/json",
+            br#"{"jsonrpc":"2.0","id":"server-error","error":{"code":-32600,"message":"Missing session ID"}}"#,
         ),
         ("application/json", br#"{"error":"invalid"}"#),
         ("text/html", b"<html>Not here</html>"),

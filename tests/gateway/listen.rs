@@ -7,7 +7,7 @@ use tidegate_gateway::listen::{ACKNOWLEDGE_AFTER, LIFETIME_MAX, LISTENS_PER_PRIN
 use tidegate_gateway::platform::Clock;
 use tidegate_simulator::{End, Exchange};
 
-use crate::world::{Ask, Bell, Live, Said, Script, Setup, Step, World, modern};
+use crate::world::{Ask, Bell, Live, Said, Script, Setup, Step, World, legacy, modern};
 
 const ACKNOWLEDGED: &str = "notifications/subscriptions/acknowledged";
 const TOOLS: &str = "notifications/tools/list_changed";
@@ -183,6 +183,52 @@ fn unknown_resources_are_not_acknowledged() {
 }
 
 #[test]
+fn in_bare_naming_a_resource_is_watched_at_whoever_lists_it() {
+    let (one, two) = (Script::modern(&[]), Script::modern(&[]));
+    let (_, bell) = (Bell::modern(&one), Bell::modern(&two));
+    one.listing("resources", json!({ "uri": "a:1", "name": "r" }));
+    two.listing("resources", json!({ "uri": "a:1", "name": "r" }))
+        .listing("resources", json!({ "uri": "a:2", "name": "r" }))
+        .listing(
+            "resourceTemplates",
+            json!({ "uriTemplate": "b:{id}", "name": "t" }),
+        );
+    for script in [&one, &two] {
+        script.capability("resources", json!({ "subscribe": true }));
+    }
+    let world = Setup::new()
+        .upstream("one", &one)
+        .upstream("two", &two)
+        .config(&json!({ "naming": "bare" }))
+        .start();
+    let many = (0..100).map(|n| format!("nobody:{n}"));
+    let uris: Vec<String> = ["a:1", "a:2", "b:7"]
+        .map(str::to_owned)
+        .into_iter()
+        .chain(many)
+        .collect();
+    let mut live = Listener::open(&world, listen(json!({ "resourceSubscriptions": uris })));
+    assert_eq!(
+        live.acknowledged(),
+        json!({ "resourceSubscriptions": ["a:1", "a:2", "b:7"] })
+    );
+    let watched = &world.bodies("one", "subscriptions/listen")[0]["params"]["notifications"];
+    assert_eq!(watched, &json!({ "resourceSubscriptions": ["a:1"] }));
+    let lists = ["resources/list", "resources/templates/list"];
+    assert_eq!(lists.map(|list| world.count("one", list)), [1, 1]);
+    bell.ring(UPDATED, json!({ "uri": "b:7" }));
+    assert_eq!(live.heard()[0].1["uri"], "b:7");
+}
+
+#[test]
+fn a_client_of_an_older_revision_has_no_such_method() {
+    let (world, _) = world();
+    let params = json!({ "notifications": { "toolsListChanged": true } });
+    let told = world.call(legacy("2025-11-25", "subscriptions/listen", params));
+    assert_eq!(told.code(), -32601);
+}
+
+#[test]
 fn malformed_filters_are_refused() {
     let (world, _) = world();
     let many: Vec<String> = (0..200).map(|n| format!("up+a:{n}")).collect();
@@ -334,22 +380,28 @@ fn a_burst_is_told_once() {
 }
 
 #[test]
-fn what_has_changed_is_listed_anew() {
-    let script = Script::modern(&["a"]);
-    let bell = Bell::modern(&script);
-    script.hints(300_000, "public");
-    let world = Setup::new().upstream("up", &script).start();
-    let mut live = Listener::open(&world, listen(json!({ "toolsListChanged": true })));
-    live.heard();
-    assert_eq!(world.list("tools/list"), ["up__a"]);
-    script.listing(
-        "tools",
-        json!({ "name": "b", "inputSchema": { "type": "object" } }),
-    );
-    assert_eq!(world.list("tools/list"), ["up__a"], "remembered");
-    bell.ring(TOOLS, json!({}));
-    assert_eq!(live.methods(), [TOOLS]);
-    assert_eq!(world.list("tools/list"), ["up__a", "up__b"]);
+fn what_has_changed_is_listed_anew_whoever_asks() {
+    for scope in ["public", "private"] {
+        let script = Script::modern(&["a"]);
+        let bell = Bell::modern(&script);
+        script.hints(300_000, scope);
+        let world = Setup::new().upstream("up", &script).start();
+        let list = |subject: &str| {
+            let ask = modern("tools/list", json!({})).by(subject);
+            world.call(ask).names().len()
+        };
+        let mut live = Listener::open(&world, listen(json!({ "toolsListChanged": true })));
+        live.heard();
+        assert_eq!((list("ada"), list("ben")), (1, 1));
+        script.listing(
+            "tools",
+            json!({ "name": "b", "inputSchema": { "type": "object" } }),
+        );
+        assert_eq!((list("ada"), list("ben")), (1, 1), "remembered");
+        bell.ring(TOOLS, json!({}));
+        assert_eq!(live.methods(), [TOOLS]);
+        assert_eq!((list("ada"), list("ben")), (2, 2), "{scope}");
+    }
 }
 
 #[test]
@@ -388,6 +440,27 @@ fn nobody_listens_for_ever() {
     let told = world.call(listen(json!({ "toolsListChanged": true })).token(&token));
     assert_eq!(world.sim.clock.now().since(started), LIFETIME_MAX);
     assert_eq!(told.result()["resultType"], "complete");
+}
+
+#[test]
+fn a_push_ends_what_was_begun_by_the_configuration_before() {
+    let script = Script::modern(&["a"]);
+    Bell::modern(&script);
+    let setup = || Setup::new().upstream("up", &script);
+    let world = setup().start();
+    let mut live = Listener::open(&world, listen(json!({ "toolsListChanged": true })));
+    live.heard();
+    let pushed = setup().config(&json!({ "naming": "bare" }));
+    world.sim.kv.publish("config", pushed.snapshot());
+    for _ in 0..4 {
+        world.sim.clock.advance(Duration::from_secs(30));
+        live.step();
+        world.settle();
+    }
+    let told = live.messages();
+    assert_eq!(told[0]["method"], TOOLS, "there may be others now");
+    assert_eq!(told[1]["result"]["resultType"], "complete");
+    assert_eq!(told.len(), 2);
 }
 
 #[test]
@@ -666,6 +739,29 @@ fn a_server_that_sends_no_head_before_its_first_event_is_listened_to() {
     assert_eq!(live.methods(), [TOOLS]);
 }
 
+#[test]
+fn a_server_of_2024_11_05_tells_of_changes_among_its_answers() {
+    let script = Script::legacy("2024-11-05", &[]);
+    let bell = Bell::http_sse(&script);
+    let world = Setup::new()
+        .upstream_with("up", &script, &json!({ "transport": "sse" }))
+        .start();
+    let filter = json!({ "toolsListChanged": true, "resourceSubscriptions": ["up+a:1"] });
+    let mut live = Listener::open(&world, listen(filter.clone()));
+    assert_eq!(live.acknowledged(), filter);
+    bell.ring(PROMPTS, json!({}));
+    bell.ring(UPDATED, json!({ "uri": "a:1" }));
+    bell.say(&json!({ "jsonrpc": "2.0", "id": "p", "method": "ping" }));
+    assert_eq!(live.heard()[0].1["uri"], "up+a:1");
+    assert_eq!(exchange(&world, "response").uri.path(), "/messages");
+    bell.cut();
+    live.step();
+    world.sim.clock.advance(Duration::from_secs(1));
+    assert_eq!(live.methods(), [TOOLS, UPDATED]);
+    drop(live);
+    assert_eq!(exchange(&world, "GET").end(), End::Cancelled);
+}
+
 fn older(version: &'static str) -> (World, Bell, Script) {
     let script = Script::legacy(version, &["a"]);
     let bell = Bell::legacy(&script);
@@ -714,14 +810,23 @@ impl Listener {
         self.unread += &self.live.text();
     }
 
-    /// The notifications that have come by now, with their params.
+    /// The messages that have come by now.
     #[track_caller]
-    fn heard(&mut self) -> Vec<(String, Value)> {
+    fn messages(&mut self) -> Vec<Value> {
         self.step();
         let text = std::mem::take(&mut self.unread);
         text.split_terminator("\n\n")
             .filter_map(|block| block.strip_prefix("event: message\ndata: "))
-            .map(|data| serde_json::from_str::<Value>(data).unwrap())
+            .map(|data| serde_json::from_str(data).unwrap())
+            .collect()
+    }
+
+    /// The notifications that have come by now, with their params.
+    #[track_caller]
+    fn heard(&mut self) -> Vec<(String, Value)> {
+        let messages = self.messages();
+        messages
+            .into_iter()
             .map(|message| {
                 let method = message["method"]
                     .as_str()

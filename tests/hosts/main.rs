@@ -5,6 +5,9 @@
 //! there; otherwise no test is registered. With `TIDEGATE_URL` and `TIDEGATE_TOKEN` the
 //! claims that hold for any gateway whose first upstream is `everything`, without rules for
 //! its tools, are made about that one.
+//!
+//! The claims about the Spin component need only `TIDEGATE_SPIN_HOST` and
+//! `TIDEGATE_SPIN_COMPONENT`: the program that runs it, and the component.
 
 #![allow(
     clippy::unwrap_used,
@@ -25,6 +28,7 @@ mod limit;
 mod outage;
 mod probe;
 mod refusal;
+mod spin;
 mod stopwatch;
 mod task;
 mod upstream;
@@ -41,20 +45,21 @@ use crate::world::World;
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
-    let trials = if std::env::var("TIDEGATE_HOSTS").is_ok_and(|value| value == "1") {
-        trials(&Arc::new(World::default()))
-    } else {
+    let mut trials = spin::trials();
+    if std::env::var("TIDEGATE_HOSTS").is_ok_and(|value| value == "1") {
+        trials.extend(worker_trials(&Arc::new(World::default())));
+    }
+    if trials.is_empty() {
         eprintln!(
             "Host tests need a running runtime: `cargo xtask test` sets it up and runs them. None are run now."
         );
-        Vec::new()
-    };
+    }
     let conclusion = libtest_mimic::run(&arguments, trials);
     gateway::end_all(!conclusion.has_failed());
     conclusion.exit_code()
 }
 
-fn trials(world: &Arc<World>) -> Vec<Trial> {
+fn worker_trials(world: &Arc<World>) -> Vec<Trial> {
     let mut trials = work::trials(world);
     trials.extend(wire::trials(world));
     if world.starts_its_own() {

@@ -59,7 +59,8 @@ pub struct Record {
     /// The rule that decided.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rule: Option<String>,
-    /// `ok`, `tool_error`, `input_required`, `task`, `disconnected`, or an error's label.
+    /// `ok`, `tool_error`, `input_required`, `task`, `cancelled`, `disconnected`, or an
+    /// error's label.
     pub outcome: String,
     /// JSON-RPC error code, where the answer was one.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -5,6 +5,7 @@
 //! result's `_meta` names it. Clients see pages with sealed cursors, filtered by the same
 //! policy that decides calls.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -189,17 +190,30 @@ pub async fn owner<'a, P: Platform>(
     kind: Kind,
     name: &str,
 ) -> Result<Option<&'a Upstream>, Error> {
+    let names = BTreeSet::from([name.to_owned()]);
+    let owners = owners(context, endpoint, principal, kind, &names).await?;
+    Ok(owners.into_values().next())
+}
+
+/// [`owner`] of each of several names; those nobody lists are left out.
+pub(crate) async fn owners<'a, P: Platform>(
+    context: &'a Context<P>,
+    endpoint: &'a Endpoint,
+    principal: &Principal,
+    kind: Kind,
+    names: &BTreeSet<String>,
+) -> Result<BTreeMap<String, &'a Upstream>, Error> {
     let merged = merge(context, endpoint, principal, kind).await?;
-    let listed = |entry: &Entry<'_>| match entry.item.get_str(kind.key()) {
+    let listed = |entry: &Entry<'_>, name: &str| match entry.item.get_str(kind.key()) {
         Some(own) if kind == Kind::ResourceTemplates => template_covers(&own, name),
         Some(own) => own == name,
         None => false,
     };
-    Ok(merged
-        .entries
-        .iter()
-        .find(|entry| listed(entry))
-        .map(|entry| entry.upstream))
+    let owned = names.iter().filter_map(|name| {
+        let owner = merged.entries.iter().find(|entry| listed(entry, name))?;
+        Some((name.clone(), owner.upstream))
+    });
+    Ok(owned.collect())
 }
 
 /// Whether a URI may come from a template: it begins as the template does.

@@ -28,7 +28,7 @@ use crate::dispatch::{Ask, ask_upstream};
 use crate::egress::{Answered, Event, Question, Reply};
 use crate::error::{Error, Rejection};
 use crate::mailbox::{Address, Letter, Mailbox, Taking};
-use crate::platform::{Clock, LogLevel, Platform};
+use crate::platform::{Clock, LogLevel, Platform, WAIT_MAX};
 use crate::route::One;
 use crate::session::Session;
 use crate::time::Timestamp;
@@ -42,8 +42,6 @@ pub const ROUNDS_MAX: usize = 8;
 pub const OPEN_MAX: usize = 16;
 /// Pause before a round without questions: the upstream only wants to be asked again.
 const PACE: Duration = Duration::from_millis(250);
-/// Pause before a mailbox is looked at again whose store did not answer.
-const STORE_PAUSE: Duration = Duration::from_secs(1);
 
 /// One call of a legacy client, with what is needed to make it again.
 pub(crate) struct Conversation<P> {
@@ -96,28 +94,30 @@ fn events<P: Platform>(conversation: Conversation<P>) -> impl Stream<Item = Even
             };
             drop(events);
             let round = match InputRequired::parse(&required) {
-                Ok(round) => round,
+                Ok(round) if round.input_requests.iter().count() <= OPEN_MAX => round,
+                Ok(_) => {
+                    let reason = format!("it asks more than {OPEN_MAX} things at once");
+                    yield Event::End(conversation.invalid(reason));
+                    return;
+                }
                 Err(e) => {
-                    let upstream = conversation.one.upstream.name.clone();
-                    let reason = e.to_string();
-                    yield Event::End(Err(Rejection::UpstreamInvalid { upstream, reason }.into()));
+                    yield Event::End(conversation.invalid(e.to_string()));
                     return;
                 }
             };
             let answers = Answers::default();
             for (key, request) in round.input_requests.iter() {
-                let Ok(request) = Object::from_raw(request) else {
-                    continue;
-                };
+                let request = Object::from_raw(request).unwrap_or_default();
                 match desk.ask(answers.question(key, &request)).await {
                     Ok(request) => yield Event::Request(request),
                     Err(question) => question.refuse().await,
                 }
             }
-            if desk.open.is_empty() {
+            if round.input_requests.is_empty() {
                 conversation.context.platform.clock().sleep(PACE).await;
             }
-            while !desk.open.is_empty() {
+            // Without one of the answers the others are of no use.
+            while !desk.open.is_empty() && !answers.lack() {
                 if let Step::Cancelled = desk.next(&mut stream::pending().boxed_local()).await {
                     return;
                 }
@@ -127,14 +127,15 @@ fn events<P: Platform>(conversation: Conversation<P>) -> impl Stream<Item = Even
                 return;
             }
             params = conversation.one.params.clone();
-            params.insert("inputResponses", &answers.take());
+            if !round.input_requests.is_empty() {
+                params.insert("inputResponses", &answers.take());
+            }
             if let Some(state) = &round.request_state {
                 params.insert("requestState", state);
             }
         }
-        let upstream = conversation.one.upstream.name.clone();
         let reason = format!("it asks for input more than {ROUNDS_MAX} times");
-        yield Event::End(Err(Rejection::UpstreamInvalid { upstream, reason }.into()));
+        yield Event::End(conversation.invalid(reason));
     }
 }
 
@@ -153,6 +154,11 @@ impl<P: Platform> Conversation<P> {
             }
         };
         reply.flatten_stream().boxed_local()
+    }
+
+    fn invalid(&self, reason: String) -> Result<Object, Error> {
+        let upstream = self.one.upstream.name.clone();
+        Err(Rejection::UpstreamInvalid { upstream, reason }.into())
     }
 
     /// How a call ends whose question the client would not answer.
@@ -198,6 +204,10 @@ impl Answers {
         }
     }
 
+    fn lack(&self) -> bool {
+        self.0.borrow().refused.is_some()
+    }
+
     fn refused(&self) -> Option<RpcError> {
         self.0.borrow_mut().refused.take()
     }
@@ -224,6 +234,8 @@ struct Desk<P: Platform> {
     watched_from: Timestamp,
     mail: Option<Taking<P>>,
     arrived: Vec<Letter>,
+    /// The last question's number. The first is random: an answer meant for an earlier call
+    /// of the same id must not be taken for one to this.
     asked: u64,
     open: BTreeMap<u64, (Question, Timestamp)>,
 }
@@ -237,7 +249,7 @@ impl<P: Platform> Desk<P> {
             watched_from: conversation.context.now() + CANCELLABLE_AFTER,
             mail: None,
             arrived: Vec::new(),
-            asked: 0,
+            asked: u64::from(u32::from_be_bytes(conversation.context.random())),
             open: BTreeMap::new(),
         }
     }
@@ -270,7 +282,7 @@ impl<P: Platform> Desk<P> {
     async fn watch(&mut self) -> bool {
         if self.mail.is_none() {
             match Mailbox::open(&self.context, &self.session, &self.address).await {
-                Ok(mailbox) => self.mail = Some(mailbox.taking()),
+                Ok(mailbox) => self.mail = Some(mailbox.taking(self.left())),
                 Err(error) => {
                     let fields = json!({ "reason": error.to_string() });
                     self.context
@@ -310,7 +322,7 @@ impl<P: Platform> Desk<P> {
                     return Step::Event(event.unwrap_or_else(ended));
                 }
                 Either::Right(((mailbox, letters), _)) => {
-                    self.received(mailbox, letters).await;
+                    self.received(mailbox, letters);
                     if self.give_up().await {
                         return Step::Answered;
                     }
@@ -319,17 +331,23 @@ impl<P: Platform> Desk<P> {
         }
     }
 
-    async fn received(&mut self, mailbox: Mailbox<P>, letters: Result<Vec<Letter>, Error>) {
+    fn received(&mut self, mailbox: Mailbox<P>, letters: Result<Vec<Letter>, Error>) {
         match letters {
             Ok(letters) => self.arrived.extend(letters.into_iter().rev()),
             Err(error) => {
                 let fields = json!({ "reason": error.to_string() });
                 self.context
                     .log(LogLevel::Warn, "mailbox_unavailable", fields);
-                self.context.platform.clock().sleep(STORE_PAUSE).await;
             }
         }
-        self.mail = Some(mailbox.taking());
+        self.mail = Some(mailbox.taking(self.left()));
+    }
+
+    /// How long mail may be waited for: the oldest question has its time and no more.
+    fn left(&self) -> Duration {
+        let asked = self.open.values().map(|(_, asked_at)| *asked_at);
+        let until = asked.min().map(|first| first + ANSWER_WITHIN);
+        until.map_or(WAIT_MAX, |until| until.since(self.context.now()))
     }
 
     async fn read(&mut self, letter: Letter) -> Option<Step> {

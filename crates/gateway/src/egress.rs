@@ -394,7 +394,11 @@ fn encoded<P: Platform>(
                     let text = error_message(&context, &asked, &error, audit);
                     Some((Bytes::from(sse::encode_message(&text)), None))
                 }
-                None => None,
+                // Only a call that was cancelled ends without an end.
+                None => {
+                    audit.finish("cancelled");
+                    None
+                }
             }
         }
     })

@@ -29,7 +29,7 @@ use crate::ingress::{Endpoint, Head};
 use crate::mailbox::{self, Address, Letter, Mailbox};
 use crate::notices;
 use crate::pipeline;
-use crate::platform::{Clock, Platform};
+use crate::platform::{Platform, WAIT_MAX};
 use crate::session::{self, Session};
 use crate::time::Timestamp;
 
@@ -132,7 +132,7 @@ impl<P: Platform> Held<P> {
             let mut calls: SelectAll<LocalBoxStream<'static, Bytes>> = SelectAll::new();
             // Never ends, so that the selection never does either.
             calls.push(self.changes().await.chain(stream::pending()).boxed_local());
-            let mut mail = mailbox.taking();
+            let mut mail = mailbox.taking(WAIT_MAX);
             loop {
                 let (mailbox, letters) = match future::select(calls.next(), &mut mail).await {
                     Either::Left((chunk, _)) => {
@@ -157,9 +157,9 @@ impl<P: Platform> Held<P> {
                             }
                         }
                     }
-                    Err(_) => self.context.platform.clock().sleep(egress::KEEP_ALIVE).await,
+                    Err(_) => {}
                 }
-                mail = mailbox.taking();
+                mail = mailbox.taking(WAIT_MAX);
             }
         }
         .boxed_local()

@@ -88,10 +88,12 @@ pub struct Head {
 pub enum Ask {
     /// One request.
     Call(Box<Call>),
-    /// A JSON-RPC batch (2025-03-26 only), each member on its own.
-    Batch(Vec<Result<Call, (Option<RequestId>, RpcError)>>),
+    /// A JSON-RPC batch (2025-03-26 only): its calls, each on its own, and what else it says.
+    Batch(Vec<Result<Call, Refusal>>, Vec<Word>),
     /// What a legacy client says within its session that is no call.
     Word(Word),
+    /// The stream a client of 2024-11-05 hears everything on.
+    Stream,
     /// Something that gets no answer and changes nothing.
     Nothing,
 }
@@ -102,10 +104,10 @@ pub enum Word {
     Answer(Response),
     /// It no longer wants the call with this id.
     Cancel(RequestId),
+    /// Something that changes nothing here.
+    Aside,
     /// A call whose answer goes to the stream of its session (2024-11-05).
     Call(Request),
-    /// It opens such a stream.
-    Open,
     /// It wants to hear of changes (`GET`).
     Listen,
     /// The session is over (`DELETE`).
@@ -279,10 +281,7 @@ pub async fn message(body: Body, settings: &Settings) -> Result<Ask, Error> {
     Ok(match message {
         Message::Request(request) => Ask::Word(Word::Call(request)),
         Message::Response(response) => Ask::Word(Word::Answer(response)),
-        Message::Notification(notification) => match cancelled(&notification) {
-            Some(id) => Ask::Word(Word::Cancel(id)),
-            None => Ask::Nothing,
-        },
+        Message::Notification(notification) => Ask::Word(noted(&notification)),
     })
 }
 
@@ -353,10 +352,7 @@ fn one(headers: &HeaderMap, message: Message, streams: bool) -> Result<Ask, Erro
         // By its id one modern caller could cancel another's call; modern clients close
         // the stream instead.
         Message::Notification(notification) if legacy_client => {
-            return Ok(match cancelled(&notification) {
-                Some(id) => Ask::Word(Word::Cancel(id)),
-                None => Ask::Nothing,
-            });
+            return Ok(Ask::Word(noted(&notification)));
         }
         Message::Notification(_) => return Ok(Ask::Nothing),
     };
@@ -374,11 +370,12 @@ fn one(headers: &HeaderMap, message: Message, streams: bool) -> Result<Ask, Erro
     }
 }
 
-/// The call a client's `notifications/cancelled` names.
-fn cancelled(notification: &Notification) -> Option<RequestId> {
+/// What a legacy client's notification means here.
+fn noted(notification: &Notification) -> Word {
     let named = (notification.method == "notifications/cancelled")
         .then(|| notification.params.get("requestId"));
-    named.flatten().and_then(RequestId::parse)
+    let named = named.flatten().and_then(RequestId::parse);
+    named.map_or(Word::Aside, Word::Cancel)
 }
 
 fn modern(
@@ -420,7 +417,8 @@ fn modern(
     })
 }
 
-type Refusal = (Option<RequestId>, RpcError);
+/// A member of a batch that is no call, with its id where that could be read.
+pub type Refusal = (Option<RequestId>, RpcError);
 
 /// A call of an older revision, in modern form.
 pub(crate) fn legacy(
@@ -471,11 +469,12 @@ fn batch(
             }
         },
     };
-    let mut calls = Vec::new();
+    let (mut calls, mut words) = (Vec::new(), Vec::new());
     for member in members {
         match member {
             Err(e) => calls.push(Err((e.id().cloned(), e.to_rpc_error()))),
-            Ok(Message::Notification(_) | Message::Response(_)) => {}
+            Ok(Message::Notification(notification)) => words.push(noted(&notification)),
+            Ok(Message::Response(response)) => words.push(Word::Answer(response)),
             Ok(Message::Request(request)) if request.method == Method::Initialize.as_str() => {
                 calls.push(Err((
                     Some(request.id),
@@ -488,11 +487,7 @@ fn batch(
             Ok(Message::Request(request)) => calls.push(legacy(request, version, false)),
         }
     }
-    Ok(if calls.is_empty() {
-        Ask::Nothing
-    } else {
-        Ask::Batch(calls)
-    })
+    Ok(Ask::Batch(calls, words))
 }
 
 /// The routing headers as sent. What is not text cannot agree with the body.

@@ -39,6 +39,10 @@ pub const FAMILIES: &[(&str, Store)] = &[
         crate::limits::RateFamily::STORE,
     ),
     (
+        crate::limits::SeatFamily::NAME,
+        crate::limits::SeatFamily::STORE,
+    ),
+    (
         crate::upstream::facts::UpstreamFamily::NAME,
         crate::upstream::facts::UpstreamFamily::STORE,
     ),
@@ -58,7 +62,7 @@ pub const FAMILIES: &[(&str, Store)] = &[
 
 /// A family of records: one prefix, one record type, one lifetime.
 pub trait Family {
-    /// The record; always carries `"v"`.
+    /// The record; always carries `"v"`. A counter is its bare number.
     type Record: Serialize + DeserializeOwned;
     /// First part of every key, and the name of the schema in `kv-schemas/`.
     const NAME: &'static str;
@@ -186,4 +190,14 @@ pub async fn atomic_swap<F: Family>(
     store
         .swap(key.as_str(), expected, encode::<F>(record)?, expires_at)
         .await
+}
+
+/// Adds to a counter and gives the sum; `expires_at` counts when this creates it.
+pub async fn atomic_add<F: Family<Record = i64>>(
+    store: &impl AtomicStore,
+    key: &Key<F>,
+    delta: i64,
+    expires_at: Timestamp,
+) -> Result<i64, Unavailable> {
+    store.add(key.as_str(), delta, expires_at).await
 }

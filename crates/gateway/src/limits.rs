@@ -4,34 +4,61 @@
 //! the others count it learns from KV, where the isolates pass on each other's cells
 //! ([`cells`]), each raising only its own; the arithmetic is a sliding window over two
 //! buckets ([`window`]). The request path writes nothing, and reads only while the others'
-//! counts are unknown or old; everything else happens in `defer`. Without KV each isolate
-//! goes by its own count: a store that is down refuses nobody.
+//! counts are unknown or old; everything else happens in `defer`. Without its stores each
+//! isolate goes by its own count: a store that is down refuses nobody.
+//!
+//! # One writer to a key
+//!
+//! An isolate reports to one slot per limit and principal, its seat, which is its own for a
+//! [`TERM`](seat::TERM): the number comes from the store that is linearizable per key
+//! ([`seat`]). It waits at least [`REPORT_INTERVAL`] from the end of one write to the
+//! beginning of the next, and [`REPORT_DELAY_MAX`] after one that did not end well. So **no key is ever written twice within a second, by whomever**, however many
+//! isolates start at once and whatever they know of each other, provided that
+//!
+//! - the clocks of two isolates differ by at most [`CLOCK_SKEW_MAX`](seat::CLOCK_SKEW_MAX);
+//! - a write has arrived when the store says so; one of which it says nothing, or nothing
+//!   good, arrives within [`WRITE_TIME_MAX`](seat::WRITE_TIME_MAX) of its beginning or never.
+//!
+//! An isolate that has no seat writes nothing.
 //!
 //! # What it costs
 //!
-//! An isolate writes at most once per [`REPORT_INTERVAL`] for each limit and principal,
-//! however many requests there are; isolates that know of each other leave each other
-//! [`WRITE_SHARE`] per key. A principal that uses no more than a [`HIDDEN_SHARE`]th of its
-//! limit in an isolate costs no operation at all.
+//! A principal that uses no more than a [`HIDDEN_SHARE`]th of its limit in an isolate costs
+//! no operation at all. Otherwise, for each limit and principal, an isolate
+//!
+//! - writes at most once per [`REPORT_INTERVAL`], however many requests there are; isolates
+//!   that know of each other leave each other [`WRITE_SHARE`];
+//! - reads [`ROW`](seat::ROW) slots, and at most 14 the more isolates there are, once in half
+//!   to all of [`look_interval`], and once more when it has taken a seat;
+//! - asks the linearizable store once in a [`TERM`](seat::TERM): six times an hour.
 //!
 //! # How far it can overshoot
 //!
 //! For a limit of `L` requests and `n` isolates that serve the same principal:
 //!
 //! - One isolate never admits more than `L` in one bucket, so all together never admit
-//!   more than `n × L`, whatever the store does.
-//! - Let `D` be the time after which an admission is seen by all: until it is reported
-//!   (at most twice [`REPORT_INTERVAL`], or twice the turn of `n` isolates), until the store
-//!   shows it (its staleness), and until it is looked at (at most [`look_interval`]). A
-//!   report that was overwritten unseen, and passed on by nobody, is repeated when its
-//!   writer next looks: one more round. Let `m` be the most requests one isolate is asked
-//!   within `D`, and `h = L / `[`HIDDEN_SHARE`] what an isolate need not report. In one
-//!   bucket all together admit at most
+//!   more than `n × L`, whatever the stores do.
+//! - Let `s ≤ ` [`SEATS`](seat::SEATS) of them have a seat, and let `p` be how often a report
+//!   is passed: once among [`ROW`](seat::ROW) isolates, who read each other, twice among more.
+//!   While the stores answer, let `D` be the time after which an admission is seen by all who
+//!   are still asked: `p` times until it is reported (at most twice [`REPORT_INTERVAL`], or
+//!   twice the share of `n` isolates), until the store shows it (its staleness), and until it
+//!   is looked at (at most [`look_interval`]). Where a term ends meanwhile, a report waits for
+//!   [`REST`](seat::REST), and one that its slot's next owner replaced unseen is repeated to
+//!   another slot: one more wait. Let `m` be the most requests one isolate is asked within
+//!   `D`, `q` within a bucket, and `h = L / `[`HIDDEN_SHARE`] what an isolate need not report
+//!   or pass on. In one bucket all together admit at most
 //!
-//!   `L + (n − 1) × min(L, h + m)`
+//!   `L + (s − 1) × min(L, p × h + m) + (n − s) × min(L, q)`
 //!
-//!   because at the last admission of an isolate that looks, everything but each other
-//!   isolate's last `D` and its hidden `h` was part of the sum.
+//!   because at the last admission of an isolate that looks, everything but the other seated
+//!   isolates' last `D`, what is hidden, and the count of those without a seat was part of
+//!   the sum.
+//! - Without a seat are those whom the linearizable store gives no number (it is asked again
+//!   after half a minute), and those who come when [`SEATS`](seat::SEATS) numbers have been
+//!   drawn in the term, by living isolates or dead ones. They see the others, but are seen by
+//!   none. So is, among more than [`ROW`](seat::ROW), for the rest of the term, an isolate of
+//!   whose two passers-on none is asked any more.
 //! - A bucket's excess is seen in the next bucket, where it leaves that much less room.
 //! - A window that begins inside a bucket touches two: one isolate admits less than `2 × L`
 //!   in it (the price of two buckets instead of a log), all together at most the sum of two
@@ -43,6 +70,7 @@
 //! allows, a burst over many isolates is seen only in the next window.
 
 pub mod cells;
+pub mod seat;
 pub mod window;
 
 mod counter;
@@ -74,15 +102,13 @@ pub use counter::{
     SHARED_WINDOW_MIN, WRITE_SHARE, look_interval,
 };
 
-/// Keys over which the reports for one limit and principal are spread.
-pub const SLOTS: usize = 4;
 /// Most limits and principals one isolate counts; the one untouched longest is forgotten
 /// and, should it return, resumed from what was last reported.
 pub const KEYS_MAX: usize = 4096;
 /// Least time between two log lines about a store that does not answer.
 const COMPLAINT_INTERVAL: Duration = Duration::from_secs(60);
 
-/// What one report, and those before it, knew.
+/// What the writer of one slot knew.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RateRecord {
@@ -103,6 +129,17 @@ impl Family for RateFamily {
     const NAME: &'static str = "rate";
     const STORE: Store = Store::Kv;
     const LIFETIME: Option<Duration> = Some(Duration::from_secs(2 * 24 * 60 * 60 + 60));
+}
+
+/// The family of the counters that seats are drawn from: limit, principal, term.
+pub struct SeatFamily;
+
+impl Family for SeatFamily {
+    /// How many numbers were drawn.
+    type Record = i64;
+    const NAME: &'static str = "seat";
+    const STORE: Store = Store::Atomic;
+    const LIFETIME: Option<Duration> = Some(seat::TERM.saturating_mul(2));
 }
 
 /// What an isolate remembers of limits: its own counts, and what it has seen of others'.

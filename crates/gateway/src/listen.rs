@@ -6,8 +6,9 @@
 //! others nothing, is tried again for as long as anybody listens, and is caught up on when
 //! it is back, by saying that all it was asked about may have changed.
 //!
-//! Nobody listens past the end of the token that let them in, nor longer than
-//! [`LIFETIME_MAX`]: then the stream ends in good order and the client asks again.
+//! Nobody listens past the end of the token that let them in, nor by a configuration that
+//! is no longer in force, nor longer than [`LIFETIME_MAX`]: then the stream ends in good
+//! order and the client asks again.
 //!
 //! Spec: 2026-07-28, "Subscriptions".
 
@@ -15,6 +16,7 @@ mod fan;
 mod line;
 mod seat;
 
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -35,7 +37,6 @@ use crate::platform::Platform;
 use crate::policy;
 use crate::route::{self, Target};
 use crate::tasks;
-use crate::time::Timestamp;
 use fan::Fan;
 use seat::Seat;
 
@@ -43,11 +44,8 @@ pub use seat::{LISTENS_MAX, LISTENS_PER_PRINCIPAL_MAX};
 
 /// Longest a client waits for the acknowledgement.
 pub const ACKNOWLEDGE_AFTER: Duration = Duration::from_millis(500);
-/// Longest one stream lives, whoever listens. It goes by the configuration it began with,
-/// so this also bounds how long an old one is listened by.
+/// Longest one stream lives, whoever listens.
 pub const LIFETIME_MAX: Duration = Duration::from_secs(3600);
-/// Most resources looked up at a time.
-const LOOKUPS_MAX: usize = 8;
 
 /// What an isolate remembers of those who listen.
 #[derive(Default)]
@@ -134,23 +132,47 @@ fn end(listen: &RequestId) -> Object {
     result
 }
 
-/// The upstream and own URI of a resource this principal may read. One it may not read is
-/// unknown to it: changes of it would tell that it is there.
+/// Whose a resource is, and its own URI there, if this principal may read it. One it may not
+/// read is unknown to it: changes would tell that it is there.
 pub(crate) async fn readable<P: Platform>(
     context: &Context<P>,
     endpoint: &Endpoint,
     principal: &Rc<Principal>,
     uri: &str,
 ) -> Result<(Upstream, String), Error> {
-    let target = route::resource(context, endpoint, principal, uri).await?;
+    let listener = Listener {
+        context: context.clone(),
+        endpoint: endpoint.clone(),
+        principal: Rc::clone(principal),
+    };
+    let found = resources(&listener, &BTreeSet::from([uri.to_owned()])).await;
+    let unknown = || Rejection::protocol(RpcError::resource_not_found(uri)).into();
+    found.into_iter().next().ok_or_else(unknown)
+}
+
+/// [`readable`] for many; what is not is left out.
+async fn resources<P: Platform>(
+    listener: &Listener<P>,
+    uris: &BTreeSet<String>,
+) -> Vec<(Upstream, String)> {
+    let Listener {
+        context,
+        endpoint,
+        principal,
+    } = listener;
     let resource = Resource::of(&context.settings.config, &endpoint.path());
-    let permit = policy::authorize(Rc::clone(principal), target, &context.settings, &resource);
-    match permit.map(|permit| permit.target) {
-        Ok(Target::One(one)) => Ok((one.upstream, one.own)),
-        Ok(Target::Own(_) | Target::Every(_) | Target::Changes) | Err(_) => {
-            Err(Rejection::protocol(RpcError::resource_not_found(uri)).into())
+    let readable = |target| {
+        let principal = Rc::clone(principal);
+        match policy::authorize(principal, target, &context.settings, &resource) {
+            Ok(permit) => match permit.target {
+                Target::One(one) => Some((one.upstream, one.own)),
+                Target::Own(_) | Target::Every(_) | Target::Changes => None,
+            },
+            Err(_) => None,
         }
-    }
+    };
+    let found = route::resources(context, endpoint, principal, uris).await;
+    found.into_iter().filter_map(readable).collect()
 }
 
 /// Who listens, and where.
@@ -163,10 +185,16 @@ struct Listener<P> {
 impl<P: Platform> Listener<P> {
     async fn begin(self, wanted: Filter, seat: Seat) -> Listening {
         let now = self.context.now();
-        let until = self.principal.expires_at.unwrap_or(Timestamp(u64::MAX));
-        let until = until.min(now + LIFETIME_MAX);
+        let until = now + LIFETIME_MAX;
+        let until = self
+            .principal
+            .expires_at
+            .map_or(until, |ends| until.min(ends));
         let deadline = now + ACKNOWLEDGE_AFTER;
-        let resources = self.resources(&wanted, deadline).await;
+        let resources = resources(&self, &wanted.uris);
+        // What is not found out in time is left out.
+        let resources = self.context.until(deadline, resources).await;
+        let resources = resources.unwrap_or_default();
         let mut fan = Fan::open(self, &wanted, resources, until, seat);
         fan.gather(deadline).await;
         let honoured = fan.acknowledge().await;
@@ -174,20 +202,5 @@ impl<P: Platform> Listener<P> {
             honoured,
             changes: fan.into_stream(),
         }
-    }
-
-    /// Whose the wanted resources are. What is not known in time, or not to be known, is
-    /// left out.
-    async fn resources(&self, wanted: &Filter, deadline: Timestamp) -> Vec<(Upstream, String)> {
-        let lookups = wanted
-            .uris
-            .iter()
-            .map(|uri| readable(&self.context, &self.endpoint, &self.principal, uri));
-        let mut lookups = stream::iter(lookups).buffer_unordered(LOOKUPS_MAX);
-        let mut found = Vec::new();
-        while let Some(Some(next)) = self.context.until(deadline, lookups.next()).await {
-            found.extend(next.ok());
-        }
-        found
     }
 }

@@ -17,7 +17,7 @@ use tidegate_mcp::jsonrpc::{RequestId, RpcError};
 use crate::context::Context;
 use crate::error::{Error, Fault};
 use crate::keyspace::{self, Family, Key, ReadError, Store};
-use crate::platform::{AtomicStore, Platform, Swap, Unavailable, Version, WAIT_MAX};
+use crate::platform::{AtomicStore, Clock, Platform, Swap, Unavailable, Version, WAIT_MAX};
 use crate::seal::hex;
 use crate::session::Session;
 use crate::tasks::Failure;
@@ -30,6 +30,8 @@ const LETTERS_MAX: usize = 64;
 const SIZE_MAX: usize = 1024 * 1024;
 /// How often a lost race over the record is tried again.
 const SWAPS_MAX: usize = 8;
+/// Pause before a mailbox is looked at again whose store did not answer.
+const STORE_PAUSE: Duration = Duration::from_secs(1);
 
 /// What is brought to a call.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -50,11 +52,21 @@ pub enum Letter {
 pub struct Record {
     /// Shape of this record.
     pub v: u32,
+    /// How many letters have been taken out.
+    pub taken: u64,
     /// What waits to be taken, oldest first.
     pub letters: Vec<Letter>,
 }
 
 impl Record {
+    fn empty(taken: u64) -> Self {
+        Self {
+            v: 1,
+            taken,
+            letters: Vec::new(),
+        }
+    }
+
     /// About how many bytes the letters take.
     fn size(&self) -> usize {
         let size = |letter: &Letter| match letter {
@@ -148,8 +160,10 @@ pub type Taking<P> = LocalBoxFuture<'static, (Mailbox<P>, Result<Vec<Letter>, Er
 pub struct Mailbox<P: Platform> {
     context: Context<P>,
     key: Key<MailFamily>,
-    /// The record's version when it was last seen empty.
-    empty: Version,
+    /// The record's version when it was last read, or emptied.
+    seen: Version,
+    /// How many letters have been read.
+    taken: u64,
 }
 
 impl<P: Platform> Mailbox<P> {
@@ -164,16 +178,14 @@ impl<P: Platform> Mailbox<P> {
         let mut found = None;
         for _ in 0..SWAPS_MAX {
             let until = context.now() + KEPT;
-            let record = Record {
-                v: 1,
-                ..Record::default()
-            };
+            let record = Record::empty(0);
             match keyspace::atomic_swap(atomic, &key, found, &record, until).await? {
-                Swap::Done(empty) => {
+                Swap::Done(seen) => {
                     return Ok(Self {
                         context: context.clone(),
                         key,
-                        empty,
+                        seen,
+                        taken: 0,
                     });
                 }
                 Swap::Conflict => {
@@ -185,73 +197,68 @@ impl<P: Platform> Mailbox<P> {
         Err(Fault::Dependency("a mailbox is too contended".to_owned()).into())
     }
 
-    /// [`Self::take`] as a future of its own, which gives the mailbox back.
-    pub fn taking(mut self) -> Taking<P> {
+    /// [`Self::take`] as a future of its own, which gives the mailbox back; only after a
+    /// pause where the store does not answer.
+    pub fn taking(mut self, within: Duration) -> Taking<P> {
         async move {
-            let letters = self.take().await;
+            let letters = self.take(within).await;
+            if letters.is_err() {
+                self.context.platform.clock().sleep(STORE_PAUSE).await;
+            }
             (self, letters)
         }
         .boxed_local()
     }
 
-    /// What has been brought, waiting for it a while; nothing if nothing came.
-    pub async fn take(&mut self) -> Result<Vec<Letter>, Error> {
+    /// What has been brought, each letter once, waiting for it a while; nothing if nothing
+    /// came.
+    pub async fn take(&mut self, within: Duration) -> Result<Vec<Letter>, Error> {
         let atomic = self.context.platform.atomic();
+        let within = within.min(WAIT_MAX);
         let found = atomic
-            .wait(self.key.as_str(), Some(self.empty), WAIT_MAX)
+            .wait(self.key.as_str(), Some(self.seen), within)
             .await?;
-        let Some((mut version, bytes)) = found else {
+        let Some((version, bytes)) = found else {
             // Expired: it is made anew, for the call goes on.
-            let fresh = self.write(None).await?;
-            self.empty = fresh.unwrap_or(self.empty);
+            self.empty(None).await?;
             return Ok(Vec::new());
         };
-        let mut record: Record =
+        let record: Record =
             serde_json::from_slice(&bytes).map_err(|e| Fault::Internal(e.to_string()))?;
-        if record.letters.is_empty() {
-            self.empty = version;
-            return Ok(Vec::new());
+        self.seen = version;
+        let known = self.taken.saturating_sub(record.taken);
+        let known = usize::try_from(known).unwrap_or(usize::MAX);
+        let any = !record.letters.is_empty();
+        let letters: Vec<Letter> = record.letters.into_iter().skip(known).collect();
+        self.taken += letters.len() as u64;
+        if any {
+            // Whatever comes of it: what has been read is known by its number.
+            let _ = self.empty(Some(version)).await;
         }
-        for _ in 0..SWAPS_MAX {
-            if let Some(empty) = self.write(Some(version)).await? {
-                self.empty = empty;
-                return Ok(record.letters);
-            }
-            // Another letter came in between.
-            let found = keyspace::atomic_get(self.context.platform.atomic(), &self.key).await;
-            let Some(newer) = found.map_err(unreadable)? else {
-                return Ok(record.letters);
-            };
-            (version, record) = newer;
-        }
-        Err(Fault::Dependency("a mailbox is too contended".to_owned()).into())
+        Ok(letters)
     }
 
-    async fn write(&self, expected: Option<Version>) -> Result<Option<Version>, Unavailable> {
-        let record = Record {
-            v: 1,
-            ..Record::default()
-        };
+    async fn empty(&mut self, expected: Option<Version>) -> Result<(), Unavailable> {
         let (atomic, until) = (self.context.platform.atomic(), self.context.now() + KEPT);
-        match keyspace::atomic_swap(atomic, &self.key, expected, &record, until).await? {
-            Swap::Done(version) => Ok(Some(version)),
-            Swap::Conflict => Ok(None),
+        let record = Record::empty(self.taken);
+        if let Swap::Done(version) =
+            keyspace::atomic_swap(atomic, &self.key, expected, &record, until).await?
+        {
+            self.seen = version;
         }
+        Ok(())
     }
 }
 
 impl<P: Platform> Drop for Mailbox<P> {
     /// Nobody reads it any longer. Should this be lost, it expires.
     fn drop(&mut self) {
-        let (context, empty) = (self.context.clone(), self.empty);
+        let (context, seen) = (self.context.clone(), self.seen);
         let key = Key::<MailFamily>::same(&self.key);
         self.context.platform.defer(async move {
             let (atomic, now) = (context.platform.atomic(), context.now());
-            let record = Record {
-                v: 1,
-                ..Record::default()
-            };
-            let _ = keyspace::atomic_swap(atomic, &key, Some(empty), &record, now).await;
+            let record = Record::empty(0);
+            let _ = keyspace::atomic_swap(atomic, &key, Some(seen), &record, now).await;
         });
     }
 }

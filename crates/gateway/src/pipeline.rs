@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures_util::stream::{self, LocalBoxStream, StreamExt};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
 use serde_json::value::RawValue;
-use tidegate_mcp::headers::MCP_PARAM_PREFIX;
+use tidegate_mcp::headers::{MCP_PARAM_PREFIX, MCP_PROTOCOL_VERSION};
 use tidegate_mcp::json::raw;
 use tidegate_mcp::jsonrpc::{self, RequestId, RpcError};
 use tidegate_mcp::method::Method;
@@ -25,7 +25,7 @@ use crate::dispatch::{self, Work};
 use crate::egress::{self, Asked};
 use crate::error::Error;
 use crate::http_sse;
-use crate::ingress::{self, Ask, Call, Door, Endpoint, Head, Way, Word};
+use crate::ingress::{self, Ask, Call, Door, Endpoint, Head, Refusal, Way, Word};
 use crate::limits::{self, Limit};
 use crate::mailbox::{self, Address, Letter};
 use crate::notices;
@@ -52,12 +52,25 @@ pub async fn answer<P: Platform>(
         Ok((head, admission, Ask::Call(call))) => {
             one(context, &head, admission.principal, *call, audit).await
         }
-        Ok((head, admission, Ask::Batch(calls))) => {
+        Ok((head, admission, Ask::Batch(calls, words))) => {
+            for word in words {
+                let heard = heard(context, &head, &admission.principal, word).await;
+                if let Err(error) = heard {
+                    return egress::failure(context, None, &error, audit);
+                }
+            }
             batch(context, &head, &admission, calls, audit).await
         }
         Ok((head, admission, Ask::Word(word))) => {
             audit.discard();
-            match heard(context, head, &admission.principal, word).await {
+            match heard(context, &head, &admission.principal, word).await {
+                Ok(response) => response,
+                Err(error) => egress::failure(context, None, &error, audit),
+            }
+        }
+        Ok((head, admission, Ask::Stream)) => {
+            audit.discard();
+            match http_sse::open(context, head, &admission.principal).await {
                 Ok(response) => response,
                 Err(error) => egress::failure(context, None, &error, audit),
             }
@@ -92,7 +105,7 @@ async fn take<P: Platform>(
         Door::Post => ingress::read(&head, body, &admission, settings).await?,
         Door::Get => Ask::Word(Word::Listen),
         Door::Delete => Ask::Word(Word::End),
-        Door::Sse => Ask::Word(Word::Open),
+        Door::Sse => Ask::Stream,
         Door::Messages => ingress::message(body, settings).await?,
     };
     Ok((head, admission, ask))
@@ -115,6 +128,7 @@ async fn one<P: Platform>(
         } else {
             attach(context, head, &principal, &mut call).await?;
         }
+        asked.version = call.version;
         permit(context, head, principal, &call, &mut audit).await
     };
     match permitted.await {
@@ -139,6 +153,12 @@ async fn attach<P: Platform>(
         return Ok(());
     };
     let (session, state) = session::open(context, &head.endpoint, principal, id).await?;
+    // Revisions before 2025-06-18 say theirs in `initialize` alone.
+    if !head.headers.contains_key(MCP_PROTOCOL_VERSION) {
+        call.version = session.version;
+        let version = session.version.as_str();
+        version.clone_into(&mut call.meta.protocol_version);
+    }
     within(call, session, &state);
     Ok(())
 }
@@ -146,9 +166,9 @@ async fn attach<P: Platform>(
 fn within(call: &mut Call, session: Rc<Session>, state: &session::State) {
     if call.streams {
         call.meta.client_capabilities = session.capabilities.clone();
+        let level = state.log_level.as_deref().unwrap_or(session::LOG_LEVEL);
+        call.meta.log_level = Some(level.to_owned());
     }
-    let level = state.log_level.as_deref().unwrap_or(session::LOG_LEVEL);
-    call.meta.log_level = Some(level.to_owned());
     call.session = Some(session);
 }
 
@@ -189,13 +209,10 @@ pub(crate) async fn told<P: Platform>(
 /// What a legacy client says within a session that is no call.
 async fn heard<P: Platform>(
     context: &Context<P>,
-    head: Head,
+    head: &Head,
     principal: &Rc<Principal>,
     word: Word,
 ) -> Result<Response<Body>, Error> {
-    if matches!(word, Word::Open) {
-        return http_sse::open(context, head, principal).await;
-    }
     // Without a session there is nothing that could be waiting for it.
     let Some(id) = &head.session else {
         return Ok(accepted());
@@ -214,7 +231,7 @@ async fn heard<P: Platform>(
             mailbox::post(context, &session, &address, &Letter::Cancelled).await?;
         }
         Word::Call(request) => http_sse::bring(context, &session, &request).await?,
-        Word::Open => {}
+        Word::Aside => {}
         Word::Listen => {
             return notices::stream(context, &head.endpoint, principal, session).await;
         }
@@ -267,9 +284,13 @@ async fn batch<P: Platform>(
     context: &Context<P>,
     head: &Head,
     admission: &Admission,
-    mut calls: Vec<Result<Call, (Option<RequestId>, RpcError)>>,
+    mut calls: Vec<Result<Call, Refusal>>,
     mut audit: Pending<P>,
 ) -> Response<Body> {
+    if calls.is_empty() {
+        audit.discard();
+        return accepted();
+    }
     for call in calls.iter_mut().flatten() {
         if let Err(error) = attach(context, head, &admission.principal, call).await {
             return egress::failure(context, None, &error, audit);

@@ -115,7 +115,8 @@ pub trait AtomicStore {
     ) -> impl Future<Output = Result<Swap, Unavailable>>;
     /// The record as soon as it is no longer as `seen` (`None`: absent), or as it is when
     /// `within` (at most [`WAIT_MAX`]) is over. What was written before the call began is
-    /// never missed; of several writes in a row the last may be the only one seen.
+    /// never missed; of several writes in a row the last may be the only one seen. A store
+    /// where too many wait for one record already gives it as it is, at once.
     fn wait(
         &self,
         key: &str,

@@ -1,5 +1,7 @@
 //! Which upstream, or which part of the gateway itself, answers a call.
 
+use std::collections::BTreeSet;
+
 use tidegate_mcp::catalog::Kind;
 use tidegate_mcp::json::Object;
 use tidegate_mcp::jsonrpc::RpcError;
@@ -172,26 +174,40 @@ async fn read<P: Platform>(
     ))
 }
 
-/// What reading a resource would be: for whatever else is done with it, which is for those
-/// who may read it.
-pub(crate) async fn resource<P: Platform>(
+/// What reading each of these resources would be, as far as it is known whose they are: for
+/// what else is done with them, which is for those who may read them. However many there
+/// are, each list is asked for once.
+pub(crate) async fn resources<P: Platform>(
     context: &Context<P>,
     endpoint: &Endpoint,
     principal: &Principal,
-    uri: &str,
-) -> Result<Target, Error> {
-    let (upstream, own) = by_uri(context, endpoint, principal, uri).await?;
-    let params = Object::new().with("uri", &own);
-    let exposed = uri.to_owned();
-    Ok(one(
-        context,
-        endpoint,
-        upstream,
-        Method::ResourcesRead,
-        exposed,
-        own,
-        params,
-    ))
+    uris: &BTreeSet<String>,
+) -> Vec<Target> {
+    let mut found: Vec<(Upstream, String, String)> = Vec::new();
+    let mut left = uris.clone();
+    let bare = !names::prefixed(&context.settings, endpoint) && only(context, endpoint).is_none();
+    for kind in [Kind::Resources, Kind::ResourceTemplates] {
+        if bare && !left.is_empty() {
+            let owners = catalog::owners(context, endpoint, principal, kind, &left).await;
+            for (uri, upstream) in owners.unwrap_or_default() {
+                left.remove(&uri);
+                found.push((upstream.clone(), uri.clone(), uri));
+            }
+        }
+    }
+    if !bare {
+        for uri in left {
+            if let Ok((upstream, own)) = by_uri(context, endpoint, principal, &uri).await {
+                found.push((upstream, uri, own));
+            }
+        }
+    }
+    let reading = found.into_iter().map(|(upstream, exposed, own)| {
+        let params = Object::new().with("uri", &own);
+        let method = Method::ResourcesRead;
+        one(context, endpoint, upstream, method, exposed, own, params)
+    });
+    reading.collect()
 }
 
 async fn completion<P: Platform>(

@@ -40,8 +40,8 @@ pub const FRESH: Duration = Duration::from_secs(2);
 pub const LOG_LEVEL: &str = "info";
 /// Most resources one session subscribes to.
 pub const SUBSCRIPTIONS_MAX: usize = 128;
-/// Largest capabilities a session id carries, in bytes; of larger ones only what the
-/// gateway itself acts on is kept.
+/// Largest capabilities a session id carries, in bytes; of larger ones only the kinds and
+/// modes of questions are kept.
 const CAPABILITIES_MAX: usize = 1024;
 /// Longest session id that is opened, in bytes.
 const ID_MAX: usize = 4096;
@@ -164,16 +164,18 @@ fn bounded(declared: ClientCapabilities) -> ClientCapabilities {
     if declared.0.to_raw().get().len() <= CAPABILITIES_MAX {
         return declared;
     }
-    let mut kept = Object::default();
     let empty = Object::default();
-    if declared.roots() {
-        kept.insert("roots", &empty);
-    }
-    if declared.sampling() {
-        kept.insert("sampling", &empty);
-    }
-    if declared.elicitation_form() {
-        kept.insert("elicitation", &empty.clone().with("form", &empty));
+    let mut kept = Object::default();
+    for (kind, modes) in [
+        ("roots", &[] as &[&str]),
+        ("sampling", &["context", "tools"]),
+        ("elicitation", &["form", "url"]),
+    ] {
+        if declared.declares(&[kind]) {
+            let declared = modes.iter().filter(|mode| declared.declares(&[kind, mode]));
+            let modes = declared.fold(empty.clone(), |modes, mode| modes.with(mode, &empty));
+            kept.insert(kind, &modes);
+        }
     }
     ClientCapabilities(kept)
 }

@@ -178,7 +178,13 @@ async fn attempt<P: Platform>(
     exchange: &Exchange<'_, P>,
     outgoing: Outgoing,
 ) -> Result<Reply, Error> {
-    let facts = facts::load(exchange, &outgoing.principal)
+    // What a server asks back on the call's own stream it may not know how to ask otherwise,
+    // though it speaks both eras.
+    let rather = match session::Terms::of(&outgoing).ask() {
+        true => Era::Legacy,
+        false => Era::Modern,
+    };
+    let facts = facts::load(exchange, &outgoing.principal, rather)
         .await
         .map_err(not_asked)?;
     match facts.era() {
@@ -310,7 +316,7 @@ async fn again<P: Platform>(
     exchange: &Exchange<'_, P>,
     outgoing: Outgoing,
 ) -> Result<Reply, Error> {
-    let facts = facts::ask(exchange, &outgoing.principal).await;
+    let facts = facts::ask(exchange, &outgoing.principal, Era::Legacy).await;
     let facts = facts.map_err(not_asked)?;
     match facts.era() {
         Era::Modern => modern(exchange, outgoing, facts.version).await,
@@ -491,7 +497,7 @@ pub async fn facts<P: Platform>(
     upstream: &Upstream,
     principal: &Principal,
 ) -> Result<Rc<facts::Facts>, Error> {
-    if let Some(facts) = facts::known(context, upstream).await {
+    if let Some(facts) = facts::known(context, upstream, Era::Modern).await {
         return Ok(facts);
     }
     admit(context, upstream)?;
@@ -513,7 +519,7 @@ pub async fn probe<P: Platform>(
         deadline: context.now() + timeout,
         timeout,
     };
-    let facts = facts::ask(&exchange, &principal.id)
+    let facts = facts::ask(&exchange, &principal.id, Era::Modern)
         .await
         .map_err(not_asked);
     note(context, upstream, facts.as_ref().err());

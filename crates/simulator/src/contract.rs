@@ -1,14 +1,16 @@
 //! What [`tidegate_gateway::platform`] promises, as checks any host can run on itself.
 //!
-//! [`run`] needs nothing but the platform; [`run_beside`] also uses a server the caller
+//! A host that has no keepers is not checked for them. [`run`] needs nothing but the platform; [`run_beside`] also uses a server the caller
 //! provides. Keys carry a random part, so runs do not disturb each other or real records.
 //! A host is checked where nobody else writes and its KV answers from one place: staleness
 //! is allowed by the contract, so a store that shows it there fails only the check that
 //! says so.
 
 mod atomic;
+mod keeper;
 mod kv;
 mod net;
+mod wait;
 
 use serde_json::{Value, json};
 use tidegate_gateway::platform::{KV_KEY_MAX, Platform};
@@ -44,6 +46,8 @@ pub async fn run_beside<P: Platform>(platform: &P, server: Option<&str>) -> Vec<
         prefix: prefix(platform),
     };
     let mut checks = atomic::checks(&subject).await;
+    checks.extend(wait::checks(&subject).await);
+    checks.extend(keeper::checks(&subject).await);
     checks.extend(kv::checks(&subject).await);
     checks.extend(net::checks(&subject, server).await);
     checks

@@ -149,6 +149,19 @@ pub fn spin(layout: &Layout, toolchain: &Toolchain, profile: Profile) -> Result<
     Ok(component)
 }
 
+/// Builds the host that runs the Spin component where no `spin` is installed; gives the
+/// program.
+pub fn spin_host(layout: &Layout) -> Result<PathBuf> {
+    let mut build = command("cargo");
+    build
+        .current_dir(layout.root().join("crates/spin-host"))
+        .args(["build", "--release", "--locked"])
+        .env("CARGO_TARGET_DIR", layout.spin_host_target());
+    let title = "building the Spin host (the first time takes some minutes)";
+    process::run(title, &mut build, &layout.log("build-spin-host")?)?;
+    Ok(layout.spin_host_target().join("release/spin-host"))
+}
+
 fn stamp(layout: &Layout) -> PathBuf {
     layout.wasm_target().join("cloudflare.stamp")
 }

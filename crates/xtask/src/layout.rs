@@ -56,6 +56,12 @@ impl Layout {
         self.target.join("wasm")
     }
 
+    /// Where the Spin host is compiled: its own lock file, profile and features would evict
+    /// the workspace's files.
+    pub fn spin_host_target(&self) -> PathBuf {
+        self.target.join("spin-host")
+    }
+
     /// What npm installed.
     pub fn node_modules(&self) -> PathBuf {
         self.root.join("node_modules")

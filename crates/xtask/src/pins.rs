@@ -18,6 +18,11 @@ pub const WORKER: &str = "0.8.7";
 /// The Spin SDK crate: 7.0 speaks WASI 0.3.0, which needs Spin 4.1 or newer.
 pub const SPIN_SDK: &str = "7.0.0";
 
+/// What `crates/spin-host` runs the component on. It must have the WASI 0.3.0 that
+/// `SPIN_SDK` calls; its crates fit each other only at one version, and what they offer for
+/// 0.3 may change in any.
+pub const WASMTIME: &str = "48.0.8";
+
 /// Turns the crate into a Worker. Released together with `WORKER`.
 pub const WORKER_BUILD: &str = "0.8.7";
 
@@ -138,6 +143,23 @@ mod tests {
                 locked.get(name).map(Vec::as_slice),
                 Some(&[version][..]),
                 "{name}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_spin_host_states_and_builds_the_pinned_runtime() {
+        let host = Layout::find().unwrap().root().join("crates/spin-host");
+        let stated = read(&host.join("Cargo.toml")).unwrap();
+        let lock = read(&host.join("Cargo.lock")).unwrap();
+        for name in ["wasmtime", "wasmtime-wasi", "wasmtime-wasi-http"] {
+            let exactly = format!("{name} = {{ version = \"={WASMTIME}\"");
+            assert!(stated.contains(&exactly), "{exactly} in Cargo.toml");
+            let locked = locked_versions(&lock);
+            assert_eq!(
+                locked.get(name),
+                Some(&vec![WASMTIME]),
+                "{name} in Cargo.lock"
             );
         }
     }

@@ -29,7 +29,11 @@ Runs every lane, or those named, and ends with `N passed, M failed`.
   size         the Workers bundle is within its budget
   hosts        the functions on their runtimes, with third-party clients
   conformance  the official MCP conformance suite, against its baseline
+  spin         the Spin component on crates/spin-host (the first build takes minutes)
 ";
+
+/// The crate that is no member of the workspace.
+const SPIN_HOST: &str = "crates/spin-host/Cargo.toml";
 
 /// How long one lane's program may take.
 const LANE_LIMIT: Duration = Duration::from_secs(3600);
@@ -53,13 +57,16 @@ impl Counts {
 
 type Lane = (&'static str, fn(&Layout) -> Result<Counts>);
 
-const LANES: [Lane; 8] = [
+const LANES: [Lane; 9] = [
     ("fmt", |layout| {
         check(
             layout,
             "fmt",
-            cargo(layout).args(["fmt", "--all", "--check"]),
-        )
+            cargo(layout).args(["fmt", "--check", "--all"]),
+        )?;
+        let mut host = cargo(layout);
+        host.args(["fmt", "--check", "--manifest-path", SPIN_HOST]);
+        check(layout, "fmt-spin-host", &mut host)
     }),
     ("clippy", |layout| {
         let mut clippy = cargo(layout);
@@ -105,6 +112,7 @@ const LANES: [Lane; 8] = [
         tests(layout, "hosts", &mut hosts)
     }),
     ("conformance", conformance::lane),
+    ("spin", spin),
 ];
 
 /// Runs the command.
@@ -250,6 +258,25 @@ fn functions(layout: &Layout) -> Result<Counts> {
         passed: 2,
         failed: 0,
     })
+}
+
+/// The host is no member of the workspace, so the lanes above do not lint it.
+fn spin(layout: &Layout) -> Result<Counts> {
+    let component = build::spin(layout, &setup::spin(layout)?, Profile::Release)?;
+    let host = build::spin_host(layout)?;
+    let mut clippy = cargo(layout);
+    clippy
+        .args(["clippy", "--quiet", "--release", "--locked"])
+        .args(["--manifest-path", SPIN_HOST, "--", "-Dwarnings"])
+        .env("CARGO_TARGET_DIR", layout.spin_host_target());
+    check(layout, "spin-clippy", &mut clippy)?;
+    let mut hosts = cargo(layout);
+    hosts
+        .args(["test", "--package", "tests", "--test", "hosts", "--"])
+        .args(["--nocapture", "spin::"])
+        .env("TIDEGATE_SPIN_HOST", host)
+        .env("TIDEGATE_SPIN_COMPONENT", component);
+    tests(layout, "spin", &mut hosts)
 }
 
 #[cfg(test)]

@@ -6,13 +6,14 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use tidegate_gateway::platform::{AtomicStore, Clock, Swap, Unavailable, Version, WAIT_MAX};
+use tidegate_gateway::platform::{AtomicStore, Swap, Unavailable, Version, WAIT_MAX};
 use tidegate_gateway::time::Timestamp;
 use worker::js_sys::Uint8Array;
 use worker::wasm_bindgen::JsValue;
-use worker::{Env, Response, Stub, web_sys};
+use worker::{Env, Response, web_sys};
 
-use crate::clock::WorkersClock;
+use crate::body::Kept;
+use crate::http::Exchange;
 use crate::platform::{reason, unavailable};
 
 /// The binding's name in `wrangler.toml`.
@@ -20,6 +21,9 @@ const BINDING: &str = "TIDEGATE_ATOMIC";
 
 /// An operation is the path of a request to the object; a host is needed for form alone.
 const ORIGIN: &str = "https://cell";
+
+/// The state of a record that is not there.
+const ABSENT: &str = "-";
 
 /// Response header that carries a record's version.
 pub const VERSION: &str = "version";
@@ -39,6 +43,13 @@ pub mod status {
 pub enum Operation {
     /// Read the record.
     Get,
+    /// Read the record once it is no longer in a state.
+    Wait {
+        /// The state; `None`: absent.
+        seen: Option<Version>,
+        /// After how long it is read as it is.
+        within: Duration,
+    },
     /// Replace the record; the new value is the request's body.
     Swap {
         /// The state it must be in; `None`: absent.
@@ -60,14 +71,13 @@ impl Operation {
     pub fn path(self) -> String {
         match self {
             Self::Get => "/get".to_owned(),
+            Self::Wait { seen, within } => {
+                format!("/wait/{}/{}", state(seen), within.as_millis())
+            }
             Self::Swap {
-                expected: Some(Version(version)),
+                expected,
                 expires_at,
-            } => format!("/swap/{version}/{}", expires_at.0),
-            Self::Swap {
-                expected: None,
-                expires_at,
-            } => format!("/swap/-/{}", expires_at.0),
+            } => format!("/swap/{}/{}", state(expected), expires_at.0),
             Self::Add { delta, expires_at } => format!("/add/{delta}/{}", expires_at.0),
         }
     }
@@ -77,12 +87,12 @@ impl Operation {
         let parts: Vec<&str> = path.strip_prefix('/')?.split('/').collect();
         match parts[..] {
             ["get"] => Some(Self::Get),
+            ["wait", seen, within] => Some(Self::Wait {
+                seen: parse_state(seen)?,
+                within: Duration::from_millis(within.parse().ok()?),
+            }),
             ["swap", expected, expires_at] => Some(Self::Swap {
-                expected: if expected == "-" {
-                    None
-                } else {
-                    Some(Version(expected.parse().ok()?))
-                },
+                expected: parse_state(expected)?,
                 expires_at: Timestamp(expires_at.parse().ok()?),
             }),
             ["add", delta, expires_at] => Some(Self::Add {
@@ -92,6 +102,18 @@ impl Operation {
             _ => None,
         }
     }
+}
+
+/// A record's state in a path.
+fn state(version: Option<Version>) -> String {
+    version.map_or_else(|| ABSENT.to_owned(), |Version(version)| version.to_string())
+}
+
+fn parse_state(text: &str) -> Option<Option<Version>> {
+    if text == ABSENT {
+        return Some(None);
+    }
+    text.parse().ok().map(|version| Some(Version(version)))
 }
 
 /// The port on the namespace of cells.
@@ -111,12 +133,31 @@ impl Cells {
         operation: Operation,
         value: Option<&[u8]>,
     ) -> Result<Response, Unavailable> {
+        let init = web_sys::RequestInit::new();
+        if let Some(value) = value {
+            init.set_method("PUT");
+            init.set_body(&Uint8Array::from(value));
+        }
+        self.send(key, operation, &init).await
+    }
+
+    async fn send(
+        &self,
+        key: &str,
+        operation: Operation,
+        init: &web_sys::RequestInit,
+    ) -> Result<Response, Unavailable> {
         let cell = self
             .env
             .durable_object(BINDING)
             .and_then(|cells| cells.get_by_name(key))
             .map_err(unavailable)?;
-        let response = send(&cell, operation, value).await.map_err(unavailable)?;
+        let url = format!("{ORIGIN}{}", operation.path());
+        let request = web_sys::Request::new_with_str_and_init(&url, init).map_err(unavailable)?;
+        let response = cell
+            .fetch_with_request(request.into())
+            .await
+            .map_err(unavailable)?;
         match response.status_code() {
             status::DONE | status::ABSENT | status::CONFLICT => Ok(response),
             other => Err(Unavailable(format!("the cell answered {other}"))),
@@ -124,26 +165,19 @@ impl Cells {
     }
 }
 
-async fn send(cell: &Stub, operation: Operation, value: Option<&[u8]>) -> worker::Result<Response> {
-    let init = web_sys::RequestInit::new();
-    if let Some(value) = value {
-        init.set_method("PUT");
-        init.set_body(&Uint8Array::from(value));
+/// The record an answer shows.
+async fn record(mut response: Response) -> Result<Option<(Version, Bytes)>, Unavailable> {
+    if response.status_code() == status::ABSENT {
+        return Ok(None);
     }
-    let url = format!("{ORIGIN}{}", operation.path());
-    let request = web_sys::Request::new_with_str_and_init(&url, &init)?;
-    cell.fetch_with_request(request.into()).await
+    let version = version(&response)?;
+    let value = response.bytes().await.map_err(unavailable)?;
+    Ok(Some((version, Bytes::from(value))))
 }
 
 impl AtomicStore for Cells {
     async fn get(&self, key: &str) -> Result<Option<(Version, Bytes)>, Unavailable> {
-        let mut response = self.ask(key, Operation::Get, None).await?;
-        if response.status_code() == status::ABSENT {
-            return Ok(None);
-        }
-        let version = version(&response)?;
-        let value = response.bytes().await.map_err(unavailable)?;
-        Ok(Some((version, Bytes::from(value))))
+        record(self.ask(key, Operation::Get, None).await?).await
     }
 
     async fn wait(
@@ -152,15 +186,20 @@ impl AtomicStore for Cells {
         seen: Option<Version>,
         within: Duration,
     ) -> Result<Option<(Version, Bytes)>, Unavailable> {
-        let until = WorkersClock.now() + within.min(WAIT_MAX);
-        loop {
-            let found = self.get(key).await?;
-            let version = found.as_ref().map(|(version, _)| *version);
-            if version != seen || WorkersClock.now() >= until {
-                return Ok(found);
-            }
-            WorkersClock.sleep(Duration::from_millis(500)).await;
-        }
+        let within = within.min(WAIT_MAX);
+        // Dropped before its end, it tells the cell to forget who waits.
+        let exchange = Exchange::open().map_err(unavailable)?;
+        let init = web_sys::RequestInit::new();
+        init.set_signal(Some(&exchange.signal()));
+        let waited = self
+            .send(key, Operation::Wait { seen, within }, &init)
+            .await;
+        let found = match waited {
+            Ok(response) => record(response).await,
+            Err(error) => Err(error),
+        };
+        exchange.over();
+        found
     }
 
     async fn swap(
@@ -215,6 +254,14 @@ mod tests {
         let expires_at = Timestamp(u64::MAX);
         for operation in [
             Operation::Get,
+            Operation::Wait {
+                seen: None,
+                within: Duration::ZERO,
+            },
+            Operation::Wait {
+                seen: Some(Version(1)),
+                within: Duration::from_millis(u64::MAX),
+            },
             Operation::Swap {
                 expected: None,
                 expires_at,
@@ -238,6 +285,8 @@ mod tests {
             "",
             "/",
             "/get/",
+            "/wait/-",
+            "/wait//1",
             "/swap/1",
             "/swap/x/1",
             "/add/1.5/1",

@@ -17,13 +17,22 @@
 //! **Versions** are at least the time of writing in milliseconds and always above the last
 //! one, so that a version from before an expiry does not fit the record made after it.
 //!
+//! **Waiting.** A request that waits stays open, and keeps the object in memory, until a
+//! swap, the expiry or its own time ends it. Nothing is waited for between the look at the
+//! record and the place among those who wait, so no write falls between. No storage is
+//! waited for meanwhile, so the input gate stays open for the swap that ends the wait.
+//!
 //! Limits of the runtime: a value up to 2 MB, about a thousand operations a second per key.
 
 mod record;
+mod waiting;
 
 use std::cell::Cell;
+use std::pin::pin;
+use std::time::Duration;
 
-use tidegate_gateway::platform::Version;
+use futures_util::future::{Either, select};
+use tidegate_gateway::platform::{Clock, Version, WAIT_MAX};
 use tidegate_gateway::time::Timestamp;
 use worker::js_sys;
 use worker::wasm_bindgen::JsValue;
@@ -33,7 +42,10 @@ use worker::{
 };
 
 use crate::atomic::{Operation, VERSION, status};
+use crate::clock::WorkersClock;
+use crate::door;
 use record::{Content, Record, next};
+use waiting::Waiting;
 
 const CREATE: &str = "CREATE TABLE IF NOT EXISTS record (id INTEGER PRIMARY KEY CHECK (id = 0), \
     version INTEGER, value BLOB, counter TEXT, expires_at INTEGER NOT NULL)";
@@ -49,6 +61,7 @@ pub struct AtomicCell {
     /// Whether the table is known to exist. A read must not make one: an object that was
     /// only ever asked would stay for ever.
     has_table: Cell<bool>,
+    waiting: Waiting,
 }
 
 impl DurableObject for AtomicCell {
@@ -56,6 +69,7 @@ impl DurableObject for AtomicCell {
         Self {
             state,
             has_table: Cell::new(false),
+            waiting: Waiting::default(),
         }
     }
 
@@ -64,7 +78,15 @@ impl DurableObject for AtomicCell {
             return Ok(answer(400).empty());
         };
         match operation {
-            Operation::Get => self.get(),
+            Operation::Get => found(self.load()?),
+            Operation::Wait { seen, within } => {
+                // Whoever goes away is not waited for any longer.
+                let (wait, gone) = (self.wait(seen, within), door::gone(request.inner()));
+                match select(pin!(wait), pin!(gone)).await {
+                    Either::Left((record, _)) => found(record?),
+                    Either::Right(_) => Ok(answer(door::CLIENT_GONE).empty()),
+                }
+            }
             Operation::Swap {
                 expected,
                 expires_at,
@@ -80,6 +102,7 @@ impl DurableObject for AtomicCell {
         match self.load()? {
             Some(record) => self.arm(record.expires_at).await?,
             None => {
+                self.waiting.changed();
                 self.has_table.set(false);
                 self.state.storage().delete_all().await?;
             }
@@ -89,19 +112,22 @@ impl DurableObject for AtomicCell {
 }
 
 impl AtomicCell {
-    fn get(&self) -> Result<Response> {
-        match self.load()? {
-            None => Ok(answer(status::ABSENT).empty()),
-            Some(Record {
-                content: Content::Value { version, value },
-                ..
-            }) => Ok(answer(status::DONE)
-                .with_header(VERSION, &version.0.to_string())?
-                .fixed(value)),
-            Some(Record {
-                content: Content::Counter(_),
-                ..
-            }) => Err(WRONG_KIND.into()),
+    /// The record once it is no longer as `seen`, or as it is when `within` is over.
+    async fn wait(&self, seen: Option<Version>, within: Duration) -> Result<Option<Record>> {
+        let until = now() + within.min(WAIT_MAX);
+        loop {
+            let record = self.load()?;
+            let left = until.since(now());
+            if version(record.as_ref())? != seen || left.is_zero() {
+                return Ok(record);
+            }
+            let Some(change) = self.waiting.change() else {
+                return Ok(record);
+            };
+            // The alarm may come late: the expiry is looked out for here too.
+            let lives = record.map(|record| record.expires_at.since(now()));
+            let over = WorkersClock.sleep(lives.map_or(left, |lives| lives.min(left)));
+            select(change, pin!(over)).await;
         }
     }
 
@@ -111,17 +137,7 @@ impl AtomicCell {
         value: Vec<u8>,
         expires_at: Timestamp,
     ) -> Result<Response> {
-        let current = match self.load()? {
-            None => None,
-            Some(Record {
-                content: Content::Value { version, .. },
-                ..
-            }) => Some(version),
-            Some(Record {
-                content: Content::Counter(_),
-                ..
-            }) => return Err(WRONG_KIND.into()),
-        };
+        let current = version(self.load()?.as_ref())?;
         if current != expected {
             return Ok(answer(status::CONFLICT).empty());
         }
@@ -180,6 +196,7 @@ impl AtomicCell {
             self.has_table.set(true);
         }
         sql.exec(WRITE, record.into_row()?)?;
+        self.waiting.changed();
         self.arm(expires_at).await
     }
 
@@ -189,6 +206,26 @@ impl AtomicCell {
             .storage()
             .set_alarm(ScheduledTime::new(date))
             .await
+    }
+}
+
+/// The version of a record that holds a value.
+fn version(record: Option<&Record>) -> Result<Option<Version>> {
+    match record.map(|record| &record.content) {
+        None => Ok(None),
+        Some(Content::Value { version, .. }) => Ok(Some(*version)),
+        Some(Content::Counter(_)) => Err(WRONG_KIND.into()),
+    }
+}
+
+/// The answer that shows a record.
+fn found(record: Option<Record>) -> Result<Response> {
+    match record.map(|record| record.content) {
+        None => Ok(answer(status::ABSENT).empty()),
+        Some(Content::Value { version, value }) => Ok(answer(status::DONE)
+            .with_header(VERSION, &version.0.to_string())?
+            .fixed(value)),
+        Some(Content::Counter(_)) => Err(WRONG_KIND.into()),
     }
 }
 

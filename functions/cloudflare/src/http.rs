@@ -6,9 +6,9 @@
 use http::{HeaderMap, Request, Response, StatusCode, header};
 use tidegate_gateway::body::Body;
 use tidegate_gateway::platform::{HttpClient, HttpError};
-use worker::js_sys::{self, futures::JsFuture};
+use worker::js_sys::{self, Promise, futures::JsFuture};
 use worker::wasm_bindgen::{JsCast, JsValue};
-use worker::web_sys::{self, AbortController, WorkerGlobalScope};
+use worker::web_sys::{self, AbortController, AbortSignal, WorkerGlobalScope};
 
 use crate::body::{self, Kept};
 use crate::headers;
@@ -19,13 +19,20 @@ pub struct Fetch;
 
 impl HttpClient for Fetch {
     async fn send(&self, request: Request<Body>) -> Result<Response<Body>, HttpError> {
-        let exchange = Exchange::open().map_err(not_sent)?;
-        let request = outgoing(request, &exchange).map_err(not_sent)?;
         let global: WorkerGlobalScope = js_sys::global().unchecked_into();
-        let response = JsFuture::from(global.fetch_with_request(&request)).await;
-        let response = response.map_err(failed)?;
-        incoming(response.unchecked_into(), exchange)
+        exchange(request, |raw| Ok(global.fetch_with_request(raw))).await
     }
+}
+
+/// Sends `request` through `fetch` and gives the response as soon as its head is there.
+pub async fn exchange(
+    request: Request<Body>,
+    fetch: impl FnOnce(&web_sys::Request) -> Result<Promise, JsValue>,
+) -> Result<Response<Body>, HttpError> {
+    let exchange = Exchange::open().map_err(not_sent)?;
+    let request = outgoing(request, &exchange).map_err(not_sent)?;
+    let response = JsFuture::from(fetch(&request).map_err(not_sent)?).await;
+    incoming(response.map_err(failed)?.unchecked_into(), exchange)
 }
 
 fn not_sent(error: JsValue) -> HttpError {
@@ -43,17 +50,23 @@ fn failed(error: JsValue) -> HttpError {
 }
 
 /// One exchange under way: dropped before its end, it is aborted.
-struct Exchange {
+pub struct Exchange {
     controller: AbortController,
     over: bool,
 }
 
 impl Exchange {
-    fn open() -> Result<Self, JsValue> {
+    /// An exchange that has not begun.
+    pub fn open() -> Result<Self, JsValue> {
         Ok(Self {
             controller: AbortController::new()?,
             over: false,
         })
+    }
+
+    /// What tells the runtime that it was aborted.
+    pub fn signal(&self) -> AbortSignal {
+        self.controller.signal()
     }
 }
 
@@ -80,7 +93,7 @@ fn outgoing(request: Request<Body>, exchange: &Exchange) -> Result<web_sys::Requ
     init.set_method(parts.method.as_str());
     init.set_headers(&headers::write(&parts.headers)?);
     init.set_redirect(web_sys::RequestRedirect::Manual);
-    init.set_signal(Some(&exchange.controller.signal()));
+    init.set_signal(Some(&exchange.signal()));
     match body {
         // No body and an empty one differ only where a body is expected.
         Body::Full(bytes) if bytes.is_empty() && parts.method.is_safe() => {}

@@ -1,8 +1,8 @@
 //! Tidegate on Cloudflare Workers.
 //!
-//! Four doors, as the runtime has them: a client's request, a batch of queue messages, the
-//! timer, and (in [`cell`]) the Durable Object behind the atomic store. Each builds the
-//! gateway, calls it, and converts; nothing is decided here. What an isolate remembers
+//! Five doors, as the runtime has them: a client's request, a batch of queue messages, the
+//! timer, and the Durable Objects behind the atomic store ([`cell`]) and behind the keepers
+//! ([`keeper`]). Each builds what it is for, calls it, and converts; nothing is decided here. What an isolate remembers
 //! between events lives in one thread-local. A panic, always a defect, is written to the
 //! console by the SDK, which then starts the instance anew.
 
@@ -13,6 +13,7 @@ mod clock;
 mod door;
 mod headers;
 mod http;
+mod keeper;
 mod kv;
 mod platform;
 mod queue;

@@ -6,7 +6,7 @@
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 
-use tidegate_gateway::platform::{LogLevel, NoKeeper, Platform, Secret, Unavailable};
+use tidegate_gateway::platform::{LogLevel, Platform, Secret, Unavailable};
 use worker::js_sys::{self, futures::future_to_promise};
 use worker::wasm_bindgen::{JsCast, JsValue, throw_str};
 use worker::{Context, Env, console_debug, console_error, console_log, console_warn};
@@ -14,6 +14,7 @@ use worker::{Context, Env, console_debug, console_error, console_log, console_wa
 use crate::atomic::Cells;
 use crate::clock::WorkersClock;
 use crate::http::Fetch;
+use crate::keeper::Keepers;
 use crate::kv::WorkersKv;
 use crate::queue::WorkersQueue;
 
@@ -24,6 +25,7 @@ pub struct Host {
     kv: WorkersKv,
     atomic: Cells,
     queue: WorkersQueue,
+    keepers: Keepers,
 }
 
 impl Host {
@@ -33,6 +35,7 @@ impl Host {
             kv: WorkersKv::new(env.clone()),
             atomic: Cells::new(env.clone()),
             queue: WorkersQueue::new(env.clone()),
+            keepers: Keepers::new(env.clone()),
             env,
             ctx,
         }
@@ -44,7 +47,7 @@ impl Platform for Host {
     type Atomic = Cells;
     type Http = Fetch;
     type Queue = WorkersQueue;
-    type Keeper = NoKeeper;
+    type Keeper = Keepers;
     type Clock = WorkersClock;
 
     fn kv(&self) -> &Self::Kv {
@@ -64,7 +67,7 @@ impl Platform for Host {
     }
 
     fn keeper(&self) -> Option<&Self::Keeper> {
-        None
+        Some(&self.keepers)
     }
 
     fn clock(&self) -> &Self::Clock {

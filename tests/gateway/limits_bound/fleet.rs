@@ -23,22 +23,26 @@ use tidegate_simulator::{Running, SimAtomic, SimClock, SimHttp, SimKv, SimQueue,
 pub struct Isolate {
     pub sim: Simulator,
     kv: CountedKv,
-    clock: AlarmClock,
+    pub clock: AlarmClock,
     deferred: Rc<RefCell<Vec<Running<'static, ()>>>>,
 }
 
-/// The simulator's KV, every operation noted.
+/// The simulator's KV, every operation noted. Writes may linger before they arrive.
 pub struct CountedKv {
     inner: SimKv,
     pub reads: Cell<u64>,
     pub writes: RefCell<BTreeMap<String, Vec<Timestamp>>>,
-    clock: SimClock,
+    pub linger: Cell<Duration>,
+    clock: AlarmClock,
 }
 
-/// The simulator's clock, which also tells when the next sleep ends.
+/// The simulator's clock, which also tells when the next sleep ends, and may be wrong.
+#[derive(Clone)]
 pub struct AlarmClock {
     inner: SimClock,
     alarms: Rc<RefCell<BTreeMap<Timestamp, usize>>>,
+    /// How much later than the true time it shows.
+    pub early: Rc<Cell<Duration>>,
 }
 
 /// All isolates.
@@ -47,6 +51,8 @@ pub struct Fleet {
     pub clock: SimClock,
     alarms: Rc<RefCell<BTreeMap<Timestamp, usize>>>,
     subject: PrincipalId,
+    first: Simulator,
+    lag: Duration,
 }
 
 impl Fleet {
@@ -64,7 +70,27 @@ impl Fleet {
             clock,
             alarms,
             subject: Principal::anonymous().id,
+            first,
+            lag,
         }
+    }
+
+    /// Puts a new isolate in the place of one, which is asked nothing any more. What it has
+    /// deferred is still done, and its writes are still counted.
+    pub fn replace(&mut self, isolate: usize) {
+        let new = Isolate::of(&self.first, self.lag, &self.alarms);
+        let old = std::mem::replace(&mut self.isolates[isolate], (new, Rc::default()));
+        self.isolates.push(old);
+    }
+
+    /// Keys that were written twice within a second, by whomever.
+    pub fn too_fast(&self) -> Vec<String> {
+        self.first.kv.too_fast()
+    }
+
+    /// Operations on the linearizable store by all isolates.
+    pub fn atomic_operations(&self) -> usize {
+        self.first.atomic.operations("")
     }
 
     /// Asks one isolate for one admission within `rates`; the refusal's `retry_after`.
@@ -137,38 +163,19 @@ impl Fleet {
         (reads, writes as u64)
     }
 
-    /// The least time between two writes of one key by one isolate.
+    /// The least time between two writes of one key, by whomever.
     pub fn least_interval(&self) -> Option<Duration> {
-        let writes = self
-            .isolates
-            .iter()
-            .flat_map(|(isolate, _)| isolate.kv.writes.borrow().clone().into_values());
-        writes
-            .flat_map(|times| {
-                times
-                    .windows(2)
-                    .map(|pair| pair[1].since(pair[0]))
-                    .collect::<Vec<_>>()
-            })
-            .min()
-    }
-
-    /// The most writes of one key within `span`, by all isolates together.
-    pub fn most_writes_within(&self, span: Duration) -> usize {
         let mut by_key: BTreeMap<String, Vec<Timestamp>> = BTreeMap::new();
         for (isolate, _) in &self.isolates {
             for (key, times) in isolate.kv.writes.borrow().iter() {
                 by_key.entry(key.clone()).or_default().extend(times);
             }
         }
-        by_key
-            .into_values()
-            .map(|mut times| {
-                times.sort();
-                densest(&times, span)
-            })
-            .max()
-            .unwrap_or(0)
+        let least = by_key.into_values().filter_map(|mut times| {
+            times.sort();
+            times.windows(2).map(|pair| pair[1].since(pair[0])).min()
+        });
+        least.min()
     }
 }
 
@@ -192,17 +199,19 @@ impl Isolate {
         alarms: &Rc<RefCell<BTreeMap<Timestamp, usize>>>,
     ) -> Rc<Self> {
         let sim = first.isolate();
-        let (inner, other) = (first.isolate().kv, sim.clock.clone());
+        let inner = first.isolate().kv;
         inner.lag.set(lag);
+        let clock = AlarmClock {
+            inner: sim.clock.clone(),
+            alarms: Rc::clone(alarms),
+            early: Rc::default(),
+        };
         let kv = CountedKv {
             inner,
             reads: Cell::default(),
             writes: RefCell::default(),
-            clock: other,
-        };
-        let clock = AlarmClock {
-            inner: sim.clock.clone(),
-            alarms: Rc::clone(alarms),
+            linger: Cell::default(),
+            clock: clock.clone(),
         };
         Rc::new(Self {
             sim,
@@ -212,9 +221,14 @@ impl Isolate {
         })
     }
 
-    /// Whether the store fails every operation of this isolate.
+    /// Whether KV fails every operation of this isolate.
     pub fn outage(&self, outage: bool) {
         self.kv.inner.faults.outage(outage);
+    }
+
+    /// How long this isolate's writes take to arrive.
+    pub fn linger(&self, linger: Duration) {
+        self.kv.linger.set(linger);
     }
 }
 
@@ -231,11 +245,14 @@ impl KvStore for CountedKv {
     }
 
     async fn put(&self, key: &str, value: Bytes, ttl: Option<Duration>) -> Result<(), Unavailable> {
+        if !self.linger.get().is_zero() {
+            self.clock.sleep(self.linger.get()).await;
+        }
         self.writes
             .borrow_mut()
             .entry(key.to_owned())
             .or_default()
-            .push(self.clock.now());
+            .push(self.clock.inner.now());
         self.inner.put(key, value, ttl).await
     }
 
@@ -246,14 +263,14 @@ impl KvStore for CountedKv {
 
 impl Clock for AlarmClock {
     fn now(&self) -> Timestamp {
-        self.inner.now()
+        self.inner.now() + self.early.get()
     }
 
     fn sleep(&self, duration: Duration) -> impl Future<Output = ()> + 'static {
         *self
             .alarms
             .borrow_mut()
-            .entry(self.now() + duration)
+            .entry(self.inner.now() + duration)
             .or_default() += 1;
         self.inner.sleep(duration)
     }

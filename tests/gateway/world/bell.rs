@@ -58,6 +58,37 @@ impl Bell {
         bell
     }
 
+    /// A server of 2024-11-05 that tells of everything on the stream its answers come on.
+    pub fn http_sse(script: &Script) -> Self {
+        let bell = Self::declared(script);
+        script.sessionless();
+        let own = bell.clone();
+        script.on("GET", move |heard| {
+            let said = own.answer(heard, &[]);
+            let endpoint = "event: endpoint\ndata: /messages?session=1\n\n";
+            own.last(Some(Ok(Bytes::from(endpoint))));
+            said
+        });
+        let capabilities =
+            json!({ "tools": { "listChanged": true }, "resources": { "subscribe": true } });
+        let hello = json!({ "protocolVersion": "2024-11-05", "capabilities": capabilities, "serverInfo": { "name": "old", "version": "1" } });
+        for (method, result) in [("initialize", hello), ("resources/subscribe", json!({}))] {
+            let own = bell.clone();
+            script.on(method, move |heard| {
+                own.last(Some(Ok(event(&heard.response(&result)))));
+                Said::Raw(202, "text/plain", Vec::new())
+            });
+        }
+        bell
+    }
+
+    /// Sends something on the stream that was opened last.
+    fn last(&self, chunk: Option<Result<Bytes, BodyError>>) {
+        if let Some(line) = self.0.open.borrow().last() {
+            line.push(chunk);
+        }
+    }
+
     fn declared(script: &Script) -> Self {
         for (name, value) in [
             ("tools", json!({ "listChanged": true })),

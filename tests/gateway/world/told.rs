@@ -188,6 +188,11 @@ impl Live {
         }
     }
 
+    /// Whether all of it has come.
+    pub const fn ended(&self) -> bool {
+        matches!(self.state, State::Ended)
+    }
+
     /// Whether the head has come.
     pub const fn begun(&self) -> bool {
         !matches!(self.state, State::Waiting(_))

@@ -9,8 +9,10 @@ use serde_json::Value;
 use tidegate_gateway::auth::JwksFamily;
 use tidegate_gateway::config::{Config, ConfigFamily, Snapshot};
 use tidegate_gateway::keyspace::{FAMILIES, Family};
-use tidegate_gateway::limits::RateFamily;
+use tidegate_gateway::limits::{RateFamily, SeatFamily};
+use tidegate_gateway::mailbox::MailFamily;
 use tidegate_gateway::queue::Message;
+use tidegate_gateway::session::SessionFamily;
 use tidegate_gateway::tasks::TaskFamily;
 use tidegate_gateway::upstream::facts::UpstreamFamily;
 
@@ -51,8 +53,11 @@ fn every_example_is_a_record_of_its_family_and_every_family_has_one() {
         family::<ConfigFamily>(),
         family::<JwksFamily>(),
         family::<RateFamily>(),
+        family::<SeatFamily>(),
         family::<UpstreamFamily>(),
         family::<TaskFamily>(),
+        family::<SessionFamily>(),
+        family::<MailFamily>(),
     ]
     .into();
     let all: BTreeSet<&str> = FAMILIES.iter().map(|(name, _)| *name).collect();

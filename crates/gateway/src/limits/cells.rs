@@ -118,6 +118,18 @@ impl Cells {
         sum
     }
 
+    /// All cells `except` one isolate's as if they were one.
+    pub fn sum(&self, except: &IsolateId) -> Cell {
+        let mut sum = Cell::default();
+        for (_, cell) in self.0.iter().filter(|(isolate, _)| *isolate != except) {
+            for (bucket, count) in &cell.0 {
+                let all = sum.0.entry(*bucket).or_default();
+                *all = all.saturating_add(*count);
+            }
+        }
+        sum
+    }
+
     /// Forgets what no window that ends at about `bucket` covers; of what remains, keeps
     /// the fullest [`CELLS_MAX`] cells, and in any case the one of `own`.
     pub fn forget(&mut self, bucket: u64, own: &IsolateId) {

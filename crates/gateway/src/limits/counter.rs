@@ -3,17 +3,19 @@
 
 use std::time::Duration;
 
-use super::SLOTS;
 use super::cells::{Cell, Cells, IsolateId};
+use super::seat::{self, Seat, Standing};
 use super::window::{self, Counts};
 use crate::config::Rate;
 use crate::time::Timestamp;
 
-/// Shortest time between two reports of one counter. Jitter makes it up to twice as long.
+/// Shortest time from the end of one report to the next. Jitter makes it up to twice as long.
 pub const REPORT_INTERVAL: Duration = Duration::from_secs(2);
-/// Time between two writes of one key by all isolates together, once they know each other.
-pub const WRITE_SHARE: Duration = Duration::from_secs(1);
-/// Longest time between two reports, before jitter: deferred work is bounded in time.
+/// Time between two writes for one limit and principal by all isolates together, to whatever
+/// keys, once they know each other.
+pub const WRITE_SHARE: Duration = Duration::from_millis(250);
+/// Longest time between two reports, before jitter: deferred work is bounded in time. More
+/// than a write may take to arrive.
 pub const REPORT_DELAY_MAX: Duration = Duration::from_secs(12);
 /// Windows shorter than this are over before a report is read; each isolate counts alone.
 pub const SHARED_WINDOW_MIN: Duration = Duration::from_secs(10);
@@ -25,10 +27,12 @@ pub const LOOK_INTERVAL_MAX: Duration = Duration::from_secs(30);
 /// writes for principals that do not use more. Most do not, and cost the store nothing.
 pub const HIDDEN_SHARE: u32 = 64;
 
-/// Most doublings of the interval while the store takes no reports.
-const PATIENCE_MAX: u32 = 4;
 /// How long deferred work may take before it counts as lost.
-const WORK_MAX: Duration = Duration::from_secs(10);
+const WORK_MAX: Duration = seat::WRITE_TIME_MAX;
+const _: () =
+    assert!(REPORT_DELAY_MAX.as_millis() >= WORK_MAX.as_millis() + REPORT_INTERVAL.as_millis());
+/// Longest that deferred work waits before it begins.
+const DELAY_MAX: Duration = REPORT_DELAY_MAX.saturating_mul(2);
 
 /// Oldest knowledge of the others that is acted on; it is renewed after half to all of this.
 pub fn look_interval(rate: Rate) -> Duration {
@@ -39,23 +43,36 @@ pub fn look_interval(rate: Rate) -> Duration {
 pub(super) struct Counter {
     /// What this isolate admitted. No other count of it is right.
     own: Cell,
-    /// What the store is known to have of it.
+    /// What our slot is known to have of it.
     reported: Cell,
+    /// What our slot is known to have of all others together.
+    passed_on: Cell,
     /// What the store is known to have of everybody.
     seen: Cells,
+    /// Where to write.
+    pub(super) seat: Seat,
     /// Other isolates in the record read last, however old.
     peers: usize,
     look: Last,
     report: Last,
-    /// Reports in a row the store did not take.
-    refused: u32,
+    /// Whether the last report may still be on its way: it has not ended, or not well.
+    unsettled: bool,
     /// Until when deferred work is taken to be on its way.
     busy_until: Option<Timestamp>,
 }
 
+/// What deferred work is to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Due {
+    /// Look at what others wrote, at once.
+    Look,
+    /// Write, after having waited for so long. The waiting is what keeps two writes apart
+    /// even where a clock steps.
+    Report(Duration),
+}
+
 /// When something was last done, and how much longer than necessary to wait before it is
-/// done again, in 256ths. Isolates that move in step overwrite each other for ever, so each
-/// waits for a time of its own, drawn anew each time.
+/// done again, in 256ths: isolates that began together need not go on together.
 #[derive(Debug, Clone, Copy, Default)]
 struct Last {
     at: Option<Timestamp>,
@@ -103,40 +120,43 @@ impl Counter {
         };
     }
 
-    /// Takes over what a record knows more of. Gives what it has of this isolate.
-    pub(super) fn learn(
-        &mut self,
-        cells: &Cells,
-        rate: Rate,
-        now: Timestamp,
-        isolate: &IsolateId,
-    ) -> Cell {
-        let stored = cells.get(isolate).cloned().unwrap_or_default();
-        // More than we remember: this counter had been forgotten.
-        self.own.raise(&stored);
+    /// Takes over what a record knows more of.
+    pub(super) fn learn(&mut self, cells: &Cells, rate: Rate, now: Timestamp, isolate: &IsolateId) {
+        if let Some(stored) = cells.get(isolate) {
+            // More than we remember: this counter had been forgotten.
+            self.own.raise(stored);
+        }
         self.peers = cells.others(isolate);
         self.seen.merge(cells);
         self.seen.forget(window::bucket(rate, now), isolate);
-        stored
     }
 
-    /// After a look at all slots: `stored` is what they have of this isolate. Others write
-    /// to the same slots, so what was reported may have been overwritten; alone it cannot be.
-    pub(super) fn verify(&mut self, stored: Cell, isolate: &IsolateId) {
-        if self.peers > 0 || self.seen.others(isolate) > 0 {
-            self.reported = stored;
-        }
+    /// The slots to read.
+    pub(super) fn neighbours(
+        &self,
+        now: Timestamp,
+        isolate: &IsolateId,
+    ) -> impl Iterator<Item = usize> + use<> {
+        self.seat.neighbours(self.isolates(isolate), now)
     }
 
-    /// What to write now, if anything is due: our cell, and with it all that we know.
+    /// The store has given a number: the `count`th of `term`. Its slot has nothing of us.
+    pub(super) fn draw(&mut self, term: u64, count: i64) {
+        self.seat.draw(term, count);
+        (self.reported, self.passed_on) = Default::default();
+    }
+
+    /// What to write now and where, if anything is due and may be written: our cell, and
+    /// with it all that we know.
     pub(super) fn report(
         &mut self,
         rate: Rate,
         now: Timestamp,
         isolate: &IsolateId,
         jitter: u8,
-    ) -> Option<(Cell, Cells)> {
-        if !self.is_behind(rate, now)
+    ) -> Option<Report> {
+        let slot = self.seat.slot(now)?;
+        if !self.is_behind(rate, now, isolate)
             || !is_over(self.report.at, self.report_interval(isolate), now)
         {
             return None;
@@ -145,40 +165,51 @@ impl Counter {
             at: Some(now),
             jitter,
         };
+        self.unsettled = true;
+        self.busy_until = Some(now + WORK_MAX);
         let own = self.own.clone();
         self.seen.raise(isolate, &own);
         self.seen.forget(window::bucket(rate, now), isolate);
-        Some((own, self.seen.clone()))
+        let others = self.seen.sum(isolate);
+        let all = self.seen.clone();
+        Some(Report {
+            slot,
+            own,
+            others,
+            all,
+        })
     }
 
-    /// The store has taken `own`, or it has not.
-    pub(super) fn reported(&mut self, own: Option<Cell>) {
-        match own {
-            Some(own) => (self.reported, self.refused) = (own, 0),
-            None => self.refused = self.refused.saturating_add(1),
-        }
+    /// The store has taken the report.
+    pub(super) fn reported(&mut self, report: Report, now: Timestamp) {
+        (self.report.at, self.unsettled) = (Some(now), false);
+        (self.reported, self.passed_on) = (report.own, report.others);
     }
 
-    /// After how long deferred work is to begin, if any is due and none is on its way.
-    pub(super) fn plan(
-        &mut self,
-        rate: Rate,
-        now: Timestamp,
-        isolate: &IsolateId,
-    ) -> Option<Duration> {
-        let busy = |until: Timestamp| now < until && until.since(now) <= REPORT_DELAY_MAX * 3;
+    /// The store did not do as asked, or not yet: it is left alone for a while.
+    pub(super) const fn failed(&mut self, now: Timestamp) {
+        (self.report.at, self.unsettled) = (Some(now), true);
+    }
+
+    /// What deferred work is to do, if any is due and none is on its way.
+    pub(super) fn plan(&mut self, rate: Rate, now: Timestamp, isolate: &IsolateId) -> Option<Due> {
+        let busy = |until: Timestamp| now < until && until.since(now) <= DELAY_MAX + WORK_MAX;
         if self.busy_until.is_some_and(busy) || !is_shared(rate) {
             return None;
         }
-        let delay = if self.is_used(rate, now, 0) && self.is_old(rate, now) {
-            Duration::ZERO
-        } else if self.is_behind(rate, now) {
-            jittered(self.report_interval(isolate), self.report.jitter)
+        let (due, delay) = if self.is_used(rate, now, 0) && self.is_old(rate, now) {
+            (Due::Look, Duration::ZERO)
+        } else if self.seat.standing(now) != Standing::Refused && self.is_behind(rate, now, isolate)
+        {
+            let interval = jittered(self.report_interval(isolate), self.report.jitter);
+            let rested = seat::rest(now) + jittered(REPORT_INTERVAL, self.report.jitter);
+            let delay = interval.max(rested);
+            (Due::Report(delay), delay)
         } else {
             return None;
         };
         self.busy_until = Some(now + delay + WORK_MAX);
-        Some(delay)
+        Some(due)
     }
 
     pub(super) const fn done(&mut self) {
@@ -192,22 +223,46 @@ impl Counter {
         is_shared(rate) && own + more > hidden(rate)
     }
 
-    fn is_behind(&mut self, rate: Rate, now: Timestamp) -> bool {
+    /// Whether our slot lacks more than may be kept back: of what we admitted, or of what
+    /// others did and are waiting for us to pass on.
+    fn is_behind(&mut self, rate: Rate, now: Timestamp, isolate: &IsolateId) -> bool {
         let bucket = window::bucket(rate, now);
         self.own.forget(bucket);
+        if self.seat.standing(now) == Standing::Waiting {
+            // The slot will be another one.
+            (self.reported, self.passed_on) = Default::default();
+        }
         self.reported.forget(bucket);
         self.own.ahead_of(&self.reported) > hidden(rate)
+            || self.seat.is_passing_on(self.isolates(isolate))
+                && self.seen.sum(isolate).ahead_of(&self.passed_on) > hidden(rate)
     }
 
-    /// Least time between two reports: longer the more isolates write to a slot, and doubled
-    /// for each report in a row that the store did not take.
-    fn report_interval(&self, isolate: &IsolateId) -> Duration {
-        let others = self.peers.max(self.seen.others(isolate));
-        let isolates = u32::try_from(others + 1).unwrap_or(u32::MAX);
-        let share = WRITE_SHARE * isolates / SLOTS as u32;
-        let patience = 1 << self.refused.min(PATIENCE_MAX);
-        (share.max(REPORT_INTERVAL) * patience).min(REPORT_DELAY_MAX)
+    /// How many isolates are known to count the same.
+    fn isolates(&self, isolate: &IsolateId) -> usize {
+        self.peers.max(self.seen.others(isolate)) + 1
     }
+
+    /// Least time between two reports: longer the more isolates there are, and longest after
+    /// one that may still be on its way.
+    fn report_interval(&self, isolate: &IsolateId) -> Duration {
+        if self.unsettled {
+            return REPORT_DELAY_MAX;
+        }
+        let isolates = u32::try_from(self.isolates(isolate)).unwrap_or(u32::MAX);
+        WRITE_SHARE
+            .saturating_mul(isolates)
+            .clamp(REPORT_INTERVAL, REPORT_DELAY_MAX)
+    }
+}
+
+/// One report: where to, our cell, the sum of all others', and every cell.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Report {
+    pub(super) slot: usize,
+    own: Cell,
+    others: Cell,
+    pub(super) all: Cells,
 }
 
 /// `least`, and up to as much again.
@@ -230,171 +285,4 @@ fn is_over(then: Option<Timestamp>, span: Duration, now: Timestamp) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const RATE: Rate = Rate {
-        requests: 320,
-        window_ms: 60_000,
-    };
-    const START: Timestamp = Timestamp(600_000);
-
-    #[test]
-    fn a_principal_that_uses_little_costs_the_store_nothing() {
-        let mut counter = Counter::default();
-        for _ in 0..hidden(RATE) {
-            assert!(!counter.must_look(RATE, START));
-            counter.count(RATE, START);
-            assert_eq!(counter.plan(RATE, START, &isolate(1)), None);
-        }
-        assert!(counter.must_look(RATE, START));
-        counter.count(RATE, START);
-        assert_eq!(counter.plan(RATE, START, &isolate(1)), Some(Duration::ZERO));
-    }
-
-    #[test]
-    fn a_short_window_is_counted_alone() {
-        let rate = Rate {
-            requests: 5,
-            window_ms: 9_999,
-        };
-        let mut counter = Counter::default();
-        for _ in 0..5 {
-            assert!(!counter.must_look(rate, START));
-            counter.count(rate, START);
-            assert_eq!(counter.plan(rate, START, &isolate(1)), None);
-        }
-        assert_eq!(counter.counts(rate, START, &isolate(1)).current, 5);
-    }
-
-    #[test]
-    fn one_report_at_a_time_and_never_sooner_than_the_interval() {
-        let (mut counter, isolate) = busy_counter();
-        assert_eq!(counter.plan(RATE, START, &isolate), Some(REPORT_INTERVAL));
-        assert_eq!(
-            counter.plan(RATE, START, &isolate),
-            None,
-            "one is on its way"
-        );
-        let (own, _) = counter.report(RATE, START, &isolate, 128).unwrap();
-        counter.reported(Some(own));
-        counter.done();
-        assert_eq!(
-            counter.plan(RATE, START, &isolate),
-            None,
-            "nothing new to say"
-        );
-        admit_20(&mut counter, START);
-        assert_eq!(
-            counter.plan(RATE, START, &isolate),
-            Some(REPORT_INTERVAL * 3 / 2)
-        );
-        let soon = START + REPORT_INTERVAL - Duration::from_millis(1);
-        assert_eq!(counter.report(RATE, soon, &isolate, 0), None);
-        assert!(
-            counter
-                .report(RATE, START + REPORT_INTERVAL, &isolate, 0)
-                .is_some()
-        );
-    }
-
-    #[test]
-    fn lost_work_is_planned_again() {
-        let (mut counter, isolate) = busy_counter();
-        assert!(counter.plan(RATE, START, &isolate).is_some());
-        let later = START + REPORT_INTERVAL + WORK_MAX;
-        counter.looked(later, 0);
-        assert!(counter.plan(RATE, later, &isolate).is_some());
-    }
-
-    #[test]
-    fn isolates_that_know_each_other_take_turns() {
-        let (mut counter, isolate) = busy_counter();
-        counter.learn(&crowd(31), RATE, START, &isolate);
-        assert_eq!(
-            counter.plan(RATE, START, &isolate),
-            Some(WRITE_SHARE * 32 / SLOTS as u32)
-        );
-    }
-
-    #[test]
-    fn a_store_that_takes_nothing_is_asked_less_and_less_often() {
-        let (mut counter, isolate) = busy_counter();
-        let mut now = START;
-        for seconds in [4, 8, 12, 12] {
-            assert!(counter.report(RATE, now, &isolate, 0).is_some());
-            counter.reported(None);
-            now = now + Duration::from_secs(seconds - 1);
-            assert_eq!(counter.report(RATE, now, &isolate, 0), None);
-            now = now + Duration::from_secs(1);
-        }
-        counter.report(RATE, now, &isolate, 0).unwrap();
-        counter.reported(Some(Cell::default()));
-        counter.looked(now, 0);
-        assert_eq!(counter.plan(RATE, now, &isolate), Some(REPORT_INTERVAL));
-    }
-
-    #[test]
-    fn an_overwritten_cell_is_written_again() {
-        let (mut counter, isolate) = busy_counter();
-        let (own, _) = counter.report(RATE, START, &isolate, 0).unwrap();
-        counter.reported(Some(own.clone()));
-        let later = START + LOOK_INTERVAL_MAX;
-        let stored = counter.learn(&crowd(1), RATE, later, &isolate);
-        counter.verify(stored, &isolate);
-        let (again, all) = counter.report(RATE, later, &isolate, 0).unwrap();
-        assert_eq!(again, own);
-        assert_eq!((all.get(&isolate), all.others(&isolate)), (Some(&own), 1));
-    }
-
-    #[test]
-    fn a_counter_that_was_forgotten_resumes_from_its_report() {
-        let (mut counter, isolate) = busy_counter();
-        let (_, written) = counter.report(RATE, START, &isolate, 0).unwrap();
-        let mut fresh = Counter::default();
-        fresh.learn(&written, RATE, START, &isolate);
-        assert_eq!(
-            fresh.counts(RATE, START, &isolate),
-            counter.counts(RATE, START, &isolate)
-        );
-    }
-
-    #[test]
-    fn a_clock_that_steps_back_wedges_nothing() {
-        let (mut counter, isolate) = busy_counter();
-        counter.plan(RATE, START, &isolate).unwrap();
-        counter.report(RATE, START, &isolate, 0).unwrap();
-        let before = Timestamp(0);
-        admit_20(&mut counter, before);
-        assert!(counter.must_look(RATE, before));
-        assert!(counter.plan(RATE, before, &isolate).is_some());
-        assert!(counter.report(RATE, before, &isolate, 0).is_some());
-    }
-
-    fn admit_20(counter: &mut Counter, now: Timestamp) {
-        for _ in 0..20 {
-            counter.count(RATE, now);
-        }
-    }
-
-    fn busy_counter() -> (Counter, IsolateId) {
-        let mut counter = Counter::default();
-        counter.looked(START, 0);
-        admit_20(&mut counter, START);
-        (counter, isolate(1))
-    }
-
-    fn crowd(size: u64) -> Cells {
-        let mut cells = Cells::default();
-        for number in 0..size {
-            let mut cell = Cell::default();
-            cell.count(window::bucket(RATE, START));
-            cells.raise(&isolate(100 + number), &cell);
-        }
-        cells
-    }
-
-    fn isolate(number: u64) -> IsolateId {
-        IsolateId::of(number.to_be_bytes())
-    }
-}
+mod tests;

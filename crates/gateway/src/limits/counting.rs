@@ -7,13 +7,14 @@ use std::time::Duration;
 use futures_util::future::{Either, join_all, select};
 use sha2::{Digest, Sha256};
 
-use super::cells::{Cell, IsolateId};
-use super::counter::Counter;
+use super::cells::IsolateId;
+use super::counter::{Counter, Due};
+use super::seat::{self, Standing};
 use super::window::{self, Decision};
-use super::{Limit, RateFamily, RateRecord, SLOTS};
+use super::{Limit, RateFamily, RateRecord, SeatFamily};
 use crate::auth::PrincipalId;
 use crate::config::Rate;
-use crate::keyspace::{Key, kv_get};
+use crate::keyspace::{Key, ReadError, atomic_add, kv_get};
 use crate::memory::Memory;
 use crate::platform::{Clock, KvStore, LogLevel, Platform};
 use crate::seal::hex;
@@ -79,59 +80,92 @@ impl<'a, P: Platform> Counting<'a, P> {
         }
     }
 
+    /// Reads the slots that are this isolate's to read, and takes over what they know more
+    /// of.
     async fn look_at_all(&self) {
-        let mut stored = Cell::default();
-        for seen in join_all((0..SLOTS).map(|slot| self.look(slot))).await {
-            stored.raise(&seen);
-        }
+        let now = self.platform.clock().now();
+        let slots: Vec<usize> =
+            self.with(|counter| counter.neighbours(now, self.isolate).collect());
+        join_all(slots.into_iter().map(|slot| self.look(slot))).await;
         let (now, [jitter]) = (self.platform.clock().now(), self.random());
+        self.with(|counter| counter.looked(now, jitter));
+    }
+
+    async fn look(&self, slot: usize) {
+        let read = kv_get(self.platform.kv(), &self.subject.slot(slot)).await;
+        let now = self.platform.clock().now();
+        let found = match read {
+            Ok(found) => found,
+            Err(e) => {
+                self.complain(now, &e.to_string());
+                match e {
+                    ReadError::Unavailable(_) => return,
+                    // Nothing that is worth keeping.
+                    ReadError::Unreadable { .. } => None,
+                }
+            }
+        };
+        let known = |record: &RateRecord| record.v == 1 && record.window_ms == self.rate.window_ms;
         self.with(|counter| {
-            counter.looked(now, jitter);
-            counter.verify(stored, self.isolate);
+            if let Some(record) = found.filter(known) {
+                counter.learn(&record.cells, self.rate, now, self.isolate);
+            }
+            counter.seat.has_read(slot);
         });
     }
 
-    /// Reads a slot and takes over what it knows more of. Gives what it has of this isolate.
-    async fn look(&self, slot: usize) -> Cell {
-        let read = kv_get(self.platform.kv(), &self.subject.key(slot)).await;
+    /// Draws a number if this isolate has none in this term. Whatever comes of it, a number
+    /// is nobody else's: one that was drawn but not heard of is lost.
+    async fn take_seat(&self) {
         let now = self.platform.clock().now();
-        match read {
-            Ok(Some(record)) if record.v == 1 && record.window_ms == self.rate.window_ms => {
-                self.with(|counter| counter.learn(&record.cells, self.rate, now, self.isolate))
+        let waiting = |counter: &mut Counter| {
+            let waiting = counter.seat.standing(now) == Standing::Waiting;
+            if waiting {
+                counter.seat.ask(now);
             }
-            Ok(Some(_) | None) => Cell::default(),
-            Err(e) => {
-                self.complain(now, &e.to_string());
-                Cell::default()
-            }
+            waiting
+        };
+        if !seat::rest(now).is_zero() || !self.with(waiting) {
+            return;
+        }
+        let term = seat::term(now);
+        let (key, kept_until) = (self.subject.seat(term), seat::kept_until(term));
+        match atomic_add(self.platform.atomic(), &key, 1, kept_until).await {
+            Ok(count) => self.with(|counter| counter.draw(term, count)),
+            Err(e) => self.complain(now, &e.to_string()),
         }
     }
 
     /// Writes what the others should know, if there is something. `false`: the store did
     /// not take it.
-    async fn report(&self, slot: usize) -> bool {
-        let (now, [jitter]) = (self.platform.clock().now(), self.random());
+    async fn report(&self) -> bool {
+        let now = self.platform.clock().now();
+        let [jitter] = self.random();
         let due = self.with(|counter| counter.report(self.rate, now, self.isolate, jitter));
-        let Some((own, cells)) = due else { return true };
+        let Some(mut report) = due else { return true };
         let window_ms = self.rate.window_ms;
         let record = RateRecord {
             v: 1,
             window_ms,
-            cells,
+            cells: std::mem::take(&mut report.all),
         };
         let Ok(bytes) = serde_json::to_vec(&record) else {
             return false;
         };
         let lifetime = Duration::from_millis(window_ms.saturating_mul(2)) + LIFETIME_MARGIN;
-        let key = self.subject.key(slot);
+        let key = self.subject.slot(report.slot);
         let taken = self
             .platform
             .kv()
             .put(key.as_str(), bytes.into(), Some(lifetime))
             .await;
-        self.with(|counter| counter.reported(taken.is_ok().then_some(own)));
-        if let Err(e) = &taken {
-            self.complain(now, &e.to_string());
+        let now = self.platform.clock().now();
+        match &taken {
+            Ok(()) => self.with(|counter| counter.reported(report, now)),
+            Err(e) => {
+                self.with(|counter| counter.failed(now));
+                self.complain(now, &e.to_string());
+            }
         }
         taken.is_ok()
     }
@@ -139,45 +173,53 @@ impl<'a, P: Platform> Counting<'a, P> {
     /// Has the work that is due, if any, done after the response.
     pub(super) fn synchronise_later(&self, now: Timestamp) {
         let due = self.with(|counter| counter.plan(self.rate, now, self.isolate));
-        let Some(delay) = due else { return };
+        let Some(due) = due else { return };
         let (platform, memory) = (Rc::clone(self.platform), Rc::clone(self.memory));
         let (rate, subject, isolate) = (self.rate, self.subject.clone(), self.isolate.clone());
         self.platform.defer(async move {
-            if delay > Duration::ZERO {
-                platform.clock().sleep(delay).await;
-            }
             let (platform, memory, isolate) = (&platform, &memory, &isolate);
-            Counting {
+            let counting = Counting {
                 platform,
                 memory,
                 isolate,
                 rate,
                 subject,
-            }
-            .synchronise()
-            .await;
+            };
+            counting.synchronise(due).await;
         });
     }
 
-    /// Looks where looking is due, and reports. The slot is drawn anew each time, so that
-    /// no two isolates keep overwriting each other, and what one of them loses in one slot
-    /// is still in another.
-    async fn synchronise(&self) {
-        let now = self.platform.clock().now();
-        let [random] = self.random();
-        let slot = usize::from(random) % SLOTS;
-        if self.with(|counter| counter.is_old(self.rate, now)) {
-            self.look_at_all().await;
-        } else {
-            self.look(slot).await;
-        }
-        let taken = self.report(slot).await;
+    async fn synchronise(&self, due: Due) {
+        let went_well = match due {
+            Due::Look => {
+                self.look_at_all().await;
+                true
+            }
+            Due::Report(delay) => {
+                self.platform.clock().sleep(delay).await;
+                self.sit_and_report().await
+            }
+        };
         self.with(Counter::done);
-        // What was admitted while the report was under way; but a store that takes nothing
-        // is left alone until the next request.
-        if taken {
+        // What was admitted while this was under way; but a store that fails is left alone
+        // until the next request.
+        if went_well {
             self.synchronise_later(self.platform.clock().now());
         }
+    }
+
+    async fn sit_and_report(&self) -> bool {
+        self.take_seat().await;
+        let now = self.platform.clock().now();
+        let is_unread = || self.with(|counter| counter.seat.is_unread(now));
+        if is_unread() || self.with(|counter| counter.is_old(self.rate, now)) {
+            self.look_at_all().await;
+        }
+        if is_unread() {
+            self.with(|counter| counter.failed(now));
+            return false;
+        }
+        self.report().await
     }
 
     fn random<const N: usize>(&self) -> [u8; N] {
@@ -213,7 +255,11 @@ impl Subject {
         }
     }
 
-    fn key(&self, slot: usize) -> Key<RateFamily> {
+    fn slot(&self, slot: usize) -> Key<RateFamily> {
         Key::of(&[&self.limit, self.principal.as_str(), &slot.to_string()])
+    }
+
+    fn seat(&self, term: u64) -> Key<SeatFamily> {
+        Key::of(&[&self.limit, self.principal.as_str(), &term.to_string()])
     }
 }

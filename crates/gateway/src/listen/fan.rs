@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
+use std::time::Duration;
 
 use futures_util::stream::{self, LocalBoxStream, SelectAll};
 use futures_util::{FutureExt, StreamExt};
@@ -10,6 +11,7 @@ use tidegate_mcp::jsonrpc::Notification;
 use tidegate_mcp::subscription::{
     Filter, PROMPTS_CHANGED, RESOURCE_UPDATED, RESOURCES_CHANGED, TOOLS_CHANGED,
 };
+use tidegate_mcp::version::Era;
 
 use super::Listener;
 use super::line::{Line, Step};
@@ -20,11 +22,14 @@ use crate::context::Context;
 use crate::discover::upstreams;
 use crate::names;
 use crate::platform::Platform;
+use crate::settings;
 use crate::time::Timestamp;
 use crate::upstream::facts;
 
 /// Most notifications read ahead of a client that is slow to take them.
 const AHEAD_MAX: usize = 256;
+/// How often a listener looks whether the configuration it goes by is still in force.
+const LOOK_EVERY: Duration = Duration::from_secs(30);
 
 /// The lines of one listener.
 pub(super) struct Fan<P> {
@@ -38,6 +43,8 @@ pub(super) struct Fan<P> {
     /// In the endpoint's names, once it is said.
     acknowledged: Option<Filter>,
     until: Timestamp,
+    /// When to look whether the configuration is still in force.
+    look_at: Timestamp,
     _seat: Seat,
 }
 
@@ -98,6 +105,7 @@ impl<P: Platform> Fan<P> {
         }
         Self {
             prefixed: names::prefixed(&context.settings, &endpoint),
+            look_at: context.now() + LOOK_EVERY,
             context,
             steps,
             lines,
@@ -128,7 +136,7 @@ impl<P: Platform> Fan<P> {
             let delivers = match &line.state {
                 State::Up(filter) => filter.clone(),
                 State::Opening | State::Down => {
-                    match facts::known(&self.context, &line.upstream).await {
+                    match facts::known(&self.context, &line.upstream, Era::Modern).await {
                         Some(facts) => line.wanted.declared(&facts.capabilities()),
                         // Whatever it has, it has changed when it is back.
                         None => line.wanted.clone(),
@@ -161,17 +169,40 @@ impl<P: Platform> Fan<P> {
             if let Some(next) = self.ahead.pop_front() {
                 return Some(next);
             }
-            if self.steps.is_empty() {
-                context.until(self.until, std::future::pending()).await?;
+            if context.now() >= self.until {
+                return None;
             }
-            let (index, step) = context.until(self.until, self.steps.next()).await??;
-            self.absorb(index, step);
+            let next = async {
+                match self.steps.next().await {
+                    Some(next) => next,
+                    // There is no line at all.
+                    None => std::future::pending().await,
+                }
+            };
+            match context.until(self.look_at.min(self.until), next).await {
+                Some((index, step)) => self.absorb(index, step),
+                None => self.look().await,
+            }
             // Whatever has come by now is one burst: who is told twice asks twice.
             while self.ahead.len() < AHEAD_MAX
                 && let Some(Some((index, step))) = self.steps.next().now_or_never()
             {
                 self.absorb(index, step);
             }
+        }
+    }
+
+    /// Ends in good order once another configuration is in force: there may be other
+    /// upstreams, and other rules for who sees what of them.
+    async fn look(&mut self) {
+        let context = &self.context;
+        self.look_at = context.now() + LOOK_EVERY;
+        let force = settings::load(&context.platform, &context.memory).await;
+        if force.is_ok_and(|force| force.digest != context.settings.digest) {
+            self.until = context.now();
+            let promised = self.acknowledged.as_ref();
+            self.ahead
+                .extend(promised.into_iter().flat_map(Filter::everything));
         }
     }
 
@@ -182,12 +213,16 @@ impl<P: Platform> Fan<P> {
         match step {
             Step::Up(filter) => {
                 // Nothing is lost to a client that was promised nothing yet.
-                let missed = match self.acknowledged {
-                    Some(_) => filter.everything(),
-                    None => Vec::new(),
-                };
+                let mut missed = Filter::default();
+                if let Some(promised) = &self.acknowledged {
+                    missed = filter.clone();
+                    missed.uris.retain(|own| {
+                        let exposed = names::exposed_uri(self.prefixed, &line.upstream.name, own);
+                        promised.uris.contains(&exposed)
+                    });
+                }
                 line.state = State::Up(filter);
-                for notification in missed {
+                for notification in missed.everything() {
                     self.take(index, notification);
                 }
             }

@@ -124,10 +124,11 @@ impl Default for Memory {
 pub(crate) async fn load<P: Platform>(
     exchange: &Exchange<'_, P>,
     principal: &PrincipalId,
+    rather: Era,
 ) -> Result<Rc<Facts>, Error> {
-    match known(exchange.context, exchange.upstream).await {
+    match known(exchange.context, exchange.upstream, rather).await {
         Some(facts) => Ok(facts),
-        None => ask(exchange, principal).await,
+        None => ask(exchange, principal, rather).await,
     }
 }
 
@@ -135,8 +136,9 @@ pub(crate) async fn load<P: Platform>(
 pub(crate) async fn known<P: Platform>(
     context: &Context<P>,
     upstream: &Upstream,
+    rather: Era,
 ) -> Option<Rc<Facts>> {
-    let id = identity(upstream);
+    let id = identity(upstream, rather);
     let now = context.now();
     let remembered = &context.memory.upstream.facts.known;
     if let Some(facts) = remembered.get(&id).filter(|facts| facts.fresh(now)) {
@@ -149,10 +151,12 @@ pub(crate) async fn known<P: Platform>(
     Some(facts)
 }
 
-/// Asks the upstream itself, and remembers the answer.
+/// Asks the upstream itself, and remembers the answer. Of one that speaks both eras, `rather`
+/// is the one it is spoken to in.
 pub(crate) async fn ask<P: Platform>(
     exchange: &Exchange<'_, P>,
     principal: &PrincipalId,
+    rather: Era,
 ) -> Result<Rc<Facts>, Error> {
     let (context, upstream) = (exchange.context, exchange.upstream);
     let facts = match upstream.era {
@@ -163,13 +167,20 @@ pub(crate) async fn ask<P: Platform>(
             Probe::Modern(facts) => facts,
             Probe::Legacy => return Err(exchange.invalid("it does not answer `server/discover`")),
         },
+        EraChoice::Auto if rather == Era::Legacy => match legacy(exchange, principal).await {
+            Ok(facts) => facts,
+            Err(refused) => match modern(exchange).await {
+                Ok(Probe::Modern(facts)) => facts,
+                Ok(Probe::Legacy) | Err(_) => return Err(refused),
+            },
+        },
         EraChoice::Auto => match modern(exchange).await? {
             Probe::Modern(facts) => facts,
             Probe::Legacy => legacy(exchange, principal).await?,
         },
     };
     let facts = Rc::new(facts);
-    let id = identity(upstream);
+    let id = identity(upstream, rather);
     context
         .memory
         .upstream
@@ -184,13 +195,21 @@ pub(crate) async fn ask<P: Platform>(
     Ok(facts)
 }
 
-/// Name, URL and the era it is configured to speak: with any other it is another server.
-fn identity(upstream: &Upstream) -> String {
+/// Name, URL, credentials and the era it is configured to speak: with any other it is another
+/// server, or shows another face.
+fn identity(upstream: &Upstream, rather: Era) -> String {
     let mut hash = Sha256::new();
     hash.update(upstream.name.as_bytes());
     hash.update([0]);
     hash.update(upstream.url.as_str().as_bytes());
-    hash.update([0, upstream.era as u8, upstream.transport as u8]);
+    // Names of secrets, never secrets.
+    hash.update(serde_json::to_vec(&upstream.credentials).unwrap_or_default());
+    hash.update([
+        0,
+        upstream.era as u8,
+        upstream.transport as u8,
+        rather as u8,
+    ]);
     hex(&hash.finalize()[..16])
 }
 

@@ -6,6 +6,7 @@
 //! declaration is never asked of it. Outcomes do not move the circuit breaker: an upstream
 //! that answers calls and cannot hold a stream is well.
 
+mod http_sse;
 mod legacy;
 
 use std::time::Duration;
@@ -93,8 +94,11 @@ pub(crate) async fn listen<P: Platform>(
             let listening = context.until(exchange.deadline, asking).await;
             listening.unwrap_or_else(|| Err(exchange.timed_out()))
         }
-        // Its stream is its session, and each call has one of its own.
-        Era::Legacy if facts.transport == Transport::Sse => Ok(Listening::silent()),
+        Era::Legacy if facts.transport == Transport::Sse => {
+            let asking = http_sse::listen(&exchange, principal, wanted, wish.until);
+            let listening = context.until(exchange.deadline, asking).await;
+            listening.unwrap_or_else(|| Err(exchange.timed_out()))
+        }
         Era::Legacy => legacy::listen(&exchange, principal, wanted, wish.until).await,
     }
 }

@@ -92,7 +92,7 @@ impl Terms {
 
     /// Whether the upstream may ask things back. Which call it asks for can be told only
     /// while the session has one.
-    fn ask(&self) -> bool {
+    pub(crate) fn ask(&self) -> bool {
         self.asks
     }
 }

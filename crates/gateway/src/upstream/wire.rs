@@ -240,11 +240,12 @@ async fn read<P: Platform>(exchange: &Exchange<'_, P>, body: Body) -> Result<Byt
     }
 }
 
-/// The JSON-RPC messages of a whole body; none if it holds anything else. An error without
-/// an id answers the only request there was.
+/// The JSON-RPC messages of a whole body; none if it holds anything else. An error answers
+/// the only request there was, whatever its id: servers that refuse a request before they
+/// read it leave the id out, or write one of their own.
 fn whole(bytes: &[u8], id: &RequestId) -> Vec<Message> {
     let adopt = |message| match message {
-        Message::Response(mut response) if response.id.is_none() => {
+        Message::Response(mut response) if response.id.is_none() || response.outcome.is_err() => {
             response.id = Some(id.clone());
             Message::Response(response)
         }

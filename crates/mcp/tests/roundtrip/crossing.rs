@@ -51,7 +51,7 @@ pub struct Crossing {
     /// The type's name without its suffix.
     base: &'static str,
     /// Types whose official examples are carried in values of this one, and where.
-    parts: &'static [(&'static str, fn(&Value) -> Value)],
+    parts: Parts,
 }
 
 pub fn all() -> Vec<Crossing> {
@@ -316,7 +316,13 @@ impl Crossing {
     pub fn name(&self) -> String {
         match self.kind {
             Kind::Error => self.base.to_owned(),
-            _ => self.definition(MODERN),
+            Kind::Params
+            | Kind::Result
+            | Kind::ClientCapabilities
+            | Kind::ServerCapabilities
+            | Kind::Notification
+            | Kind::Question
+            | Kind::Answer => self.definition(MODERN),
         }
     }
 
@@ -370,7 +376,7 @@ impl Crossing {
         let own = own.into_iter().flat_map(|all| all.values());
         let parts = self.parts.iter().flat_map(|(name, carry)| {
             let all = examples().get(*name).into_iter();
-            all.flat_map(|all| all.values()).map(|value| carry(value))
+            all.flat_map(|all| all.values()).map(carry)
         });
         let mut values: Vec<Value> = own
             .map(|message| self.unwrap(message))

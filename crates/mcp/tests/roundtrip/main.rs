@@ -39,8 +39,8 @@ fn there_and_back_again_is_the_identity_but_for_the_documented_differences() {
     let mut seen = Seen::default();
     for crossing in crossing::all() {
         for version in LEGACY {
-            seen.from_legacy(&crossing, version);
-            seen.from_modern(&crossing, version);
+            seen.start_legacy(&crossing, version);
+            seen.start_modern(&crossing, version);
         }
     }
     println!("{} values went there and back", seen.values);
@@ -115,7 +115,7 @@ fn documented() -> BTreeSet<Place> {
 }
 
 impl Seen {
-    fn from_legacy(&mut self, crossing: &Crossing, version: ProtocolVersion) {
+    fn start_legacy(&mut self, crossing: &Crossing, version: ProtocolVersion) {
         let (own, modern) = (Judge::of(version), Judge::of(MODERN));
         for value in crossing.legacy_values(version).unwrap_or_default() {
             self.judge(own, crossing, &value);
@@ -129,7 +129,7 @@ impl Seen {
         }
     }
 
-    fn from_modern(&mut self, crossing: &Crossing, version: ProtocolVersion) {
+    fn start_modern(&mut self, crossing: &Crossing, version: ProtocolVersion) {
         let (own, modern) = (Judge::of(version), Judge::of(MODERN));
         for value in crossing.modern_values() {
             self.judge(modern, crossing, &value);

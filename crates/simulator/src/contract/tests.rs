@@ -1,5 +1,7 @@
 //! The simulator keeps the contract, and the contract notices a platform that does not.
 
+mod keeper;
+
 use std::future::Future;
 use std::time::Duration;
 
@@ -7,7 +9,7 @@ use bytes::Bytes;
 use http::Response;
 use tidegate_gateway::body::Body;
 use tidegate_gateway::platform::{
-    AtomicStore, LogLevel, NoKeeper, Secret, Swap, Unavailable, Version,
+    AtomicStore, Clock, LogLevel, Secret, Swap, Unavailable, Version,
 };
 use tidegate_gateway::time::Timestamp;
 
@@ -43,7 +45,7 @@ fn the_simulator_keeps_every_promise() {
     for check in &checks {
         assert_eq!(check.outcome, Ok(()), "{}", check.name);
     }
-    assert_eq!(checks.len(), 26);
+    assert_eq!(checks.len(), 40);
     assert_eq!(report(&checks)["passed"], true);
     assert!(
         world.kv.too_fast().is_empty(),
@@ -77,16 +79,26 @@ fn a_stale_reader_fails_only_where_seeing_a_write_is_the_point() {
 fn an_outage_breaks_every_promise_of_its_port_and_no_other() {
     let world = Simulator::new();
     world.atomic.faults.outage(true);
-    assert_eq!(broken(&world, &world).len(), 13);
+    assert_eq!(broken(&world, &world).len(), 20);
     let world = Simulator::new();
     world.kv.faults.outage(true);
     assert_eq!(broken(&world, &world).len(), 6);
+    let world = Simulator::new();
+    world.keeper.faults.outage(true);
+    assert_eq!(broken(&world, &world).len(), 7);
     let world = Simulator::new();
     world.queue.faults.outage(true);
     assert_eq!(
         broken(&world, &world),
         ["the queue takes the largest message"]
     );
+}
+
+#[test]
+fn a_host_without_keepers_keeps_every_promise() {
+    let world = Simulator::new();
+    world.keeper.missing(true);
+    assert_eq!(broken(&world, &world), [""; 0]);
 }
 
 #[test]
@@ -110,11 +122,18 @@ enum Flaw {
     NothingExpires,
     /// Every addition sets the expiry anew.
     CountersAreProlonged,
+    /// Never waits at all.
+    WaitsAreAnsweredAtOnce,
+    /// Looks when the time is over, not before.
+    WaitsLookAtTheEnd,
+    /// Waits for the next write, whatever was written before.
+    WaitsMissWhatWas,
 }
 
 struct Flawed {
     world: Simulator,
     atomic: FlawedAtomic,
+    keeper: keeper::FlawedKeeper,
     constant_random: bool,
 }
 
@@ -134,7 +153,7 @@ impl FlawedAtomic {
     }
 
     async fn pause(&self) {
-        tidegate_gateway::platform::Clock::sleep(&self.clock, Duration::from_millis(5)).await;
+        Clock::sleep(&self.clock, Duration::from_millis(5)).await;
     }
 }
 
@@ -178,7 +197,18 @@ impl AtomicStore for FlawedAtomic {
         seen: Option<Version>,
         within: Duration,
     ) -> Result<Option<(Version, Bytes)>, Unavailable> {
-        self.inner.wait(key, seen, within).await
+        match self.flaw {
+            Some(Flaw::WaitsAreAnsweredAtOnce) => self.inner.get(key).await,
+            Some(Flaw::WaitsLookAtTheEnd) => {
+                Clock::sleep(&self.clock, within).await;
+                self.inner.get(key).await
+            }
+            Some(Flaw::WaitsMissWhatWas) => {
+                let present = self.inner.get(key).await?.map(|(version, _)| version);
+                self.inner.wait(key, present, within).await
+            }
+            _ => self.inner.wait(key, seen, within).await,
+        }
     }
 
     async fn add(&self, key: &str, delta: i64, expires_at: Timestamp) -> Result<i64, Unavailable> {
@@ -196,9 +226,7 @@ impl AtomicStore for FlawedAtomic {
                     .await?;
                 Ok(sum)
             }
-            Some(Flaw::SwapsAreNotAtomic | Flaw::NothingExpires) | None => {
-                self.inner.add(key, delta, self.expiry(expires_at)).await
-            }
+            _ => self.inner.add(key, delta, self.expiry(expires_at)).await,
         }
     }
 }
@@ -208,7 +236,7 @@ impl Platform for Flawed {
     type Atomic = FlawedAtomic;
     type Http = SimHttp;
     type Queue = SimQueue;
-    type Keeper = NoKeeper;
+    type Keeper = keeper::FlawedKeeper;
     type Clock = SimClock;
 
     fn kv(&self) -> &SimKv {
@@ -223,8 +251,8 @@ impl Platform for Flawed {
     fn queue(&self) -> &SimQueue {
         &self.world.queue
     }
-    fn keeper(&self) -> Option<&NoKeeper> {
-        None
+    fn keeper(&self) -> Option<&keeper::FlawedKeeper> {
+        Some(&self.keeper)
     }
     fn clock(&self) -> &SimClock {
         &self.world.clock
@@ -255,6 +283,7 @@ fn flawed(flaw: Option<Flaw>) -> Flawed {
         flaw,
     };
     Flawed {
+        keeper: keeper::FlawedKeeper::new(world.keeper.isolate()),
         world,
         atomic,
         constant_random: false,
@@ -272,6 +301,7 @@ fn a_store_that_is_not_atomic_or_keeps_things_too_long_is_caught() {
         "an expired record counts as absent",
         "an expired counter begins again at zero",
         "a counter keeps the expiry it was created with",
+        "a wait sees its record expire",
     ];
     for (flaw, caught) in [
         (Flaw::SwapsAreNotAtomic, &racing[..]),
@@ -280,7 +310,33 @@ fn a_store_that_is_not_atomic_or_keeps_things_too_long_is_caught() {
             &["concurrent additions are all counted"],
         ),
         (Flaw::NothingExpires, &expiring),
-        (Flaw::CountersAreProlonged, &expiring[2..]),
+        (Flaw::CountersAreProlonged, &expiring[2..4]),
+    ] {
+        let platform = flawed(Some(flaw));
+        assert_eq!(broken(&platform.world, &platform), caught);
+    }
+}
+
+#[test]
+fn a_store_that_does_not_really_wait_is_caught() {
+    let at_once = "a wait ends at once where the record is not as seen";
+    let woken = [
+        "a wait ends when the record is replaced",
+        "a wait for an absent record ends when it is made",
+        "of all who wait for one record each sees it change",
+    ];
+    let unchanged = "a wait that sees no change ends when its time is over";
+    let expired = "a wait sees its record expire";
+    let dropped = "a wait that is given up harms nobody";
+    let mut answered = woken.to_vec();
+    answered.extend([unchanged, expired, dropped]);
+    let mut blind = vec![at_once];
+    blind.extend(woken);
+    blind.push(dropped);
+    for (flaw, caught) in [
+        (Flaw::WaitsAreAnsweredAtOnce, answered),
+        (Flaw::WaitsLookAtTheEnd, blind),
+        (Flaw::WaitsMissWhatWas, vec![at_once]),
     ] {
         let platform = flawed(Some(flaw));
         assert_eq!(broken(&platform.world, &platform), caught);

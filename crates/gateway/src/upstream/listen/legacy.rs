@@ -63,10 +63,7 @@ pub(super) async fn listen<P: Platform>(
         session,
         until,
     };
-    let declared = match result.get_object("capabilities") {
-        Some(Ok(capabilities)) => wanted.declared(&capabilities),
-        Some(Err(_)) | None => Filter::default(),
-    };
+    let declared = declared(&wanted, &result);
     // The stream comes first: what a subscription tells at once is not lost then.
     let mut opening = held.get(None);
     let patience = context.now() + HEAD_PATIENCE;
@@ -100,6 +97,14 @@ pub(super) async fn listen<P: Platform>(
     })
 }
 
+/// As much of what is wanted as the `initialize` result declares.
+pub(super) fn declared(wanted: &Filter, result: &Object) -> Filter {
+    match result.get_object("capabilities") {
+        Some(Ok(capabilities)) => wanted.declared(&capabilities),
+        Some(Err(_)) | None => Filter::default(),
+    }
+}
+
 /// Subscribes to each resource; gives those the upstream agreed to.
 async fn subscribe<P: Platform>(
     exchange: &Exchange<'_, P>,
@@ -122,19 +127,15 @@ async fn subscribe_to<P: Platform>(
     session: &Session,
     uri: &str,
 ) -> Result<bool, Error> {
-    let id = exchange.next_id();
-    let request = Request {
-        id: id.clone(),
-        method: Method::ResourcesSubscribe.as_str().to_owned(),
-        params: Object::new().with("uri", uri),
-    };
+    let request = subscription(exchange, uri);
+    let id = &request.id;
     let answer = wire::post(exchange, session.headers(), request.to_json()).await?;
     let mut messages = answer
-        .into_messages(exchange, &id, &exchange.patience())
+        .into_messages(exchange, id, &exchange.patience())
         .await?;
     loop {
         match messages.next().await {
-            Some(Ok(Message::Response(response))) if response.id.as_ref() == Some(&id) => {
+            Some(Ok(Message::Response(response))) if response.id.as_ref() == Some(id) => {
                 return Ok(response.outcome.is_ok());
             }
             Some(Ok(_)) => {}
@@ -142,6 +143,15 @@ async fn subscribe_to<P: Platform>(
             Some(Err(Broken::Invalid(reason))) => return Err(exchange.invalid(reason)),
             None => return Err(exchange.invalid("it does not answer `resources/subscribe`")),
         }
+    }
+}
+
+/// The request that subscribes to a resource.
+pub(super) fn subscription<P: Platform>(exchange: &Exchange<'_, P>, uri: &str) -> Request {
+    Request {
+        id: exchange.next_id(),
+        method: Method::ResourcesSubscribe.as_str().to_owned(),
+        params: Object::new().with("uri", uri),
     }
 }
 
@@ -193,23 +203,6 @@ impl<P: Platform> Held<P> {
         }
         .boxed_local()
     }
-
-    /// Answers what the upstream asks in the session. Nobody could answer but the gateway,
-    /// and it declared nothing that would allow a request.
-    async fn refuse(&self, request: &Request) {
-        let outcome = match request.method.as_str() {
-            "ping" => Ok(Object::new()),
-            _ => Err(RpcError::new(
-                METHOD_NOT_FOUND,
-                "Nobody can be asked this on a stream of notifications.",
-            )),
-        };
-        let response = Response {
-            id: Some(request.id.clone()),
-            outcome,
-        };
-        session::tell(&self.context, &self.session, response.to_json()).await;
-    }
 }
 
 impl<P: Platform> Drop for Held<P> {
@@ -219,6 +212,27 @@ impl<P: Platform> Drop for Held<P> {
             session::close(&context, &session).await;
         });
     }
+}
+
+/// Answers what the upstream asks in the session. Nobody could answer but the gateway, and
+/// it declared nothing that would allow a request.
+pub(super) async fn refuse<P: Platform>(
+    context: &Context<P>,
+    session: &Rc<Session>,
+    request: &Request,
+) {
+    let outcome = match request.method.as_str() {
+        "ping" => Ok(Object::new()),
+        _ => Err(RpcError::new(
+            METHOD_NOT_FOUND,
+            "Nobody can be asked this on a stream of notifications.",
+        )),
+    };
+    let response = Response {
+        id: Some(request.id.clone()),
+        outcome,
+    };
+    session::tell(context, session, response.to_json()).await;
 }
 
 enum Source {
@@ -246,7 +260,9 @@ impl<P: Platform> Reading<P> {
                         return Some(notification);
                     }
                 }
-                Some(Message::Request(request)) => self.held.refuse(&request).await,
+                Some(Message::Request(request)) => {
+                    refuse(&self.held.context, &self.held.session, &request).await;
+                }
                 Some(Message::Response(_)) => {}
                 None => self.more().await?,
             }

@@ -14,6 +14,8 @@ const KV: &str = "TIDEGATE_KV";
 const QUEUE: &str = "TIDEGATE_QUEUE";
 const ATOMIC: &str = "TIDEGATE_ATOMIC";
 const ATOMIC_CLASS: &str = "AtomicCell";
+const KEEPER: &str = "TIDEGATE_KEEPER";
+const KEEPER_CLASS: &str = "Keeper";
 const TASKS: &str = "tidegate-tasks";
 const DEAD: &str = "tidegate-dead";
 const BATCH_SIZE: u32 = 10;
@@ -115,12 +117,14 @@ const gateway :Workerd.Worker = (
   compatibilityDate = "{date}",
   globalOutbound = "internet",
   durableObjectNamespaces = [
-    (className = "{ATOMIC_CLASS}", uniqueKey = "tidegate-{ATOMIC_CLASS}", enableSql = true)],
+    (className = "{ATOMIC_CLASS}", uniqueKey = "tidegate-{ATOMIC_CLASS}", enableSql = true),
+    (className = "{KEEPER_CLASS}", uniqueKey = "tidegate-{KEEPER_CLASS}", enableSql = true)],
   durableObjectStorage = (localDisk = "object-disk"),
   bindings = [
     (name = "{KV}", kvNamespace = "kv-meter"),
     (name = "{QUEUE}", queue = "queue"),
     (name = "{ATOMIC}", durableObjectNamespace = "{ATOMIC_CLASS}"),
+    (name = "{KEEPER}", durableObjectNamespace = "{KEEPER_CLASS}"),
 {gateway_bindings}  ],
 );
 
@@ -192,6 +196,8 @@ mod tests {
             format!("binding = \"{QUEUE}\""),
             format!("name = \"{ATOMIC}\""),
             format!("class_name = \"{ATOMIC_CLASS}\""),
+            format!("name = \"{KEEPER}\""),
+            format!("class_name = \"{KEEPER_CLASS}\""),
             format!("queue = \"{TASKS}\""),
             format!("dead_letter_queue = \"{DEAD}\""),
             format!("max_batch_size = {BATCH_SIZE}"),

@@ -1,0 +1,125 @@
+//! HTTP/1.1 towards the clients: accepts connections, hands each request to an instance,
+//! and streams what comes back.
+
+use std::convert::Infallible;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Empty};
+use hyper::body::Incoming;
+use hyper::header::{HOST, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response, StatusCode, Uri};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use wasmtime_wasi_http::handler::ProxyHandler;
+use wasmtime_wasi_http::{Error, WasiBody};
+
+use crate::instances::Instances;
+
+/// Connections served at once; the next ones wait to be accepted.
+const CONNECTIONS_MAX: usize = 1024;
+/// How long a client may take to send the head of a request.
+const HEAD_MAX: Duration = Duration::from_secs(30);
+/// Pause after a failed accept: the usual reason, too many open files, takes time to pass.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How long requests in progress have left once we are told to stop.
+const STOP_MAX: Duration = Duration::from_secs(2);
+
+type Handler = ProxyHandler<Instances>;
+
+/// Serves until `stop`, then lets what has begun come to its end.
+pub async fn until(listener: TcpListener, instances: Instances, stop: impl Future<Output = ()>) {
+    let handler = Handler::new(instances);
+    let connections = GracefulShutdown::new();
+    tokio::select! {
+        () = accept(&listener, &handler, &connections) => {}
+        () = stop => {}
+    }
+    drop(listener);
+    let _ = tokio::time::timeout(STOP_MAX, connections.shutdown()).await;
+}
+
+async fn accept(listener: &TcpListener, handler: &Handler, connections: &GracefulShutdown) {
+    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    // Never closed: there is always a permit to wait for.
+    while let Ok(permit) = Arc::clone(&room).acquire_owned().await {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let ended = connection(stream, handler.clone(), connections);
+                tokio::spawn(async move {
+                    ended.await;
+                    drop(permit);
+                });
+            }
+            Err(error) => {
+                eprintln!("cannot accept a connection: {error}");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// One connection, served to its end.
+fn connection(
+    stream: TcpStream,
+    handler: Handler,
+    connections: &GracefulShutdown,
+) -> impl Future<Output = ()> + Send + use<> {
+    let answer = service_fn(move |request| {
+        let handler = handler.clone();
+        async move { Ok::<_, Infallible>(answer(&handler, request).await) }
+    });
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_MAX)
+        .serve_connection(TokioIo::new(stream), answer);
+    let served = connections.watch(served);
+    async move {
+        // A client that breaks off, or that does not speak HTTP, is no error of ours.
+        let _ = pin!(served).await;
+    }
+}
+
+async fn answer(handler: &Handler, request: Request<Incoming>) -> Response<WasiBody> {
+    let (mut head, body) = request.into_parts();
+    match absolute(&head.uri, head.headers.get(HOST)) {
+        Some(uri) => head.uri = uri,
+        None => return bare(StatusCode::BAD_REQUEST),
+    }
+    let body = body.map_err(Error::from).boxed_unsync();
+    match handler.handle((), Request::from_parts(head, body)).await {
+        Ok(response) => response,
+        Err(error) => {
+            eprintln!("no answer: {error:#}");
+            bare(StatusCode::INTERNAL_SERVER_ERROR)
+        }
+    }
+}
+
+/// The whole address a request was sent to: the component sees a scheme and an authority
+/// in place of `Host`, which WASI keeps from it.
+fn absolute(uri: &Uri, host: Option<&HeaderValue>) -> Option<Uri> {
+    let authority = match uri.authority() {
+        Some(authority) => authority.as_str(),
+        None => host?.to_str().ok()?,
+    };
+    let path = uri.path_and_query()?.as_str();
+    Uri::builder()
+        .scheme("http")
+        .authority(authority)
+        .path_and_query(path)
+        .build()
+        .ok()
+}
+
+fn bare(status: StatusCode) -> Response<WasiBody> {
+    let body = Empty::new().map_err(|never: Infallible| match never {});
+    let mut response = Response::new(body.boxed_unsync());
+    *response.status_mut() = status;
+    response
+}
