@@ -205,7 +205,7 @@ fn strange() -> [String; 3] {
 fn a_name_clients_would_refuse_is_shown_shortened_and_called_by_that() {
     for (naming, prefix) in [("prefix", "one__"), ("bare", "")] {
         for several in [false, true] {
-            let script = Script::modern(&["plain", "looks_like_1234abcd"]);
+            let script = Script::modern(&["plain", "looks_like_abcd1234"]);
             for name in strange() {
                 script.listing("tools", json!({ "name": name, "inputSchema": {} }));
                 script.listing("prompts", json!({ "name": name }));
@@ -236,11 +236,11 @@ fn a_name_clients_would_refuse_is_shown_shortened_and_called_by_that() {
                     assert_eq!(sent["params"]["name"], own);
                 }
             }
-            for whole in [strange()[0].clone(), "looks_like_1234abcd".to_owned()] {
+            for whole in [strange()[0].clone(), "looks_like_abcd1234".to_owned()] {
                 let told = world.tool(&format!("{prefix}{whole}"));
                 assert_eq!(told.said(), format!("CANARY-RESULT {whole}"), "{naming}");
             }
-            let unknown = world.tool(&format!("{prefix}unknown_1234abcd"));
+            let unknown = world.tool(&format!("{prefix}unknown_abcd1234"));
             assert_eq!(unknown.refusal(), (200, -32602));
         }
     }

@@ -21,8 +21,9 @@ use crate::settings::Settings;
 
 /// Longest name of a tool or prompt that is shown: what the strictest clients take.
 pub const NAME_MAX: usize = 64;
-/// Bytes of the digest at the end of a shortened name.
-const DIGEST_BYTES: usize = 4;
+/// Length of the digest at the end of a shortened name. It begins with a letter, so that it
+/// is no date.
+const DIGEST_LEN: usize = 8;
 /// The scheme of user interfaces.
 const UI: &str = "ui://";
 
@@ -46,8 +47,10 @@ fn fitting(name: String) -> String {
     if name.len() <= NAME_MAX && name.chars().all(takes) {
         return name;
     }
-    let mut digest = hex(&Sha256::digest(name.as_bytes()));
-    digest.truncate(2 * DIGEST_BYTES);
+    let hash = Sha256::digest(name.as_bytes());
+    let letter = char::from(b'a' + hash.first().copied().unwrap_or_default() % 6);
+    let mut digest = format!("{letter}{}", hex(hash.get(1..).unwrap_or_default()));
+    digest.truncate(DIGEST_LEN);
     let kept = name
         .chars()
         .map(|c| if takes(c) { c } else { '_' })
@@ -60,11 +63,12 @@ fn fitting(name: String) -> String {
 
 /// Whether a name has the form of a shortened one. Some upstream's own may have it too.
 pub fn may_be_short(name: &str) -> bool {
-    let hex = |b: u8| matches!(b, b'0'..=b'9' | b'a'..=b'f');
-    match name.rsplit_once('_') {
-        Some((_, digest)) => digest.len() == 2 * DIGEST_BYTES && digest.bytes().all(hex),
-        None => false,
-    }
+    let is_hex = |b: u8| matches!(b, b'0'..=b'9' | b'a'..=b'f');
+    name.rsplit_once('_').is_some_and(|(_, digest)| {
+        digest.len() == DIGEST_LEN
+            && digest.starts_with(|c| matches!(c, 'a'..='f'))
+            && digest.bytes().all(is_hex)
+    })
 }
 
 /// A resource's URI or template as clients see it.
