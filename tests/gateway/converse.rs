@@ -4,9 +4,11 @@
 
 mod cancelled;
 mod ends;
+mod letters;
 mod refused;
 pub mod talk;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -84,7 +86,13 @@ fn asked_and_answered(script: &Script, answer: &Value) -> (Value, Value) {
         .at(&world.isolate())
         .answer(&question, answer.clone());
     let end = call.end();
-    assert_eq!(world.audits().last().unwrap()["outcome"], "ok");
+    let lines = world.audits();
+    let lines: Vec<_> = lines
+        .iter()
+        .filter(|line| line["method"] == "tools/call")
+        .collect();
+    assert_eq!(lines.len(), 1, "answers are no calls");
+    assert_eq!(lines[0]["outcome"], "ok");
     (question, end)
 }
 
@@ -187,7 +195,7 @@ fn a_modern_upstream_may_ask_several_times_and_gets_its_latest_state() {
     }
     assert_eq!(call.end()["result"]["content"][0]["text"], "done");
     let calls = world.bodies("up", "tools/call");
-    let ids: std::collections::BTreeSet<_> = calls.iter().map(|c| c["id"].to_string()).collect();
+    let ids: BTreeSet<_> = calls.iter().map(|c| c["id"].to_string()).collect();
     assert_eq!(ids.len(), 4, "a retry is a request of its own");
     assert!(
         calls
@@ -289,35 +297,46 @@ fn sessions_with_different_capabilities_never_share_one_with_the_upstream() {
     }
     let calls: Vec<_> = session_of_each(&world, "tools/call");
     assert_eq!(calls[0], calls[4], "it is kept for the next call");
-    let others: std::collections::BTreeSet<_> = calls[..4].iter().collect();
+    let others: BTreeSet<_> = calls[..4].iter().collect();
     assert_eq!(others.len(), 4, "{calls:?}");
     assert_eq!(answers.borrow()[2]["error"]["code"], -32601, "{answers:?}");
 }
 
 #[test]
 fn an_upstream_session_that_may_ask_back_has_one_call_at_a_time() {
-    let (script, answers) = asking(&[("elicitation/create", form())]);
-    let world = Setup::new().upstream("up", &script).start();
-    let client = Client::of(&world, everything());
-    let mut calls: Vec<Talk> = (1..=4)
-        .map(|id| client.open(client.tool().id(id.into())))
-        .collect();
-    let questions: Vec<Value> = calls.iter_mut().map(Talk::question).collect();
-    let used: std::collections::BTreeSet<_> =
-        session_of_each(&world, "tools/call").into_iter().collect();
-    assert_eq!(used.len(), 4, "one each");
-    for (number, question) in questions.iter().enumerate() {
-        client.answer(question, name(&number.to_string()));
-        calls[number].wait(Duration::from_secs(1));
-        let told = answers.borrow()[number].clone();
-        assert_eq!(told["result"], name(&number.to_string()));
+    for delay in [0, 300] {
+        let (script, answers) = asking(&[("elicitation/create", form())]);
+        let world = Setup::new().upstream("up", &script).start();
+        let client = Client::of(&world, everything());
+        world
+            .server("up")
+            .head_delay
+            .set(Duration::from_millis(delay));
+        let mut calls: Vec<Talk> = (1..=4)
+            .map(|id| client.open(client.tool().id(id.into())))
+            .collect();
+        for _ in 0..30 {
+            calls
+                .iter_mut()
+                .for_each(|call| call.wait(Duration::from_millis(100)));
+        }
+        let questions: Vec<Value> = calls.iter_mut().map(Talk::question).collect();
+        let used = session_of_each(&world, "tools/call");
+        assert_eq!(used.iter().collect::<BTreeSet<_>>().len(), 4, "one each");
+        for (number, question) in questions.iter().enumerate() {
+            client.answer(question, name(&number.to_string()));
+            calls[number].wait(Duration::from_secs(1));
+            let told = answers.borrow()[number].clone();
+            assert_eq!(told["result"], name(&number.to_string()));
+        }
+        let told_in = session_of_each(&world, "response");
+        let asked_in: BTreeSet<_> = used.iter().collect();
+        assert_eq!(
+            told_in.iter().collect::<BTreeSet<_>>(),
+            asked_in,
+            "each in its own"
+        );
     }
-    let answered = session_of_each(&world, "response");
-    assert_eq!(
-        answered,
-        session_of_each(&world, "tools/call"),
-        "each in its own"
-    );
 }
 
 fn session_of_each(world: &World, method: &str) -> Vec<String> {

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tidegate_gateway::session::{FRESH, SESSION_MAX};
 
 use crate::converse::talk::{Client, VERSION, asking, everything, form};
-use crate::world::{Ask, Script, Setup, Told, World, legacy, modern};
+use crate::world::{Ask, Said, Script, Setup, Told, World, legacy, modern};
 
 fn world() -> World {
     Setup::new()
@@ -328,5 +328,44 @@ fn capabilities_of_any_size_make_an_id_of_a_bounded_one() {
     ] {
         let client = Client::of(&world, odd);
         client.call().end();
+    }
+}
+
+#[test]
+fn an_initialize_that_takes_long_names_its_session_all_the_same() {
+    let world = world();
+    let slow = world.isolate();
+    world.server("up").head_delay.set(Duration::from_secs(7));
+    let params = json!({ "protocolVersion": VERSION, "capabilities": {}, "clientInfo": {} });
+    let told = slow.call(legacy(VERSION, "initialize", params));
+    assert!(told.streamed());
+    let session = told.header("mcp-session-id").as_bytes().to_vec();
+    let ping = legacy(VERSION, "ping", json!({}));
+    assert_eq!(send(&world, ping, &session).status, 200);
+}
+
+#[test]
+fn a_session_remembers_the_revision_where_no_header_says_it() {
+    let script = Script::modern(&["ask"]);
+    script.on("tools/call", |_| {
+        let audio = json!({ "type": "audio", "data": "AAAA", "mimeType": "audio/wav" });
+        let link = json!({ "type": "resource_link", "uri": "file:///a", "name": "a" });
+        Said::Result(json!({ "resultType": "complete", "content": [audio, link] }))
+    });
+    let world = Setup::new().upstream("up", &script).start();
+    for (version, kinds) in [
+        ("2024-11-05", ["text", "text"]),
+        ("2025-03-26", ["audio", "text"]),
+        ("2025-06-18", ["audio", "resource_link"]),
+        (VERSION, ["audio", "resource_link"]),
+    ] {
+        let params = json!({ "protocolVersion": version, "capabilities": {}, "clientInfo": {} });
+        let told = world.call(legacy(version, "initialize", params));
+        let session = told.header("mcp-session-id").as_bytes().to_vec();
+        let call = legacy("2025-03-26", "tools/call", json!({ "name": "up__ask" }));
+        let told = send(&world, call, &session);
+        let told = told.result()["content"].as_array().unwrap();
+        let told: Vec<&Value> = told.iter().map(|block| &block["type"]).collect();
+        assert_eq!(told, kinds, "{version}");
     }
 }

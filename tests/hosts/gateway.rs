@@ -81,6 +81,11 @@ impl Gateway {
 
     /// Starts one with `settings` beside the members every configuration needs.
     pub fn start(name: &str, settings: Value) -> Self {
+        Self::start_with(name, settings, &[])
+    }
+
+    /// Starts one with flags of `cargo xtask dev` besides.
+    pub fn start_with(name: &str, settings: Value, flags: &[&str]) -> Self {
         let mut failed = FAILED.lock().unwrap_or_else(PoisonError::into_inner);
         assert!(
             !*failed,
@@ -101,6 +106,7 @@ impl Gateway {
 
         let mut command = xtask();
         command.args(["dev", "--no-demo", "--fresh", "--port", "0"]);
+        command.args(flags);
         command
             .arg("--config")
             .arg(&config)

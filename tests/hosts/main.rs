@@ -23,6 +23,7 @@
 mod audit;
 mod call;
 mod client;
+mod contract;
 mod gateway;
 mod limit;
 mod outage;
@@ -68,6 +69,7 @@ fn worker_trials(world: &Arc<World>) -> Vec<Trial> {
         trials.extend(limit::trials(world));
         trials.extend(outage::trials(world));
         trials.extend(audit::trials(world));
+        trials.extend(contract::trials(world));
     }
     trials
 }

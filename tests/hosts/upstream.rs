@@ -1,7 +1,7 @@
 //! The upstreams behind the gateways: two real MCP servers, a recorder in front of each,
 //! and two that do not answer.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -130,4 +130,20 @@ impl Silent {
     pub fn url(&self) -> String {
         mcp_at(self.port)
     }
+}
+
+/// Answers every request with a redirection; gives its origin.
+pub fn redirecting() -> String {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free loopback port");
+    let port = listener.local_addr().expect("a bound address").port();
+    std::thread::spawn(move || {
+        let answer = "HTTP/1.1 302 Found\r\nlocation: /elsewhere\r\ncontent-length: 0\r\n\
+            connection: close\r\n\r\n";
+        for mut stream in listener.incoming().flatten() {
+            // A request without a body is all there is to read, and fits.
+            let _ = stream.read(&mut [0; 4096]);
+            let _ = stream.write_all(answer.as_bytes());
+        }
+    });
+    format!("http://127.0.0.1:{port}")
 }

@@ -98,9 +98,9 @@ impl<P: Platform> Gateway<P> {
         }
     }
 
-    /// Whether something is under way in this keeper that needs it to stay. A host that ends
-    /// idle keepers asks from time to time, beginning with the first request, until it hears
-    /// no.
+    /// Whether something is under way in this keeper that would be lost with its memory. A
+    /// host that ends idle keepers asks when it has answered, and then from time to time
+    /// until it hears no.
     pub fn kept(&self) -> bool {
         let now = self.platform.clock().now();
         self.memory.keep.is_busy() || self.memory.park.is_busy(now)

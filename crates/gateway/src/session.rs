@@ -223,7 +223,11 @@ pub async fn state<P: Platform>(context: &Context<P>, session: &Session) -> Rc<S
         return state;
     }
     match keyspace::atomic_get(context.platform.atomic(), &key(&session.key)).await {
-        Ok(found) => remember(context, session, found.map(|(_, state)| state)),
+        Ok(found) => match known.get(&session.key).filter(|(_, read)| now <= *read) {
+            // Changed here while the store was asked: the change is not to be forgotten.
+            Some((state, _)) => state,
+            None => remember(context, session, found.map(|(_, state)| state)),
+        },
         Err(error) => {
             let fields = serde_json::json!({ "reason": error.to_string() });
             context.log(LogLevel::Warn, "session_state_unknown", fields);

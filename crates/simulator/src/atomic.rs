@@ -1,11 +1,12 @@
 //! A store that is linearizable per key: every operation takes effect in one instant
 //! between its call and its answer.
 
+mod waiting;
+
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,6 +19,7 @@ use tidegate_gateway::time::Timestamp;
 use crate::clock::SimClock;
 use crate::fault::{Fault, Faults, unavailable};
 use crate::run::give_way;
+use waiting::Waiting;
 
 /// One isolate's handle on the shared store.
 pub struct SimAtomic {
@@ -34,9 +36,7 @@ struct World {
     records: RefCell<BTreeMap<String, Record>>,
     last_version: Cell<u64>,
     operations: RefCell<BTreeMap<String, usize>>,
-    /// Who waits for which record; the number tells those of one record apart.
-    waiting: RefCell<BTreeMap<(String, u64), Waker>>,
-    last_waiter: Cell<u64>,
+    waiting: Waiting,
 }
 
 struct Record {
@@ -165,7 +165,7 @@ impl SimAtomic {
                 expires_at,
             },
         );
-        self.world.wake(key);
+        self.world.waiting.changed(key);
         Ok(Swap::Done(version))
     }
 
@@ -191,53 +191,6 @@ impl World {
             .borrow()
             .get(key)
             .map(|record| record.expires_at)
-    }
-
-    /// Completes when the record is written the next time after the first poll.
-    fn change(&self, key: &str) -> Change<'_> {
-        let number = self.last_waiter.get() + 1;
-        self.last_waiter.set(number);
-        Change {
-            world: self,
-            waiter: (key.to_owned(), number),
-            waits: false,
-        }
-    }
-
-    fn wake(&self, key: &str) {
-        let waiting = self.waiting.take();
-        let (woken, rest): (BTreeMap<_, Waker>, _) =
-            waiting.into_iter().partition(|((of, _), _)| of == key);
-        self.waiting.replace(rest);
-        woken.into_iter().for_each(|(_, waker)| waker.wake());
-    }
-}
-
-/// One who waits for a record; forgotten when dropped.
-struct Change<'a> {
-    world: &'a World,
-    waiter: (String, u64),
-    waits: bool,
-}
-
-impl Future for Change<'_> {
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        let mut waiting = self.world.waiting.borrow_mut();
-        if self.waits && !waiting.contains_key(&self.waiter) {
-            return Poll::Ready(());
-        }
-        waiting.insert(self.waiter.clone(), context.waker().clone());
-        drop(waiting);
-        self.waits = true;
-        Poll::Pending
-    }
-}
-
-impl Drop for Change<'_> {
-    fn drop(&mut self) {
-        self.world.waiting.borrow_mut().remove(&self.waiter);
     }
 }
 
@@ -270,7 +223,7 @@ impl AtomicStore for SimAtomic {
             // Nobody else is polled between the look and the wait: no change is missed.
             let next = self.world.expires_at(key).map_or(until, |at| at.min(until));
             let over = self.clock.sleep(next.since(now));
-            select(self.world.change(key), pin!(over)).await;
+            select(self.world.waiting.change(key), pin!(over)).await;
         };
         give_way().await;
         Ok(found)
@@ -377,6 +330,26 @@ mod tests {
             panic!("the record had expired")
         };
         assert!(second > first);
+    }
+
+    #[test]
+    fn a_wait_fails_in_an_outage_and_is_short_where_many_wait() {
+        let world = Simulator::new();
+        let wait = |isolate: &SimAtomic| {
+            let (begun, outcome) = (world.clock.now(), isolate.wait("k", None, WAIT_MAX));
+            let outcome = world.run(outcome);
+            (outcome, world.clock.now().since(begun))
+        };
+        assert_eq!(wait(&world.atomic), (Ok(None), WAIT_MAX));
+        world.atomic.crowded.set(true);
+        assert_eq!(wait(&world.atomic), (Ok(None), Duration::ZERO));
+        world.atomic.faults.outage(true);
+        assert!(wait(&world.atomic).0.is_err());
+        let other = world.atomic.isolate();
+        let mut waiting = world.start(other.wait("k", None, WAIT_MAX));
+        assert!(waiting.step().is_none());
+        other.faults.outage(true);
+        assert!(waiting.finish().unwrap().is_err());
     }
 
     #[test]

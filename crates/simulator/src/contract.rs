@@ -1,10 +1,10 @@
 //! What [`tidegate_gateway::platform`] promises, as checks any host can run on itself.
 //!
-//! A host that has no keepers is not checked for them. [`run`] needs nothing but the platform; [`run_beside`] also uses a server the caller
+//! [`run`] needs nothing but the platform; [`run_beside`] also uses a server the caller
 //! provides. Keys carry a random part, so runs do not disturb each other or real records.
 //! A host is checked where nobody else writes and its KV answers from one place: staleness
 //! is allowed by the contract, so a store that shows it there fails only the check that
-//! says so.
+//! says so. A host without keepers is not checked for any.
 
 mod atomic;
 mod keeper;

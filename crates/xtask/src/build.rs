@@ -61,7 +61,7 @@ pub fn run(mut arguments: Arguments) -> Result<()> {
     }
     let tools = setup::cloudflare(&layout)?;
     if force {
-        let _ = std::fs::remove_file(stamp(&layout));
+        let _ = std::fs::remove_file(stamp(&layout, false));
     }
     let bundle = cloudflare(&layout, &tools, profile, false)?;
     say(&format!("built {}", layout.relative(&bundle)));
@@ -70,7 +70,8 @@ pub fn run(mut arguments: Arguments) -> Result<()> {
 
 /// Builds the Worker if its inputs changed; gives the folder with `index.js`.
 ///
-/// With `selftest` the hosts' contract checks are mounted: never in a deployed build.
+/// With `selftest` the hosts' contract checks are mounted: never in a deployed build, and in
+/// a folder of their own, where they replace no bundle that runs.
 pub fn cloudflare(
     layout: &Layout,
     tools: &CloudflareTools,
@@ -78,12 +79,17 @@ pub fn cloudflare(
     selftest: bool,
 ) -> Result<PathBuf> {
     let function = layout.root().join("functions/cloudflare");
-    let bundle = function.join("build");
+    let bundle = if selftest {
+        layout.wasm_target().join("selftest")
+    } else {
+        function.join("build")
+    };
     if !function.join("Cargo.toml").exists() {
         bail!("functions/cloudflare has no Cargo.toml");
     }
     let state = fingerprint(layout, &tools.toolchain, profile, selftest)?;
-    let built = std::fs::read_to_string(stamp(layout)).unwrap_or_default();
+    let stamp = stamp(layout, selftest);
+    let built = std::fs::read_to_string(&stamp).unwrap_or_default();
     if built == state && bundle.join("index.js").exists() {
         say("the function is up to date");
         return Ok(bundle);
@@ -94,6 +100,7 @@ pub fn cloudflare(
         Profile::Dev => "--dev",
     });
     if selftest {
+        build.arg("--out-dir").arg(&bundle);
         build.args(["--", "--features", "selftest"]);
     }
     tools.toolchain.apply(layout, &mut build)?;
@@ -109,7 +116,7 @@ pub fn cloudflare(
         bail!("worker-build left no {}/index.js", bundle.display());
     }
     // Inputs may have changed meanwhile; then the next build must run.
-    write_atomically(&stamp(layout), state.as_bytes())?;
+    write_atomically(&stamp, state.as_bytes())?;
     Ok(bundle)
 }
 
@@ -162,8 +169,9 @@ pub fn spin_host(layout: &Layout) -> Result<PathBuf> {
     Ok(layout.spin_host_target().join("release/spin-host"))
 }
 
-fn stamp(layout: &Layout) -> PathBuf {
-    layout.wasm_target().join("cloudflare.stamp")
+fn stamp(layout: &Layout, selftest: bool) -> PathBuf {
+    let name = if selftest { "selftest" } else { "cloudflare" };
+    layout.wasm_target().join(name).with_extension("stamp")
 }
 
 /// One line that changes whenever the bundle might.
@@ -182,10 +190,7 @@ fn fingerprint(
     if selftest {
         hash(&layout.root().join("crates/simulator"), &mut hasher)?;
     }
-    Ok(format!(
-        "{profile:?} selftest={selftest} {:016x}",
-        hasher.finish()
-    ))
+    Ok(format!("{profile:?} {:016x}", hasher.finish()))
 }
 
 fn hash(path: &Path, hasher: &mut DefaultHasher) -> Result<()> {

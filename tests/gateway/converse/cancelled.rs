@@ -13,14 +13,17 @@ use super::talk::{Client, VERSION, asking, everything, form, name, requiring};
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// An upstream that does not answer for an hour, but begins a stream.
-fn slow(version: &'static str) -> Script {
+/// An upstream that does not answer for an hour; it may begin a stream or say nothing.
+fn slow(version: &'static str, begins: bool) -> Script {
     let script = if version == VERSION {
         Script::legacy(version, &["ask"])
     } else {
         Script::modern(&["ask"])
     };
-    script.on("tools/call", |heard| {
+    script.on("tools/call", move |heard| {
+        if !begins {
+            return Said::After(60 * MINUTE, Box::new(Said::Result(complete("late"))));
+        }
         Said::Stream(vec![
             Step::Bytes(b": begun\n\n".to_vec()),
             Step::Wait(60 * MINUTE),
@@ -34,19 +37,26 @@ const PATIENT: fn() -> Value = || json!({ "timeoutMs": 600_000 });
 
 #[test]
 fn a_call_that_is_cancelled_through_another_isolate_ends_without_a_response() {
-    for version in [VERSION, "2026-07-28"] {
-        for (id, other) in [
-            (json!(7), json!("7")),
-            (json!("7"), json!(7)),
-            (json!("\u{e4} b"), json!("a b")),
-        ] {
-            let script = slow(version);
+    let like = [
+        (json!(7), json!("7")),
+        (json!("7"), json!(7)),
+        (json!("\u{e4} b"), json!("a b")),
+    ];
+    for (version, begins) in [
+        (VERSION, true),
+        (VERSION, false),
+        ("2026-07-28", true),
+        ("2026-07-28", false),
+    ] {
+        // Before the answer is committed to a stream, and after.
+        for ((id, other), running) in like.clone().into_iter().zip([2, 2, 30]) {
+            let script = slow(version, begins);
             let world = Setup::new()
                 .upstream_with("up", &script, &PATIENT())
                 .start();
             let client = Client::of(&world, everything());
             let mut call = client.open(client.tool().id(id.clone()));
-            call.wait(CANCELLABLE_AFTER + SECOND);
+            call.wait(CANCELLABLE_AFTER + running * SECOND);
             let elsewhere = world.isolate();
             client.at(&elsewhere).cancel(other);
             // The same id in another session is another call.
@@ -60,7 +70,13 @@ fn a_call_that_is_cancelled_through_another_isolate_ends_without_a_response() {
             );
             client.at(&elsewhere).cancel(id);
             assert_eq!(call.next(), None, "no response");
-            assert_eq!(world.audits().last().unwrap()["outcome"], "cancelled");
+            let lines = world.audits();
+            let lines: Vec<_> = lines
+                .iter()
+                .filter(|line| line["method"] == "tools/call")
+                .collect();
+            assert_eq!(lines.len(), 1);
+            assert_eq!(lines[0]["outcome"], "cancelled");
             drop(call);
             world.step_deferred();
             if script.is_modern() {
@@ -124,7 +140,7 @@ fn a_short_call_has_no_mailbox() {
 
 #[test]
 fn a_client_that_goes_away_is_recorded_as_gone() {
-    let script = slow(VERSION);
+    let script = slow(VERSION, true);
     let world = Setup::new()
         .upstream_with("up", &script, &PATIENT())
         .start();
@@ -145,4 +161,17 @@ fn a_client_that_goes_away_is_recorded_as_gone() {
             .count(),
         0
     );
+}
+
+#[test]
+fn a_call_that_runs_long_looks_for_mail_a_few_times_a_minute() {
+    let world = Setup::new()
+        .upstream_with("up", &slow(VERSION, true), &PATIENT())
+        .start();
+    let mut call = Client::of(&world, everything()).call();
+    call.wait(CANCELLABLE_AFTER + SECOND);
+    let before = world.sim.atomic.operations("mail/");
+    call.wait(5 * MINUTE);
+    let looks = world.sim.atomic.operations("mail/") - before;
+    assert!((10..=24).contains(&looks), "{looks}");
 }

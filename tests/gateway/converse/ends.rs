@@ -6,7 +6,6 @@ use std::time::Duration;
 use serde_json::json;
 use tidegate_gateway::converse::{OPEN_MAX, ROUNDS_MAX};
 use tidegate_gateway::platform::Clock;
-use tidegate_simulator::Fault;
 
 use crate::world::{Said, Script, Setup, Step, complete};
 
@@ -17,22 +16,31 @@ const MINUTE: Duration = Duration::from_secs(60);
 
 #[test]
 fn nobody_who_does_not_answer_keeps_a_call_for_ever() {
-    for timeout in [1_000, 30_000] {
-        let (script, answers) = asking(&[("elicitation/create", form())]);
-        let world = Setup::new()
-            .upstream_with("up", &script, &json!({ "timeoutMs": timeout }))
-            .start();
+    let question = json!({ "jsonrpc": "2.0", "id": 1, "method": "roots/list" });
+    for seconds in [0, 3, 14] {
+        let (script, answers) = asking(&[]);
+        let (question, heard) = (question.clone(), Rc::clone(&answers));
+        script.on("tools/call", move |call| {
+            let heard = Rc::clone(&heard);
+            Said::Stream(vec![
+                Step::Wait(seconds * SECOND),
+                Step::Send(question.clone()),
+                Step::Until(Rc::new(move || !heard.borrow().is_empty())),
+                Step::Send(call.response(&complete("thanks"))),
+            ])
+        });
+        let brief = json!({ "timeoutMs": 1_000 * (seconds + 1) });
+        let world = Setup::new().upstream_with("up", &script, &brief).start();
         let mut call = Client::of(&world, everything()).call();
-        call.wait(7 * SECOND);
-        let asked = world.sim.clock.now();
         call.question();
+        let asked = world.sim.clock.now();
+        let end = call.end();
         assert_eq!(
-            call.end()["result"]["content"][0]["text"],
-            "thanks",
-            "{timeout}"
+            end["result"]["content"][0]["text"], "thanks",
+            "{seconds}: {end}"
         );
         let waited = world.sim.clock.now().since(asked);
-        assert!((590..=605).contains(&waited.as_secs()), "{waited:?}");
+        assert_eq!(waited.as_secs(), 600, "{seconds}");
         assert_eq!(answers.borrow()[0]["error"]["code"], -32603);
     }
     let script = requiring(json!({ "k": { "method": "elicitation/create", "params": form() } }));
@@ -133,46 +141,6 @@ fn without_a_store_nobody_is_asked_and_the_call_still_ends() {
             assert_eq!(end["result"]["content"][0]["text"], "thanks");
             assert_eq!(answers.borrow()[0]["error"]["code"], -32601);
         }
-    }
-}
-
-#[test]
-fn a_store_that_fails_now_and_then_loses_no_answer() {
-    for (operation, fault) in [
-        (0, Fault::Fail),
-        (0, Fault::FailButPersist),
-        (0, Fault::Conflict),
-        (1, Fault::Conflict),
-    ] {
-        let (script, answers) =
-            asking(&[("elicitation/create", form()), ("roots/list", json!({}))]);
-        let world = Setup::new().upstream("up", &script).start();
-        let client = Client::of(&world, everything());
-        let mut call = client.call();
-        let questions = [call.question(), call.question()];
-        let elsewhere = world.isolate();
-        if operation == 1 {
-            elsewhere.sim.atomic.faults.arrange("mail/", 3, fault);
-        } else {
-            // The next write here empties the mailbox of the first answer.
-            world.sim.atomic.faults.arrange("mail/", 1, fault);
-        }
-        for question in &questions {
-            client
-                .at(&elsewhere)
-                .answer(question, json!({ "for": question["method"] }));
-            call.wait(2 * SECOND);
-        }
-        assert_eq!(
-            call.end()["result"]["content"][0]["text"],
-            "thanks",
-            "{operation} {fault:?}"
-        );
-        assert_eq!(answers.borrow().len(), 2, "each once");
-        assert_eq!(
-            world.sim.atomic.faults.pending() + elsewhere.sim.atomic.faults.pending(),
-            0
-        );
     }
 }
 

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 use std::rc::Rc;
 use std::time::Duration;
+use tidegate_gateway::platform::Clock;
 
 use crate::world::{Ask, Setup, World, legacy};
 
@@ -43,7 +44,10 @@ fn a_modern_upstream_that_gets_no_answer_is_not_called_again() {
         let mut call = client.open(client.ask(method, params));
         call.question();
         client.refuse(&call.question());
+        let refused = world.sim.clock.now();
         let end = call.end();
+        let waited = world.sim.clock.now().since(refused);
+        assert!(waited < Duration::from_secs(1), "not for the other answer");
         if method == "tools/call" {
             assert_eq!(end["result"]["isError"], true);
             let text = end["result"]["content"][0]["text"].as_str().unwrap();

@@ -128,6 +128,8 @@ enum Flaw {
     WaitsLookAtTheEnd,
     /// Waits for the next write, whatever was written before.
     WaitsMissWhatWas,
+    /// Lets so many wait, and never notices that one has gone.
+    WaitsAreNeverForgotten,
 }
 
 struct Flawed {
@@ -141,6 +143,7 @@ struct FlawedAtomic {
     inner: SimAtomic,
     clock: SimClock,
     flaw: Option<Flaw>,
+    waits: std::cell::Cell<usize>,
 }
 
 impl FlawedAtomic {
@@ -206,6 +209,13 @@ impl AtomicStore for FlawedAtomic {
             Some(Flaw::WaitsMissWhatWas) => {
                 let present = self.inner.get(key).await?.map(|(version, _)| version);
                 self.inner.wait(key, present, within).await
+            }
+            Some(Flaw::WaitsAreNeverForgotten) => {
+                self.waits.set(self.waits.get() + 1);
+                if self.waits.get() > 64 {
+                    return self.inner.get(key).await;
+                }
+                self.inner.wait(key, seen, within).await
             }
             _ => self.inner.wait(key, seen, within).await,
         }
@@ -281,6 +291,7 @@ fn flawed(flaw: Option<Flaw>) -> Flawed {
         inner: world.atomic.isolate(),
         clock: world.clock.clone(),
         flaw,
+        waits: std::cell::Cell::default(),
     };
     Flawed {
         keeper: keeper::FlawedKeeper::new(world.keeper.isolate()),
@@ -327,7 +338,7 @@ fn a_store_that_does_not_really_wait_is_caught() {
     ];
     let unchanged = "a wait that sees no change ends when its time is over";
     let expired = "a wait sees its record expire";
-    let dropped = "a wait that is given up harms nobody";
+    let dropped = "waits that are given up are forgotten";
     let mut answered = woken.to_vec();
     answered.extend([unchanged, expired, dropped]);
     let mut blind = vec![at_once];
@@ -337,6 +348,7 @@ fn a_store_that_does_not_really_wait_is_caught() {
         (Flaw::WaitsAreAnsweredAtOnce, answered),
         (Flaw::WaitsLookAtTheEnd, blind),
         (Flaw::WaitsMissWhatWas, vec![at_once]),
+        (Flaw::WaitsAreNeverForgotten, vec![dropped]),
     ] {
         let platform = flawed(Some(flaw));
         assert_eq!(broken(&platform.world, &platform), caught);

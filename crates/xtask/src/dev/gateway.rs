@@ -100,7 +100,15 @@ impl Gateway {
             Some(host)
         } else {
             cli::push(layout, &cli, &config, &dir)?;
-            wrangler::start(layout, &tools.node, &dir, port, &variables, &mut session)?;
+            wrangler::start(
+                layout,
+                &tools.node,
+                &dir,
+                &bundle,
+                port,
+                &variables,
+                &mut session,
+            )?;
             None
         };
         session.wait_until("waiting for the gateway to answer", START_LIMIT, || {

@@ -10,11 +10,12 @@ use crate::layout::{Layout, write_private};
 use crate::process::Session;
 use crate::setup::node;
 
-/// Starts `wrangler dev` with the built bundle, its state in `dir/state`.
+/// Starts `wrangler dev` with a bundle, its state in `dir/state`.
 pub fn start(
     layout: &Layout,
     node: &Path,
     dir: &Path,
+    bundle: &Path,
     port: u16,
     variables: &[(String, String)],
     session: &mut Session,
@@ -27,14 +28,9 @@ pub fn start(
     write_private(&file, lines.as_bytes())?;
     let mut wrangler = node::script(layout, node, "wrangler/bin/wrangler.js")?;
     wrangler
-        .args([
-            "dev",
-            "--local",
-            "--ip",
-            "127.0.0.1",
-            "--inspector-port",
-            "0",
-        ])
+        .arg("dev")
+        .arg(bundle.join("index.js"))
+        .args(["--local", "--ip", "127.0.0.1", "--inspector-port", "0"])
         .args(["--port", &port.to_string()])
         .args(["--show-interactive-dev-session=false", "--log-level", "log"])
         .arg("--persist-to")
