@@ -16,6 +16,7 @@ use async_stream::stream;
 use futures_util::future::{self, Either, FutureExt};
 use futures_util::stream::{self, LocalBoxStream, Stream, StreamExt};
 use serde_json::json;
+use tidegate_mcp::era;
 use tidegate_mcp::input::{InputRequired, is_input_required};
 use tidegate_mcp::json::Object;
 use tidegate_mcp::jsonrpc::{INTERNAL_ERROR, Request, RequestId, RpcError};
@@ -303,20 +304,22 @@ impl<P: Platform> Desk<P> {
     /// Takes a question in and gives the request that brings it to the client, or gives it
     /// back if it cannot be asked.
     async fn ask(&mut self, question: Question) -> Result<Request, Question> {
+        let id = self.address.question(self.asked + 1);
+        // A URL elicitation of a modern upstream has no id of its own.
+        let elicitation = match &id {
+            RequestId::String(id) => id.clone(),
+            RequestId::Integer(id) => id.to_string(),
+        };
+        let (method, params) = (question.method.clone(), question.params.clone());
+        let Some(params) = era::lower_question(&method, params, self.session.version, &elicitation)
+        else {
+            return Err(question);
+        };
         if self.open.len() >= OPEN_MAX || !self.watch().await {
             return Err(question);
         }
         self.asked += 1;
-        let mut request = Request {
-            id: self.address.question(self.asked),
-            method: question.method.clone(),
-            params: question.params.clone(),
-        };
-        // 2025-11-25 wants one; the revisions after it know none.
-        let params = &mut request.params;
-        if params.get_str("mode").as_deref() == Some("url") && !params.contains("elicitationId") {
-            params.insert("elicitationId", &request.id);
-        }
+        let request = Request { id, method, params };
         let asked_at = self.context.now();
         self.open.insert(self.asked, (question, asked_at));
         Ok(request)
