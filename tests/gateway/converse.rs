@@ -380,3 +380,43 @@ fn questions_belong_to_the_revision_that_was_agreed_on() {
         assert_eq!(refused, 1, "it never declared URL mode");
     }
 }
+
+#[test]
+fn a_question_a_clients_revision_has_no_words_for_is_not_asked() {
+    let url = json!({ "mode": "url", "url": "https://a.example/", "message": "Sign in" });
+    let several = json!({ "message": "Which?", "requestedSchema": { "type": "object", "properties": {
+        "which": { "type": "array", "items": { "type": "string", "enum": ["a", "b"] } } } } });
+    for (version, params, asked) in [
+        ("2025-11-25", &url, true),
+        ("2025-11-25", &several, true),
+        ("2025-06-18", &several, false),
+    ] {
+        let script = Script::modern(&["ask"]);
+        let question = params.clone();
+        script.on("tools/call", move |_| {
+            let requests = json!({ "q": { "method": "elicitation/create", "params": question } });
+            Said::Result(json!({ "resultType": "input_required", "inputRequests": requests }))
+        });
+        let world = Setup::new().upstream("up", &script).start();
+        let capabilities = json!({ "elicitation": { "form": {}, "url": {} } });
+        let params = json!({ "protocolVersion": version, "capabilities": capabilities, "clientInfo": { "name": "c", "version": "1" } });
+        let told = world.call(legacy(version, "initialize", params));
+        let session = told.header("mcp-session-id").to_owned();
+        let call = legacy(version, "tools/call", json!({ "name": "up__ask" }));
+        let mut call = world.open(call.header("mcp-session-id", &session));
+        if asked {
+            let question = message(&until(&world, &mut call, "elicitation/create"));
+            let is_url = question["params"]["mode"] == "url";
+            let id = &question["params"]["elicitationId"];
+            assert_eq!(
+                id.is_string(),
+                is_url,
+                "a URL needs an id, which modern ones lack"
+            );
+        } else {
+            let told = until(&world, &mut call, "isError");
+            assert!(!told.contains("elicitation/create"), "{told}");
+            assert_eq!(world.count("up", "tools/call"), 1, "asked once, not again");
+        }
+    }
+}

@@ -26,6 +26,7 @@ mod configuration;
 mod converse;
 mod door;
 mod era;
+mod extensions;
 mod federation;
 mod health;
 mod hostile;

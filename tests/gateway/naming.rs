@@ -193,3 +193,76 @@ fn with_one_upstream_in_bare_naming_no_name_is_looked_up() {
     assert_eq!(world.call(tool("a")).status, 200);
     assert_eq!(world.count("only", "tools/call"), 1);
 }
+
+/// Names no client takes as they are: too long, too strange, and both.
+fn strange() -> [String; 3] {
+    [
+        "x".repeat(80),
+        "r\u{e9}sum\u{e9} of/all".to_owned(),
+        "\u{1f30a}".repeat(40),
+    ]
+}
+
+#[test]
+fn a_name_clients_would_refuse_is_shown_shortened_and_called_by_that() {
+    for (naming, prefix) in [("prefix", "one__"), ("bare", "")] {
+        for several in [false, true] {
+            let script = Script::modern(&["plain", "looks_like_abcd1234"]);
+            for name in strange() {
+                script.listing("tools", json!({ "name": name, "inputSchema": {} }));
+                script.listing("prompts", json!({ "name": name }));
+            }
+            let mut setup = Setup::new().upstream("one", &script);
+            if several {
+                setup = setup.upstream("two", &Script::modern(&["plain"]));
+            }
+            let world = setup.config(&json!({ "naming": naming })).start();
+            for kind in ["tools", "prompts"] {
+                let listed = world.list(&format!("{kind}/list"));
+                let taken = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
+                for name in &listed {
+                    assert!(name.len() <= 64 && name.chars().all(taken), "{name}");
+                }
+                let shown = listed.iter().filter(|name| !name.contains("plain"));
+                let shown =
+                    shown.filter(|name| !name.contains("looks") && !name.starts_with("two"));
+                for (shown, own) in shown.zip(strange()) {
+                    assert!(shown.starts_with(prefix), "{shown}");
+                    let told = match kind {
+                        "tools" => world.tool(shown),
+                        _ => world.call(modern("prompts/get", json!({ "name": shown }))),
+                    };
+                    assert_eq!(told.status, 200, "{shown}");
+                    let sent = world.exchanges("one").pop().unwrap();
+                    let sent: serde_json::Value = serde_json::from_slice(&sent.body()).unwrap();
+                    assert_eq!(sent["params"]["name"], own);
+                }
+            }
+            for whole in [strange()[0].clone(), "looks_like_abcd1234".to_owned()] {
+                let told = world.tool(&format!("{prefix}{whole}"));
+                assert_eq!(told.said(), format!("CANARY-RESULT {whole}"), "{naming}");
+            }
+            let unknown = world.tool(&format!("{prefix}unknown_abcd1234"));
+            assert_eq!(unknown.refusal(), (200, -32602));
+        }
+    }
+}
+
+#[test]
+fn a_rule_is_for_the_name_a_shortened_one_stands_for() {
+    let script = Script::modern(&["plain"]);
+    script.listing("tools", json!({ "name": strange()[0], "inputSchema": {} }));
+    let rule = json!({ "name": format!("one__{}", strange()[0]), "description": "Ours." });
+    let world = Setup::new().upstream("one", &script).rule(rule).start();
+    let told = world.call(modern("tools/list", json!({})));
+    assert_eq!(told.result()["tools"][1]["description"], "Ours.");
+    let shown = told.names().pop().unwrap();
+
+    let rule = json!({ "name": format!("one__{}", strange()[0]), "requiredRoles": ["admin"] });
+    let world = Setup::new().upstream("one", &script).rule(rule).start();
+    assert_eq!(world.list("tools/list"), ["one__plain"]);
+    for name in [shown, format!("one__{}", strange()[0])] {
+        assert_eq!(world.tool(&name).status, 403, "{name}");
+    }
+    assert_eq!(world.count("one", "tools/call"), 0);
+}

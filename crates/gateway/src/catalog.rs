@@ -178,7 +178,23 @@ pub async fn list<P: Platform>(
     Ok(result)
 }
 
-/// The upstream that lists `name` (or, for a resource, could resolve it), in bare naming.
+/// The first upstream that lists something under a name of its own that is `meant`, and that
+/// name.
+pub async fn named<P: Platform>(
+    context: &Context<P>,
+    endpoint: &Endpoint,
+    principal: &Principal,
+    kind: Kind,
+    meant: impl Fn(&str) -> bool,
+) -> Result<Option<(Upstream, String)>, Error> {
+    let merged = merge(context, endpoint, principal, kind).await?;
+    Ok(merged.entries.iter().find_map(|entry| {
+        let own = entry.item.get_str(kind.key())?;
+        meant(&own).then(|| (entry.upstream.clone(), own.into_owned()))
+    }))
+}
+
+/// The upstream that lists a resource, or could resolve its URI, in bare naming.
 pub async fn owner<'a, P: Platform>(
     context: &'a Context<P>,
     endpoint: &'a Endpoint,
@@ -490,6 +506,9 @@ fn exposed<P: Platform>(
         }
         if kind != Kind::Tools || tool_shown(context, principal, upstream, &own, &mut item) {
             item.insert(kind.key(), &shown);
+            if prefixed && kind == Kind::Tools {
+                names::expose_tool(&upstream.name, &mut item);
+            }
             items.push(item);
         }
     }

@@ -16,6 +16,7 @@ use async_stream::stream;
 use futures_util::future::{self, Either, FutureExt};
 use futures_util::stream::{self, LocalBoxStream, Stream, StreamExt};
 use serde_json::json;
+use tidegate_mcp::era;
 use tidegate_mcp::input::{InputRequired, is_input_required};
 use tidegate_mcp::json::Object;
 use tidegate_mcp::jsonrpc::{INTERNAL_ERROR, Request, RequestId, RpcError};
@@ -39,6 +40,8 @@ pub const CANCELLABLE_AFTER: Duration = Duration::from_secs(1);
 pub const ROUNDS_MAX: usize = 8;
 /// Most questions of one call that may be open at a time.
 pub const OPEN_MAX: usize = 16;
+/// How long a call runs on whose client is gone: no longer than hosts let work run on.
+pub const UNHEARD_MAX: Duration = Duration::from_secs(25);
 /// Pause before a round without questions: the upstream only wants to be asked again.
 const PACE: Duration = Duration::from_millis(250);
 
@@ -70,9 +73,9 @@ fn events<P: Platform>(conversation: Conversation<P>) -> impl Stream<Item = Even
         let mut desk = Desk::of(&conversation);
         let mut params = conversation.one.params.clone();
         for _ in 0..ROUNDS_MAX {
-            let mut events = conversation.say(params);
+            let mut running = Running::of(&conversation, params);
             let required = loop {
-                match desk.next(&mut events).await {
+                match desk.next(&mut running.events).await {
                     Step::Event(Event::Question(question)) => {
                         match desk.ask(question).await {
                             Ok(request) => yield Event::Request(request),
@@ -80,18 +83,23 @@ fn events<P: Platform>(conversation: Conversation<P>) -> impl Stream<Item = Even
                         }
                     }
                     Step::Event(Event::End(Ok(result))) if is_input_required(&result) => {
+                        running.over = true;
                         break result;
                     }
                     Step::Event(event @ Event::End(_)) => {
+                        running.over = true;
                         yield event;
                         return;
                     }
                     Step::Event(event) => yield event,
                     Step::Answered => {}
-                    Step::Cancelled => return,
+                    Step::Cancelled => {
+                        running.over = true;
+                        return;
+                    }
                 }
             };
-            drop(events);
+            drop(running);
             let round = match InputRequired::parse(&required) {
                 Ok(round) if round.input_requests.iter().count() <= OPEN_MAX => round,
                 Ok(_) => {
@@ -135,6 +143,46 @@ fn events<P: Platform>(conversation: Conversation<P>) -> impl Stream<Item = Even
         }
         let reason = format!("it asks for input more than {ROUNDS_MAX} times");
         yield Event::End(conversation.invalid(reason));
+    }
+}
+
+/// A call under way. To these clients a closed connection does not mean that the call is
+/// cancelled: dropped before it is over, it runs on for a while, unheard.
+struct Running<P: Platform> {
+    context: Context<P>,
+    events: LocalBoxStream<'static, Event>,
+    over: bool,
+}
+
+impl<P: Platform> Running<P> {
+    fn of(conversation: &Conversation<P>, params: Object) -> Self {
+        Self {
+            context: conversation.context.clone(),
+            events: conversation.say(params),
+            over: false,
+        }
+    }
+}
+
+impl<P: Platform> Drop for Running<P> {
+    fn drop(&mut self) {
+        if self.over {
+            return;
+        }
+        let mut events = std::mem::replace(&mut self.events, stream::empty().boxed_local());
+        let context = self.context.clone();
+        self.context.platform.defer(async move {
+            let rest = async {
+                while let Some(event) = events.next().await {
+                    match event {
+                        Event::Question(question) => question.refuse().await,
+                        Event::End(_) => return,
+                        Event::Notification(_) | Event::Request(_) => {}
+                    }
+                }
+            };
+            context.until(context.now() + UNHEARD_MAX, rest).await;
+        });
     }
 }
 
@@ -256,20 +304,22 @@ impl<P: Platform> Desk<P> {
     /// Takes a question in and gives the request that brings it to the client, or gives it
     /// back if it cannot be asked.
     async fn ask(&mut self, question: Question) -> Result<Request, Question> {
+        let id = self.address.question(self.asked + 1);
+        // A URL elicitation of a modern upstream has no id of its own.
+        let elicitation = match &id {
+            RequestId::String(id) => id.clone(),
+            RequestId::Integer(id) => id.to_string(),
+        };
+        let (method, params) = (question.method.clone(), question.params.clone());
+        let Some(params) = era::lower_question(&method, params, self.session.version, &elicitation)
+        else {
+            return Err(question);
+        };
         if self.open.len() >= OPEN_MAX || !self.watch().await {
             return Err(question);
         }
         self.asked += 1;
-        let mut request = Request {
-            id: self.address.question(self.asked),
-            method: question.method.clone(),
-            params: question.params.clone(),
-        };
-        // 2025-11-25 wants one; the revisions after it know none.
-        let params = &mut request.params;
-        if params.get_str("mode").as_deref() == Some("url") && !params.contains("elicitationId") {
-            params.insert("elicitationId", &request.id);
-        }
+        let request = Request { id, method, params };
         let asked_at = self.context.now();
         self.open.insert(self.asked, (question, asked_at));
         Ok(request)

@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use serde_json::json;
 use tidegate_mcp::catalog::{CacheHints, CacheScope};
 use tidegate_mcp::json::Object;
-use tidegate_mcp::meta::{ClientCapabilities, EXT_TASKS};
+use tidegate_mcp::meta::{ClientCapabilities, EXT_TASKS, EXT_UI};
 use tidegate_mcp::version::{Era, ProtocolVersion, negotiate_legacy};
 
 use crate::auth::Principal;
@@ -28,15 +28,66 @@ pub fn server_info(settings: &Settings) -> serde_json::Value {
     json!({ "name": settings.config.metadata.name, "title": "Tidegate", "version": env!("CARGO_PKG_VERSION") })
 }
 
-/// What a modern client declared that the gateway can carry to a modern upstream.
+/// What clients can be asked for, by the capability they declare it with.
+const ASKABLE: [&str; 3] = ["elicitation", "sampling", "roots"];
+
+/// What a client declared that the gateway can carry to an upstream. Tasks are the gateway's
+/// own.
 pub fn bridged(client: &ClientCapabilities) -> Object {
-    let mut carried = Object::default();
-    for name in ["elicitation", "sampling", "roots"] {
-        if let Some(declared) = client.0.get(name) {
-            carried.insert_raw(name, declared.to_owned());
+    let mut carried = askable(client);
+    if let Some(Ok(mut extensions)) = client.0.get_object("extensions") {
+        extensions.remove(EXT_TASKS);
+        if !extensions.is_empty() {
+            carried.insert("extensions", &extensions);
         }
     }
     carried
+}
+
+/// What of that upstreams may ask for.
+pub fn askable(client: &ClientCapabilities) -> Object {
+    let mut declared = Object::default();
+    for name in ASKABLE {
+        if let Some(value) = client.0.get(name) {
+            declared.insert_raw(name, value.to_owned());
+        }
+    }
+    declared
+}
+
+/// Leaves in what a client declared only extensions that can be carried through the endpoint.
+/// Nobody knows what an unknown one means among several upstreams; with one, its declaration
+/// is between that and the client.
+pub fn carry(settings: &Settings, endpoint: &Endpoint, client: &mut ClientCapabilities) {
+    if let Some(Ok(mut extensions)) = client.0.get_object("extensions")
+        && !is_alone(settings, endpoint)
+    {
+        retain(&mut extensions, &[EXT_TASKS, EXT_UI]);
+        client.0.insert("extensions", &extensions);
+    }
+}
+
+/// Whether an extension was declared whose meaning the gateway does not know.
+pub fn declares_unknown(client: &ClientCapabilities) -> bool {
+    client.0.get_object("extensions").is_some_and(|extensions| {
+        extensions.is_ok_and(|extensions| {
+            extensions
+                .keys()
+                .any(|id| !matches!(id, EXT_TASKS | EXT_UI))
+        })
+    })
+}
+
+fn retain(extensions: &mut Object, known: &[&str]) {
+    let ids: Vec<String> = extensions.keys().map(str::to_owned).collect();
+    for id in ids.iter().filter(|id| !known.contains(&id.as_str())) {
+        extensions.remove(id);
+    }
+}
+
+/// Whether the endpoint has just one upstream behind it.
+fn is_alone(settings: &Settings, endpoint: &Endpoint) -> bool {
+    upstreams(settings, endpoint).take(2).count() == 1
 }
 
 /// The upstreams behind an endpoint, in configured order.
@@ -87,7 +138,7 @@ pub async fn discover<P: Platform>(
     result.insert("supportedVersions", &supported);
     result.insert(
         "capabilities",
-        &capabilities(&context.settings, &facts, Era::Modern),
+        &capabilities(&context.settings, endpoint, &facts, Era::Modern),
     );
     if let Some(instructions) = instructions(&facts) {
         result.insert("instructions", &instructions);
@@ -113,7 +164,7 @@ pub async fn initialize<P: Platform>(
     result.insert("protocolVersion", &negotiate_legacy(&requested).as_str());
     result.insert(
         "capabilities",
-        &capabilities(&context.settings, &facts, Era::Legacy),
+        &capabilities(&context.settings, endpoint, &facts, Era::Legacy),
     );
     result.insert("serverInfo", &server_info(&context.settings));
     if let Some(instructions) = instructions(&facts) {
@@ -122,7 +173,7 @@ pub async fn initialize<P: Platform>(
     Ok(result)
 }
 
-fn capabilities(settings: &Settings, facts: &[Rc<Facts>], era: Era) -> Object {
+fn capabilities(settings: &Settings, endpoint: &Endpoint, facts: &[Rc<Facts>], era: Era) -> Object {
     let declared: Vec<Object> = facts.iter().map(|facts| facts.capabilities()).collect();
     let mut union = Object::default();
     for name in ["tools", "resources", "prompts", "completions"] {
@@ -137,11 +188,34 @@ fn capabilities(settings: &Settings, facts: &[Rc<Facts>], era: Era) -> Object {
     if declared.iter().any(|c| c.contains("logging")) {
         union.insert("logging", &json!({}));
     }
+    let mut extensions = extensions(&declared, is_alone(settings, endpoint));
     let rules = &settings.config.tools;
     if era == Era::Modern && rules.iter().any(|rule| rule.execution != Execution::Sync) {
-        union.insert("extensions", &json!({ EXT_TASKS: {} }));
+        extensions.insert(EXT_TASKS, &json!({}));
+    }
+    if !extensions.is_empty() {
+        union.insert("extensions", &extensions);
     }
     union
+}
+
+/// The upstreams' extensions that can be carried; of several declarations the first. Tasks
+/// are the gateway's own.
+fn extensions(declared: &[Object], alone: bool) -> Object {
+    let mut carried = Object::new();
+    let all = declared.iter().filter_map(|c| c.get_object("extensions"));
+    for mut extensions in all.filter_map(Result::ok) {
+        extensions.remove(EXT_TASKS);
+        if !alone {
+            retain(&mut extensions, &[EXT_UI]);
+        }
+        for (id, settings) in extensions.iter() {
+            if !carried.contains(id) {
+                carried.insert_raw(id, settings.to_owned());
+            }
+        }
+    }
+    carried
 }
 
 /// What of a capability's changes can be listened for: whatever any upstream tells of.

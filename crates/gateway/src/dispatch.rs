@@ -94,11 +94,13 @@ pub fn begin<P: Platform>(context: &Context<P>, work: Work) -> Dispatch {
                     .unwrap_or(one.upstream.timeout_ms);
                 let timeout = Duration::from_millis(timeout);
                 let session = call.session.filter(|_| call.streams);
-                let place = place(&context, &principal, &one, &call.meta, parked).await?;
+                let mut meta = call.meta;
+                discover::carry(&context.settings, &endpoint, &mut meta.client_capabilities);
+                let place = place(&context, &principal, &one, &meta, parked).await?;
                 let ask = Ask {
                     asks: session.is_some(),
                     place,
-                    meta: call.meta,
+                    meta,
                     param_headers,
                     timeout,
                 };
@@ -178,7 +180,7 @@ async fn place<P: Platform>(
     }
     let modern = ProtocolVersion::parse(&meta.protocol_version)
         .is_some_and(|version| version.era() == Era::Modern);
-    let declared = !discover::bridged(&meta.client_capabilities).is_empty();
+    let declared = !discover::askable(&meta.client_capabilities).is_empty();
     if !(modern && declared && one.method.may_require_input())
         || context.platform.keeper().is_none()
     {
@@ -226,6 +228,7 @@ pub(crate) async fn ask_upstream<P: Platform>(
         upstream: one.upstream.name.clone(),
         method: one.method,
         prefixed: one.prefixed,
+        extended: discover::declares_unknown(&ask.meta.client_capabilities),
         client: Client::of(&ask),
     };
     let outgoing = Outgoing {
@@ -268,6 +271,8 @@ struct Shape<P> {
     upstream: String,
     method: Method,
     prefixed: bool,
+    /// Whether an extension may have added types of results.
+    extended: bool,
     client: Client,
 }
 
@@ -331,6 +336,7 @@ impl<P: Platform> Shape<P> {
                     }
                 }
             }
+            ResultType::Other(_) if self.extended => {}
             // No extension that adds result types was declared to the upstream.
             ResultType::InputRequired | ResultType::Task | ResultType::Other(_) => {
                 let upstream = self.upstream.clone();

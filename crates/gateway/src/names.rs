@@ -1,14 +1,31 @@
 //! How one upstream's names and URIs are shown among many, and back.
 //!
 //! Tools and prompts: `upstream__name`. Resources: `upstream+uri`, which keeps every URI
-//! and RFC 6570 template valid, since configured names are valid scheme prefixes.
+//! and RFC 6570 template valid, since configured names are valid scheme prefixes; only
+//! `ui://rest` becomes `ui://upstream+rest`, as hosts of MCP Apps know user interfaces by
+//! their scheme.
+//!
+//! A name longer than [`NAME_MAX`], or with other characters than clients take, is shown
+//! shortened, its end a digest of the whole; what it stands for is looked up in the list it
+//! is from. Spec: 2026-07-28 server/tools, "Tool names"; MCP Apps 2026-01-26.
 
+use sha2::{Digest, Sha256};
 use tidegate_mcp::json::{self, Object};
+use tidegate_mcp::meta::META;
 use tidegate_mcp::method::Method;
 
 use crate::config::{NAME_SEPARATOR, Naming, Upstream};
 use crate::ingress::Endpoint;
+use crate::seal::hex;
 use crate::settings::Settings;
+
+/// Longest name of a tool or prompt that is shown: what the strictest clients take.
+pub const NAME_MAX: usize = 64;
+/// Length of the digest at the end of a shortened name. It begins with a letter, so that it
+/// is no date.
+const DIGEST_LEN: usize = 8;
+/// The scheme of user interfaces.
+const UI: &str = "ui://";
 
 /// Whether names at this endpoint carry their upstream's.
 pub fn prefixed(settings: &Settings, endpoint: &Endpoint) -> bool {
@@ -18,18 +35,48 @@ pub fn prefixed(settings: &Settings, endpoint: &Endpoint) -> bool {
 /// A tool's or prompt's name as clients see it.
 pub fn exposed_name(prefixed: bool, upstream: &str, name: &str) -> String {
     if prefixed {
-        format!("{upstream}{NAME_SEPARATOR}{name}")
+        fitting(format!("{upstream}{NAME_SEPARATOR}{name}"))
     } else {
-        name.to_owned()
+        fitting(name.to_owned())
     }
+}
+
+/// The name, if clients take it, or else its shortened form.
+fn fitting(name: String) -> String {
+    let takes = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+    if name.len() <= NAME_MAX && name.chars().all(takes) {
+        return name;
+    }
+    let hash = Sha256::digest(name.as_bytes());
+    let letter = char::from(b'a' + hash.first().copied().unwrap_or_default() % 6);
+    let mut digest = format!("{letter}{}", hex(hash.get(1..).unwrap_or_default()));
+    digest.truncate(DIGEST_LEN);
+    let kept = name
+        .chars()
+        .map(|c| if takes(c) { c } else { '_' })
+        .take(NAME_MAX - 1 - digest.len());
+    let mut short: String = kept.collect();
+    short.push('_');
+    short.push_str(&digest);
+    short
+}
+
+/// Whether a name has the form of a shortened one. Some upstream's own may have it too.
+pub fn may_be_short(name: &str) -> bool {
+    let is_hex = |b: u8| matches!(b, b'0'..=b'9' | b'a'..=b'f');
+    name.rsplit_once('_').is_some_and(|(_, digest)| {
+        digest.len() == DIGEST_LEN
+            && digest.starts_with(|c| matches!(c, 'a'..='f'))
+            && digest.bytes().all(is_hex)
+    })
 }
 
 /// A resource's URI or template as clients see it.
 pub fn exposed_uri(prefixed: bool, upstream: &str, uri: &str) -> String {
-    if prefixed {
-        format!("{upstream}+{uri}")
-    } else {
-        uri.to_owned()
+    match (prefixed, uri.strip_prefix(UI)) {
+        (false, _) => uri.to_owned(),
+        (true, Some(rest)) => format!("{UI}{upstream}+{rest}"),
+        (true, None) => format!("{upstream}+{uri}"),
     }
 }
 
@@ -43,10 +90,32 @@ pub fn split_name<'a>(settings: &'a Settings, exposed: &str) -> Option<(&'a Upst
 
 /// The upstream and its own URI behind an exposed one.
 pub fn split_uri<'a>(settings: &'a Settings, exposed: &str) -> Option<(&'a Upstream, String)> {
-    let (upstream, uri) = exposed.split_once('+')?;
+    let (scheme, rest) = match exposed.strip_prefix(UI) {
+        Some(rest) => (UI, rest),
+        None => ("", exposed),
+    };
+    let (upstream, uri) = rest.split_once('+')?;
     settings
         .upstream(upstream)
-        .map(|upstream| (upstream, uri.to_owned()))
+        .map(|upstream| (upstream, format!("{scheme}{uri}")))
+}
+
+/// Shows the URI of a tool's user interface as clients know it, in either of the two places
+/// it may be in.
+pub fn expose_tool(upstream: &str, tool: &mut Object) {
+    let Some(Ok(mut meta)) = tool.get_object(META) else {
+        return;
+    };
+    let mut changed = expose_member(upstream, &mut meta, "ui/resourceUri");
+    if let Some(Ok(mut ui)) = meta.get_object("ui")
+        && expose_member(upstream, &mut ui, "resourceUri")
+    {
+        meta.insert("ui", &ui);
+        changed = true;
+    }
+    if changed {
+        tool.insert(META, &meta);
+    }
 }
 
 /// Shows the URIs in a result as clients know them: what was read, resource links, and
@@ -108,12 +177,18 @@ fn expose_block(upstream: &str, block: &mut Object) {
 }
 
 fn expose_uri(upstream: &str, item: &mut Object) {
-    if let Some(uri) = item
-        .get_str("uri")
-        .map(|uri| exposed_uri(true, upstream, &uri))
-    {
-        item.insert("uri", &uri);
-    }
+    expose_member(upstream, item, "uri");
+}
+
+fn expose_member(upstream: &str, item: &mut Object, member: &str) -> bool {
+    let exposed = item
+        .get_str(member)
+        .map(|uri| exposed_uri(true, upstream, &uri));
+    let Some(exposed) = exposed else {
+        return false;
+    };
+    item.insert(member, &exposed);
+    true
 }
 
 /// Applies `change` to every object of an array member; anything else stays as it is.

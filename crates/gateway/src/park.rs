@@ -23,6 +23,7 @@ use futures_util::stream::{self, LocalBoxStream, Stream, StreamExt};
 use http::{Request, Response, StatusCode};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use tidegate_mcp::era;
 use tidegate_mcp::input::ResultType;
 use tidegate_mcp::json::Object;
 use tidegate_mcp::jsonrpc::RpcError;
@@ -448,9 +449,7 @@ fn park<P: Platform>(
 ) -> Frame {
     let mut input_requests = Object::default();
     for (key, question) in &questions.open {
-        let mut params = question.params.clone();
-        // Modern clients know no such id: accepting is what answers.
-        params.remove("elicitationId");
+        let params = era::lift_question(question.params.clone());
         let request = Object::default()
             .with("method", &question.method)
             .with("params", &params);

@@ -292,15 +292,29 @@ async fn by_name<P: Platform>(
     };
     if names::prefixed(&context.settings, endpoint) {
         let (upstream, own) = names::split_name(&context.settings, exposed).ok_or_else(unknown)?;
+        if names::may_be_short(exposed) {
+            let alone = Endpoint::One(upstream.name.clone());
+            let meant = |own: &str| names::exposed_name(true, &upstream.name, own) == exposed;
+            let listed = catalog::named(context, &alone, principal, kind, meant).await?;
+            if let Some(listed) = listed {
+                return Ok(listed);
+            }
+        }
         return Ok((upstream.clone(), own));
     }
-    if let Some(only) = only(context, endpoint) {
+    let only = only(context, endpoint);
+    if let Some(only) = only.filter(|_| !names::may_be_short(exposed)) {
         return Ok((only.clone(), exposed.to_owned()));
     }
-    let owner = catalog::owner(context, endpoint, principal, kind, exposed)
-        .await?
-        .ok_or_else(unknown)?;
-    Ok((owner.clone(), exposed.to_owned()))
+    let meant = |own: &str| own == exposed || names::exposed_name(false, "", own) == exposed;
+    match (
+        catalog::named(context, endpoint, principal, kind, meant).await?,
+        only,
+    ) {
+        (Some(listed), _) => Ok(listed),
+        (None, Some(only)) => Ok((only.clone(), exposed.to_owned())),
+        (None, None) => Err(unknown()),
+    }
 }
 
 async fn by_uri<P: Platform>(

@@ -7,6 +7,7 @@
 mod content;
 mod lift;
 mod lower;
+mod question;
 #[cfg(test)]
 mod tests;
 
@@ -17,6 +18,7 @@ pub use self::lift::{
 pub use self::lower::{
     lower_client_capabilities, lower_error, lower_request, lower_result, lower_server_capabilities,
 };
+pub use self::question::{lift_question, lower_answer, lower_question};
 use crate::json::Object;
 use crate::jsonrpc::{HEADER_MISMATCH, INVALID_REQUEST, Message, RpcError};
 use crate::meta;

@@ -39,6 +39,8 @@ pub const BAGGAGE: &str = "baggage";
 
 /// The tasks extension.
 pub const EXT_TASKS: &str = "io.modelcontextprotocol/tasks";
+/// MCP Apps: tools and results with a user interface.
+pub const EXT_UI: &str = "io.modelcontextprotocol/ui";
 
 /// Log levels, least severe first.
 pub const LOG_LEVELS: [&str; 8] = [
@@ -244,7 +246,7 @@ pub fn set(carrier: &mut Object, key: &str, value: &RawValue) {
     carrier.insert_raw(META, meta.to_raw());
 }
 
-/// Removes `_meta` keys from params or a result, and `_meta` itself if nothing is left in it.
+/// Removes `_meta` keys from params or a result, and `_meta` itself if that leaves nothing in it.
 pub fn strip(carrier: &mut Object, keys: &[&str]) {
     let Some(Ok(mut meta)) = carrier.get_object(META) else {
         return;
@@ -253,9 +255,12 @@ pub fn strip(carrier: &mut Object, keys: &[&str]) {
     for key in keys {
         meta.remove(key);
     }
+    if meta.len() == before {
+        return;
+    }
     if meta.is_empty() {
         carrier.remove(META);
-    } else if meta.len() != before {
+    } else {
         carrier.insert_raw(META, meta.to_raw());
     }
 }

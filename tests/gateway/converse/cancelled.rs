@@ -1,5 +1,7 @@
 //! Calls the client no longer wants.
 
+use std::cell::Cell;
+use std::rc::Rc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -174,4 +176,35 @@ fn a_call_that_runs_long_looks_for_mail_a_few_times_a_minute() {
     call.wait(5 * MINUTE);
     let looks = world.sim.atomic.operations("mail/") - before;
     assert!((10..=24).contains(&looks), "{looks}");
+}
+
+#[test]
+fn a_client_that_goes_away_has_not_cancelled() {
+    for version in [VERSION, "2026-07-28"] {
+        let script = slow(version, true);
+        let ended = Rc::new(Cell::new(false));
+        let end = Rc::clone(&ended);
+        script.on("tools/call", move |heard| {
+            let end = Rc::clone(&end);
+            Said::Stream(vec![
+                Step::Bytes(b": begun\n\n".to_vec()),
+                Step::Wait(20 * SECOND),
+                Step::Until(Rc::new(move || {
+                    end.set(true);
+                    true
+                })),
+                Step::Send(heard.response(&complete("late"))),
+            ])
+        });
+        let world = Setup::new()
+            .upstream_with("up", &script, &PATIENT())
+            .start();
+        let client = Client::of(&world, everything());
+        let mut call = client.call();
+        call.wait(10 * SECOND);
+        drop(call);
+        world.settle();
+        assert_eq!(world.count("up", "notifications/cancelled"), 0, "{version}");
+        assert!(ended.get(), "{version}: it ran to its end");
+    }
 }

@@ -12,6 +12,7 @@ use tidegate_mcp::json::Object;
 use tidegate_mcp::jsonrpc::{self, Message, Notification, Request, RequestId, Response, RpcError};
 use tidegate_mcp::meta::{ClientCapabilities, LOG_LEVELS};
 use tidegate_mcp::method::Method;
+use tidegate_mcp::version::ProtocolVersion;
 
 use super::patience::{ANSWER_WITHIN, Patience};
 use super::session::{self, Session};
@@ -208,6 +209,7 @@ impl<P: Platform> Reading<P> {
         else {
             return None;
         };
+        let version = session.version;
         let (context, session) = (self.context.clone(), Rc::clone(session));
         let tell = async move |id: RequestId, outcome: Answered| {
             let id = Some(id);
@@ -220,11 +222,13 @@ impl<P: Platform> Reading<P> {
         let asks = input::check_request(&request.method, &request.params, &self.relay.askable);
         let (clock, timeout) = (self.context.clone(), self.timeout);
         let patience = patience.clone();
+        let method = request.method.clone();
         let question = Question {
             method: request.method,
             params: request.params,
             reply: Box::new(move |outcome| {
                 async move {
+                    let outcome = outcome.and_then(|answer| sayable(&method, answer, version));
                     tell(request.id, outcome).await;
                     patience.answered(clock.now() + timeout);
                 }
@@ -260,6 +264,14 @@ impl<P: Platform> Reading<P> {
         }
         .into()
     }
+}
+
+/// A client's answer in the words of the revision the upstream speaks.
+fn sayable(method: &str, answer: Object, version: ProtocolVersion) -> Answered {
+    era::lower_answer(method, answer, version).ok_or_else(|| {
+        let reason = "The client answered what this revision has no words for.";
+        RpcError::new(jsonrpc::INTERNAL_ERROR, reason)
+    })
 }
 
 /// How severe a log level of the protocol is; unknown levels have none.

@@ -24,6 +24,7 @@ use crate::auth::PrincipalId;
 use crate::body::Body;
 use crate::config::Upstream;
 use crate::context::Context;
+use crate::discover;
 use crate::egress::{Event, Reply};
 use crate::error::{Error, Rejection};
 use crate::memory::Bounded;
@@ -56,6 +57,8 @@ impl Default for Memory {
 pub(crate) struct Terms {
     /// Client capabilities as `initialize` declares them, as JSON text.
     capabilities: String,
+    /// Whether they are for something that can be asked.
+    asks: bool,
     /// The least severe log level wanted.
     log_level: Option<String>,
 }
@@ -63,11 +66,14 @@ pub(crate) struct Terms {
 impl Terms {
     /// The terms of a call: a client that cannot be asked declares nothing.
     pub(crate) fn of(outgoing: &Outgoing) -> Self {
-        let declared = if outgoing.asks {
-            crate::discover::bridged(&outgoing.meta.client_capabilities)
-        } else {
-            Object::default()
-        };
+        let client = &outgoing.meta.client_capabilities;
+        let mut declared = discover::bridged(client);
+        let askable = discover::askable(client);
+        if !outgoing.asks {
+            for name in askable.keys() {
+                declared.remove(name);
+            }
+        }
         let lowered = era::lower_client_capabilities(declared, ProtocolVersion::LATEST_LEGACY);
         Self {
             capabilities: if lowered.is_empty() {
@@ -75,6 +81,7 @@ impl Terms {
             } else {
                 lowered.to_raw().get().to_owned()
             },
+            asks: outgoing.asks && !askable.is_empty(),
             log_level: outgoing.meta.log_level.clone(),
         }
     }
@@ -86,7 +93,7 @@ impl Terms {
     /// Whether the upstream may ask things back. Which call it asks for can be told only
     /// while the session has one.
     pub(crate) fn ask(&self) -> bool {
-        !self.capabilities.is_empty()
+        self.asks
     }
 }
 
@@ -232,7 +239,7 @@ pub(crate) fn greeting<P: Platform>(exchange: &Exchange<'_, P>, terms: &Terms) -
     params.insert("capabilities", &terms.capabilities());
     params.insert(
         "clientInfo",
-        &crate::discover::server_info(&exchange.context.settings),
+        &discover::server_info(&exchange.context.settings),
     );
     Request {
         id: exchange.next_id(),

@@ -98,7 +98,7 @@ fn lower_blocks(blocks: &mut [Box<RawValue>], version: ProtocolVersion) -> bool 
 }
 
 /// The text block to send instead, if the revision does not know this kind of block.
-fn lower_block(block: &RawValue, version: ProtocolVersion) -> Option<Box<RawValue>> {
+pub(super) fn lower_block(block: &RawValue, version: ProtocolVersion) -> Option<Box<RawValue>> {
     let block = Object::from_raw(block).ok()?;
     match block.get_str("type")?.as_ref() {
         "audio" if version < ProtocolVersion::V2025_03_26 => {
@@ -116,7 +116,7 @@ fn lower_block(block: &RawValue, version: ProtocolVersion) -> Option<Box<RawValu
     }
 }
 
-fn text_block(text: &str) -> Box<RawValue> {
+pub(super) fn text_block(text: &str) -> Box<RawValue> {
     Object::new()
         .with("type", "text")
         .with("text", text)

@@ -41,9 +41,8 @@ pub fn lift_request(
 #[must_use]
 pub fn lift_client_capabilities(mut capabilities: Object) -> ClientCapabilities {
     capabilities.remove("tasks");
-    if capabilities.contains("roots") {
-        capabilities.insert("roots", &Object::new());
-    }
+    remove_within(&mut capabilities, "extensions", &[meta::EXT_TASKS]);
+    remove_within(&mut capabilities, "roots", &["listChanged"]);
     if let Some(Ok(elicitation)) = capabilities.get_object("elicitation")
         && elicitation.is_empty()
     {
@@ -56,7 +55,22 @@ pub fn lift_client_capabilities(mut capabilities: Object) -> ClientCapabilities 
 #[must_use]
 pub fn lift_server_capabilities(mut capabilities: Object) -> Object {
     capabilities.remove("tasks");
+    remove_within(&mut capabilities, "extensions", &[meta::EXT_TASKS]);
     capabilities
+}
+
+/// Removes members of an object member; one that has none of them keeps its text.
+pub(super) fn remove_within(carrier: &mut Object, member: &str, names: &[&str]) {
+    let Some(Ok(mut inner)) = carrier.get_object(member) else {
+        return;
+    };
+    let before = inner.len();
+    for name in names {
+        inner.remove(name);
+    }
+    if inner.len() != before {
+        carrier.insert(member, &inner);
+    }
 }
 
 /// Gives a legacy upstream's result what every modern result carries. A legacy server says
@@ -108,17 +122,18 @@ fn lift_tools(result: &mut Object) {
 pub fn lift_error(error: RpcError, uri: Option<&str>) -> RpcError {
     match error.code {
         RESOURCE_NOT_FOUND_LEGACY => {
-            let named = error
+            let data = error
                 .data
                 .as_ref()
-                .and_then(|data| Object::from_raw(data).ok())
-                .is_some_and(|data| data.contains("uri"));
+                .and_then(|data| Object::from_raw(data).ok());
             let lifted = RpcError {
                 code: INVALID_PARAMS,
                 ..error
             };
             match uri {
-                Some(uri) if !named => lifted.with_data(Object::new().with("uri", uri)),
+                Some(uri) if !data.as_ref().is_some_and(|data| data.contains("uri")) => {
+                    lifted.with_data(data.unwrap_or_default().with("uri", uri))
+                }
                 Some(_) | None => lifted,
             }
         }

@@ -1,6 +1,7 @@
 //! Modern to legacy: what a legacy upstream is asked, and what a legacy client is answered.
 
 use super::content;
+use super::lift::remove_within;
 use crate::json::Object;
 use crate::jsonrpc::{
     HEADER_MISMATCH, INTERNAL_ERROR, INVALID_PARAMS, MISSING_REQUIRED_CLIENT_CAPABILITY,
@@ -33,9 +34,10 @@ pub fn lower_request(method: &str, mut params: Object, version: ProtocolVersion)
 }
 
 /// What may be declared to a legacy upstream in `initialize` on behalf of a modern client.
+/// Extensions are declared in either era alike, but the one for tasks is for the modern one.
 #[must_use]
 pub fn lower_client_capabilities(mut capabilities: Object, version: ProtocolVersion) -> Object {
-    capabilities.remove("extensions");
+    lower_extensions(&mut capabilities);
     if version < ProtocolVersion::V2025_11_25 {
         lower_sampling_and_elicitation(&mut capabilities, version);
     }
@@ -43,21 +45,32 @@ pub fn lower_client_capabilities(mut capabilities: Object, version: ProtocolVers
 }
 
 fn lower_sampling_and_elicitation(capabilities: &mut Object, version: ProtocolVersion) {
-    if capabilities.contains("sampling") {
-        capabilities.insert("sampling", &Object::new());
-    }
+    remove_within(capabilities, "sampling", &["context", "tools"]);
     let declared = meta::ClientCapabilities(capabilities.clone());
     if declared.elicitation_form() && version >= ProtocolVersion::V2025_06_18 {
-        capabilities.insert("elicitation", &Object::new());
+        remove_within(capabilities, "elicitation", &["form", "url"]);
     } else {
         capabilities.remove("elicitation");
+    }
+}
+
+fn lower_extensions(capabilities: &mut Object) {
+    let had = capabilities.get_object("extensions");
+    remove_within(capabilities, "extensions", &[meta::EXT_TASKS]);
+    let has = capabilities.get_object("extensions");
+    // Nothing but tasks was declared.
+    if let (Some(Ok(had)), Some(Ok(has))) = (had, has)
+        && has.is_empty()
+        && !had.is_empty()
+    {
+        capabilities.remove("extensions");
     }
 }
 
 /// What may be declared to a legacy client in the answer to `initialize`.
 #[must_use]
 pub fn lower_server_capabilities(mut capabilities: Object, version: ProtocolVersion) -> Object {
-    capabilities.remove("extensions");
+    lower_extensions(&mut capabilities);
     if version < ProtocolVersion::V2025_03_26 {
         capabilities.remove("completions");
     }

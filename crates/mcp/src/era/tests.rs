@@ -354,6 +354,11 @@ fn lifted_errors_use_codes_a_modern_client_may_see() {
         assert_eq!((error.code, error.message.as_str()), (lifted, "why"));
     }
     let missing = RpcError::new(-32002, "gone");
+    let kept = lift_error(
+        missing.clone().with_data(object(r#"{"n":1.0}"#)),
+        Some("a:b"),
+    );
+    assert_eq!(kept.data.unwrap().get(), r#"{"n":1.0,"uri":"a:b"}"#);
     let named = lift_error(missing.clone(), Some("a:b"));
     assert_eq!(named.data.unwrap().get(), r#"{"uri":"a:b"}"#);
     let own = lift_error(missing.with_data(object(r#"{"uri":"c:d"}"#)), Some("a:b"));
@@ -407,24 +412,22 @@ fn capabilities_are_declared_in_the_words_of_the_other_era() {
         r#"{"tools":{}}"#
     );
 
-    let client = r#"{"roots":{},"sampling":{"tools":{}},"elicitation":{"form":{},"url":{}},"extensions":{}}"#;
+    let client =
+        r#"{"roots":{},"sampling":{"tools":{}},"elicitation":{"form":{},"url":{}},"x":{ "y":1.0}}"#;
     for (version, lowered) in [
         (
             ProtocolVersion::V2024_11_05,
-            r#"{"roots":{},"sampling":{}}"#,
+            r#"{"roots":{},"sampling":{},"x":{ "y":1.0}}"#,
         ),
         (
             ProtocolVersion::V2025_03_26,
-            r#"{"roots":{},"sampling":{}}"#,
+            r#"{"roots":{},"sampling":{},"x":{ "y":1.0}}"#,
         ),
         (
             ProtocolVersion::V2025_06_18,
-            r#"{"roots":{},"sampling":{},"elicitation":{}}"#,
+            r#"{"roots":{},"sampling":{},"elicitation":{},"x":{ "y":1.0}}"#,
         ),
-        (
-            ProtocolVersion::V2025_11_25,
-            r#"{"roots":{},"sampling":{"tools":{}},"elicitation":{"form":{},"url":{}}}"#,
-        ),
+        (ProtocolVersion::V2025_11_25, client),
     ] {
         assert_eq!(
             lower_client_capabilities(object(client), version).to_string(),
@@ -432,12 +435,81 @@ fn capabilities_are_declared_in_the_words_of_the_other_era() {
         );
     }
     for version in LEGACY {
-        let server = object(r#"{"tools":{},"completions":{},"extensions":{}}"#);
+        let server = object(r#"{"tools":{},"completions":{}}"#);
         let lowered = lower_server_capabilities(server, version);
-        assert!(!lowered.contains("extensions"));
         assert_eq!(
             lowered.contains("completions"),
             version >= ProtocolVersion::V2025_03_26
         );
+    }
+}
+
+#[test]
+fn extensions_are_declared_in_either_era_but_tasks_in_the_modern_one_alone() {
+    let ui = r#"{"extensions":{"io.modelcontextprotocol/ui":{ "mimeTypes":["text/html"] }}}"#;
+    let both = r#"{"extensions":{"io.modelcontextprotocol/tasks":{},"io.modelcontextprotocol/ui":{ "mimeTypes":["text/html"] }}}"#;
+    let tasks = r#"{"extensions":{"io.modelcontextprotocol/tasks":{}}}"#;
+    for (declared, carried) in [(ui, ui), (both, ui)] {
+        let lifted = lift_client_capabilities(object(declared)).0;
+        assert_eq!(lifted.to_string(), carried);
+        let lifted = lift_server_capabilities(object(declared));
+        assert_eq!(lifted.to_string(), carried);
+    }
+    let lifted = lift_client_capabilities(object(tasks));
+    assert!(!lifted.has_extension(meta::EXT_TASKS));
+    for version in LEGACY {
+        for (declared, carried) in [(ui, ui), (both, ui), (tasks, "{}")] {
+            let client = lower_client_capabilities(object(declared), version);
+            assert_eq!(client.to_string(), carried);
+            let server = lower_server_capabilities(object(declared), version);
+            assert_eq!(server.to_string(), carried);
+        }
+    }
+}
+
+#[test]
+fn what_a_revision_cannot_say_is_neither_asked_nor_answered() {
+    use ProtocolVersion as V;
+    let url = r#"{"mode":"url","url":"https://a.example/","message":"m"}"#;
+    let form = r#"{"message":"m","requestedSchema":{"type":"object","properties":{"a":{"type":"string"}}}}"#;
+    let several = r#"{"message":"m","requestedSchema":{"type":"object","properties":{"a":{"type":"array"}}}}"#;
+    let plain =
+        r#"{"messages":[{"role":"user","content":{"type":"text","text":"t"}}],"maxTokens":1.0}"#;
+    let tools = r#"{"messages":[],"maxTokens":1,"tools":[]}"#;
+    for (method, params, since) in [
+        ("elicitation/create", form, V::V2025_06_18),
+        ("elicitation/create", several, V::V2025_11_25),
+        ("elicitation/create", url, V::V2025_11_25),
+        ("sampling/createMessage", plain, V::V2024_11_05),
+        ("sampling/createMessage", tools, V::V2025_11_25),
+        ("roots/list", "{}", V::V2024_11_05),
+    ] {
+        for version in LEGACY {
+            let asked = lower_question(method, object(params), version, "e1");
+            assert_eq!(asked.is_some(), version >= since, "{method} {version}");
+            let Some(asked) = asked else { continue };
+            if params == url {
+                assert_eq!(asked.get_str("elicitationId").unwrap(), "e1");
+                assert_eq!(lift_question(asked).to_string(), url);
+            } else {
+                assert_eq!(asked.to_string(), params);
+            }
+        }
+    }
+    let own = object(r#"{"mode":"url","elicitationId":"own"}"#);
+    let asked = lower_question("elicitation/create", own.clone(), V::V2025_11_25, "e1");
+    assert_eq!(asked, Some(own));
+
+    let texts = r#"{"role":"assistant","content":[{"type":"text","text":"a"},{"type":"text","text":"b"}],"model":"m"}"#;
+    let used = r#"{"role":"assistant","content":{"type":"tool_use","id":"1","name":"t","input":{}},"model":"m"}"#;
+    let sampled = |answer, version| lower_answer("sampling/createMessage", object(answer), version);
+    assert_eq!(
+        sampled(texts, V::V2025_06_18).unwrap().to_string(),
+        r#"{"role":"assistant","content":{"type":"text","text":"a\nb"},"model":"m"}"#
+    );
+    assert_eq!(sampled(used, V::V2025_06_18), None);
+    for answer in [texts, used] {
+        let kept = sampled(answer, V::V2025_11_25).unwrap();
+        assert_eq!(kept.to_string(), answer);
     }
 }
