@@ -22,6 +22,7 @@ mod auth;
 mod batch;
 mod breaker;
 mod caching;
+mod catalog_cache;
 mod configuration;
 mod converse;
 mod door;

@@ -1,11 +1,13 @@
 //! What the upstreams list, merged: configured order first, then each upstream's own.
 //!
 //! Each upstream's list is read whole, within bounds, and kept for as long as the upstream
-//! allows (`ttlMs`, `cacheScope`). A dead upstream leaves the others' entries standing; the
+//! allows (`ttlMs`, `cacheScope`), here and, if it is for all, in KV. A dead upstream leaves the others' entries standing; the
 //! result's `_meta` names it. Clients see pages with sealed cursors, filtered by the same
 //! policy that decides calls.
 
 use std::collections::{BTreeMap, BTreeSet};
+pub mod shared;
+
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -49,12 +51,14 @@ pub const UNAVAILABLE: &str = "io.tidegate/unavailableUpstreams";
 /// What an isolate remembers of lists.
 pub(crate) struct Memory {
     lists: Bounded<ListKey, (Rc<Listed>, Timestamp)>,
+    shared: shared::Memory,
 }
 
 impl Default for Memory {
     fn default() -> Self {
         Self {
             lists: Bounded::new(LISTS_MAX),
+            shared: shared::Memory::default(),
         }
     }
 }
@@ -93,6 +97,7 @@ impl Listed {
 pub(crate) fn forget<P: Platform>(context: &Context<P>, upstream: &str, kind: Kind) {
     let lists = &context.memory.catalog.lists;
     lists.forget(|(_, of, listed, _)| of == upstream && *listed == kind);
+    shared::changed(context, upstream, kind);
     if kind == Kind::Tools {
         tools::forget(context, upstream);
     }
@@ -323,7 +328,7 @@ async fn listed<P: Platform>(
     principal: &Principal,
     kind: Kind,
 ) -> Result<Option<Rc<Listed>>, Error> {
-    if let Some(listed) = remembered(context, upstream, &principal.id, kind) {
+    if let Some(listed) = known(context, upstream, &principal.id, kind).await {
         return Ok(Some(listed));
     }
     let facts = upstream::facts(context, upstream, principal).await?;
@@ -337,7 +342,9 @@ async fn listed<P: Platform>(
     }
     let timeout = Duration::from_millis(upstream.timeout_ms);
     let listed = fetch(context, upstream, &principal.id, kind, timeout).await?;
-    Ok(Some(keep(context, upstream, &principal.id, kind, listed)))
+    let listed = keep(context, upstream, &principal.id, kind, listed);
+    shared::share(context, upstream, kind, &listed);
+    Ok(Some(listed))
 }
 
 /// Sees to it that the definitions of the upstream's tools are known, whether or not the
@@ -347,13 +354,14 @@ pub(crate) async fn tools<P: Platform>(
     upstream: &Upstream,
     principal: &PrincipalId,
 ) -> Result<(), Error> {
-    if let Some(listed) = remembered(context, upstream, principal, Kind::Tools) {
+    if let Some(listed) = known(context, upstream, principal, Kind::Tools).await {
         learn(context, upstream, principal, &listed);
         return Ok(());
     }
     let timeout = tools::LIST_TIMEOUT.min(Duration::from_millis(upstream.timeout_ms));
     let listed = fetch(context, upstream, principal, Kind::Tools, timeout).await?;
-    keep(context, upstream, principal, Kind::Tools, listed);
+    let listed = keep(context, upstream, principal, Kind::Tools, listed);
+    shared::share(context, upstream, Kind::Tools, &listed);
     Ok(())
 }
 
@@ -367,6 +375,7 @@ pub(crate) fn forget_tools<P: Platform>(
         let key = list_key(context, upstream, Kind::Tools, owner);
         context.memory.catalog.lists.remove(&key);
     }
+    shared::changed(context, &upstream.name, Kind::Tools);
 }
 
 fn list_key<P: Platform>(
@@ -377,6 +386,20 @@ fn list_key<P: Platform>(
 ) -> ListKey {
     let digest = context.settings.digest.clone();
     (digest, upstream.name.clone(), kind, owner.cloned())
+}
+
+/// A list that may be used for this principal, from memory or KV.
+async fn known<P: Platform>(
+    context: &Context<P>,
+    upstream: &Upstream,
+    principal: &PrincipalId,
+    kind: Kind,
+) -> Option<Rc<Listed>> {
+    if let Some(listed) = remembered(context, upstream, principal, kind) {
+        return Some(listed);
+    }
+    let listed = shared::read(context, upstream, kind).await?;
+    Some(keep(context, upstream, principal, kind, listed))
 }
 
 /// A list this isolate may still use for this principal.

@@ -47,6 +47,10 @@ pub const FAMILIES: &[(&str, Store)] = &[
         crate::upstream::facts::UpstreamFamily::STORE,
     ),
     (
+        crate::catalog::shared::CatalogFamily::NAME,
+        crate::catalog::shared::CatalogFamily::STORE,
+    ),
+    (
         crate::tasks::TaskFamily::NAME,
         crate::tasks::TaskFamily::STORE,
     ),

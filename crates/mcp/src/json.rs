@@ -158,6 +158,15 @@ impl Object {
         self.members.is_empty()
     }
 
+    /// Bytes of the members' names and values together: about what the object takes.
+    #[must_use]
+    pub fn text_len(&self) -> usize {
+        let lengths = self
+            .iter()
+            .map(|(name, value)| name.len() + value.get().len());
+        lengths.sum()
+    }
+
     /// The object as one JSON value.
     #[must_use]
     pub fn to_raw(&self) -> Box<RawValue> {

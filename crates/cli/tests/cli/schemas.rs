@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tidegate_gateway::auth::JwksFamily;
+use tidegate_gateway::catalog::shared::CatalogFamily;
 use tidegate_gateway::config::{Config, ConfigFamily, Snapshot};
 use tidegate_gateway::keyspace::{FAMILIES, Family};
 use tidegate_gateway::limits::{RateFamily, SeatFamily};
@@ -55,6 +56,7 @@ fn every_example_is_a_record_of_its_family_and_every_family_has_one() {
         family::<RateFamily>(),
         family::<SeatFamily>(),
         family::<UpstreamFamily>(),
+        family::<CatalogFamily>(),
         family::<TaskFamily>(),
         family::<SessionFamily>(),
         family::<MailFamily>(),
