@@ -115,8 +115,6 @@ struct Findings {
 
 fn compare(layout: &Layout, flags: &Flags) -> Result<Findings> {
     setup::conformance(layout)?;
-    let runs = run_all(layout, flags)?;
-
     let folder = layout.root().join("tests/conformance");
     let file = folder.join("baseline.json");
     let mut baseline = if flags.through_gateway() {
@@ -124,6 +122,7 @@ fn compare(layout: &Layout, flags: &Flags) -> Result<Findings> {
     } else {
         Baseline::default()
     };
+    let runs = run_all(layout, flags)?;
     let mut complaints = Vec::new();
     for run in &runs {
         let lane = run.lane.name();
