@@ -5,6 +5,7 @@
 //! passes must not be; and the committed table says what every scenario did.
 
 mod baseline;
+pub mod front;
 mod lanes;
 mod outcome;
 mod stand;

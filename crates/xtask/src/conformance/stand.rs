@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use serde_json::json;
+use serde_json::{Value, json};
 
+use crate::conformance::front;
 use crate::conformance::lanes::{CLIENT, LEGACY, Lane};
-use crate::dev::Options;
 use crate::dev::gateway::Gateway;
 use crate::http;
 use crate::layout::Layout;
@@ -18,8 +18,14 @@ use crate::setup::python;
 /// How long a fixture may take to answer.
 const START_LIMIT: Duration = Duration::from_secs(60);
 
+/// How long the gateway waits for a fixture, in its configuration's words.
+const TIMEOUT_MS: u64 = 60_000;
+
 /// The server that speaks both eras.
 const REFERENCE: &str = "reference";
+
+/// The same server, spoken to in sessions: left to itself the gateway prefers the newer era.
+const REFERENCE_LEGACY: &str = "reference-legacy";
 
 /// The same server with its own tongue cut: only sessions, only the stateless era.
 const ERAS: [&str; 2] = ["legacy", "modern"];
@@ -70,14 +76,19 @@ impl Stand {
             }
         }
         if !direct {
-            let merged = lanes.contains(&Lane::Merged);
             if lanes.iter().any(|lane| *lane != Lane::Merged) {
-                let upstreams = stand.upstreams(|_| true);
-                stand.gateways.push(gateway(layout, upstreams, wrangler)?);
+                let upstreams = stand.upstreams();
+                stand
+                    .gateways
+                    .push(front::gateway(layout, "apart", upstreams, wrangler)?);
             }
-            if merged {
-                let upstreams = stand.upstreams(|name| [REFERENCE, ERAS[0]].contains(&name));
-                stand.gateways.push(gateway(layout, upstreams, wrangler)?);
+            if lanes.contains(&Lane::Merged) {
+                // Without those that do not answer until their scenario runs.
+                let mut upstreams = stand.upstreams();
+                upstreams.retain(|upstream| upstream["name"].as_str().is_some_and(is_merged));
+                stand
+                    .gateways
+                    .push(front::gateway(layout, "merged", upstreams, wrangler)?);
                 stand.start_shim(layout)?;
             }
         }
@@ -86,20 +97,21 @@ impl Stand {
 
     /// What the suite is to talk to, for a lane of server scenarios.
     pub fn url(&self, lane: Lane, revision: &str) -> Result<String> {
-        let fixture = match (lane, revision) {
+        let upstream = match (lane, revision) {
             (Lane::AcrossEras, LEGACY) => ERAS[usize::from(!self.direct)],
             (Lane::AcrossEras, _) => ERAS[usize::from(self.direct)],
             (Lane::Tasks, _) => TASKS,
-            (Lane::SameEra | Lane::Merged | Lane::UpstreamHalf, _) => REFERENCE,
+            (_, LEGACY) if !self.direct => REFERENCE_LEGACY,
+            _ => REFERENCE,
         };
         if self.direct {
-            let url = self.fixtures.get(fixture).cloned();
-            return url.with_context(|| format!("{fixture} was not started"));
+            let url = self.fixtures.get(upstream).cloned();
+            return url.with_context(|| format!("{upstream} was not started"));
         }
         if let (Lane::Merged, Some(port)) = (lane, self.shim) {
-            return Ok(format!("http://127.0.0.1:{port}/mcp"));
+            return Ok(format!("http://127.0.0.1:{port}/{upstream}/mcp"));
         }
-        Ok(format!("{}/servers/{fixture}/mcp", self.origin()?))
+        Ok(format!("{}/servers/{upstream}/mcp", self.origin()?))
     }
 
     /// The client whose calls the gateway passes on to the suite's mock servers.
@@ -130,12 +142,20 @@ impl Stand {
         Ok(format!("http://127.0.0.1:{}", gateway.port))
     }
 
-    fn upstreams(&self, wanted: impl Fn(&str) -> bool) -> Vec<(String, String)> {
-        let fixtures = self.fixtures.iter().filter(|(name, _)| wanted(name));
-        let fixtures = fixtures.map(|(name, url)| ((*name).to_owned(), url.clone()));
-        let legs = self.legs.values().filter(|(name, _)| wanted(name));
-        let legs = legs.map(|(name, port)| (name.clone(), format!("http://127.0.0.1:{port}/mcp")));
-        fixtures.chain(legs).collect()
+    /// Every fixture, as the configuration names upstreams.
+    fn upstreams(&self) -> Vec<Value> {
+        let upstream = |name: &str, url: &str, era: &str| json!({"name": name, "url": url, "era": era, "timeoutMs": TIMEOUT_MS});
+        let legs = self.legs.values();
+        let legs = legs.map(|(name, port)| (name.as_str(), format!("http://127.0.0.1:{port}/mcp")));
+        let fixtures = self.fixtures.iter().map(|(name, url)| (*name, url.clone()));
+        let mut upstreams: Vec<Value> = fixtures
+            .chain(legs)
+            .map(|(name, url)| upstream(name, &url, "auto"))
+            .collect();
+        if let Some(url) = self.fixtures.get(REFERENCE) {
+            upstreams.push(upstream(REFERENCE_LEGACY, url, "legacy"));
+        }
+        upstreams
     }
 
     fn start_fixtures(&mut self, layout: &Layout, lanes: &[Lane]) -> Result<()> {
@@ -192,7 +212,7 @@ impl Stand {
         let port = http::free_port(0)?;
         let mut shim = command(crate::setup::node::binary(layout)?);
         shim.arg(script(layout, "unprefix.mjs"))
-            .args(["--port", &port.to_string(), "--server", REFERENCE])
+            .args(["--port", &port.to_string()])
             .arg("--gateway")
             .arg(format!("http://127.0.0.1:{}", gateway.port));
         let log = layout.log("unprefix")?;
@@ -207,16 +227,10 @@ impl Stand {
     }
 }
 
-/// A gateway whose merged endpoint prefixes names; each server's own does not.
-fn gateway(layout: &Layout, upstreams: Vec<(String, String)>, wrangler: bool) -> Result<Gateway> {
-    let options = Options {
-        port: Some(0),
-        prefix: Some(true),
-        raw: !wrangler,
-        upstreams,
-        ..Options::bare("", "")
-    };
-    Gateway::start(layout, &options)
+/// Whether the merged lane shows this server: two ways to the reference server and one that
+/// speaks the older era alone, so that the lists mix eras.
+fn is_merged(name: &str) -> bool {
+    [REFERENCE, REFERENCE_LEGACY, ERAS[0]].contains(&name)
 }
 
 fn script(layout: &Layout, name: &str) -> String {
