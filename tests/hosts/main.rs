@@ -26,6 +26,7 @@ mod client;
 mod gateway;
 mod limit;
 mod outage;
+mod patience;
 mod probe;
 mod refusal;
 mod spin;
@@ -68,6 +69,7 @@ fn worker_trials(world: &Arc<World>) -> Vec<Trial> {
         trials.extend(limit::trials(world));
         trials.extend(outage::trials(world));
         trials.extend(audit::trials(world));
+        trials.extend(patience::trials());
     }
     trials
 }
