@@ -6,7 +6,7 @@
 
 mod table;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -59,10 +59,11 @@ struct Upstream {
 enum Server {
     Python,
     TypeScript,
+    Rust,
     Everything,
 }
 
-const UPSTREAMS: [Upstream; 5] = [
+const UPSTREAMS: [Upstream; 7] = [
     Upstream {
         name: "python-modern",
         label: "PyPI `mcp` 2.3, everything-server",
@@ -92,6 +93,20 @@ const UPSTREAMS: [Upstream; 5] = [
         server: Server::TypeScript,
     },
     Upstream {
+        name: "rust-modern",
+        label: "crate `rmcp` 3.9",
+        era: "modern",
+        fixture: "reference",
+        server: Server::Rust,
+    },
+    Upstream {
+        name: "rust-legacy",
+        label: "crate `rmcp` 3.9",
+        era: "legacy",
+        fixture: "reference",
+        server: Server::Rust,
+    },
+    Upstream {
         name: "everything-legacy",
         label: "npm `@modelcontextprotocol/server-everything` 2026.8",
         era: "legacy",
@@ -100,6 +115,9 @@ const UPSTREAMS: [Upstream; 5] = [
     },
 ];
 
+/// The one client that is no script.
+const RUST_CLIENT: &str = "rmcp";
+
 /// A client script and what its SDK is called.
 struct Client {
     label: &'static str,
@@ -107,7 +125,7 @@ struct Client {
     words: &'static [&'static str],
 }
 
-const CLIENTS: [Client; 7] = [
+const CLIENTS: [Client; 9] = [
     client(
         "npm `@modelcontextprotocol/client` 2.4, `auto`",
         "npm_client.mjs",
@@ -122,6 +140,12 @@ const CLIENTS: [Client; 7] = [
     client("PyPI `mcp` 2.3", "pypi_mcp2.py", &[]),
     client("PyPI `mcp` 1.30", "pypi_mcp1.py", &[]),
     client("PyPI `fastmcp` 4.1", "fastmcp_client.py", &[]),
+    client("crate `rmcp` 3.9, `Discover`", RUST_CLIENT, &[]),
+    client(
+        "crate `rmcp` 3.9, `Initialize`",
+        RUST_CLIENT,
+        &["--era", "legacy"],
+    ),
     client("npm `mcp-remote` 0.15", "mcp_remote.mjs", &[]),
 ];
 
@@ -174,7 +198,8 @@ pub fn lane(layout: &Layout) -> Result<Counts> {
 fn compare(layout: &Layout, update: bool) -> Result<(Counts, Option<String>)> {
     setup::conformance(layout)?;
     let mut session = Session::open()?;
-    let upstreams = start(layout, &mut session)?;
+    let rust = rmcp(layout)?;
+    let upstreams = start(layout, &rust, &mut session)?;
     let gateway = front::gateway(layout, "interop", upstreams, false)?;
     let mut table = Table::default();
     for client in &CLIENTS {
@@ -183,7 +208,13 @@ fn compare(layout: &Layout, update: bool) -> Result<(Counts, Option<String>)> {
                 "http://127.0.0.1:{}/servers/{}/mcp",
                 gateway.port, upstream.name
             );
-            let cell = cell(layout, client, upstream, &url)?;
+            let cell = cell(
+                layout,
+                program(layout, &rust, client)?,
+                client,
+                upstream,
+                &url,
+            )?;
             table.push(client.label, (upstream.label, upstream.era), cell);
         }
     }
@@ -203,11 +234,16 @@ fn compare(layout: &Layout, update: bool) -> Result<(Counts, Option<String>)> {
 }
 
 /// Starts every server once; gives them as the configuration names upstreams.
-fn start(layout: &Layout, session: &mut Session) -> Result<Vec<Value>> {
+fn start(layout: &Layout, rust: &Path, session: &mut Session) -> Result<Vec<Value>> {
     let node = node::binary(layout)?;
     let script = |path: &str| layout.root().join(path);
     let mut ports = Vec::new();
-    for server in [Server::Python, Server::TypeScript, Server::Everything] {
+    for server in [
+        Server::Python,
+        Server::TypeScript,
+        Server::Rust,
+        Server::Everything,
+    ] {
         let port = http::free_port(0)?;
         let port_word = port.to_string();
         let (name, mut program) = match server {
@@ -221,6 +257,11 @@ fn start(layout: &Layout, session: &mut Session) -> Result<Vec<Value>> {
                 program.arg(script("tests/hosts/upstreams/typescript.mjs"));
                 program.args(["--port", &port_word]);
                 ("typescript", program)
+            }
+            Server::Rust => {
+                let mut program = command(rust);
+                program.args(["serve", "--port", &port_word]);
+                ("rust", program)
             }
             Server::Everything => {
                 let everything = "@modelcontextprotocol/server-everything/dist/index.js";
@@ -249,10 +290,15 @@ fn start(layout: &Layout, session: &mut Session) -> Result<Vec<Value>> {
         .collect()
 }
 
-fn cell(layout: &Layout, client: &Client, upstream: &Upstream, url: &str) -> Result<Cell> {
+fn cell(
+    layout: &Layout,
+    mut run: Command,
+    client: &Client,
+    upstream: &Upstream,
+    url: &str,
+) -> Result<Cell> {
     let title = format!("{} → {} ({})", client.label, upstream.name, upstream.era);
     let log = layout.log(&format!("interop-{}-{}", client.script, upstream.name))?;
-    let mut run = program(layout, client)?;
     run.args(["--url", url, "--fixture", upstream.fixture])
         .args(["--scenario", &format!("connect,{}", STEPS.join(","))])
         .args(client.words);
@@ -287,11 +333,15 @@ fn works(step: &str, told: &Value) -> bool {
     }
 }
 
-fn program(layout: &Layout, client: &Client) -> Result<Command> {
-    let script = layout
-        .root()
-        .join("tests/hosts/clients")
-        .join(client.script);
+fn program(layout: &Layout, rust: &Path, client: &Client) -> Result<Command> {
+    let scripts = layout.root().join("tests/hosts/clients");
+    if client.script == RUST_CLIENT {
+        let mut program = command(rust);
+        program.arg("client");
+        program.arg("--fixtures").arg(scripts.join("fixtures.json"));
+        return Ok(program);
+    }
+    let script = scripts.join(client.script);
     let interpreter: PathBuf = match client.script {
         "pypi_mcp2.py" => python::beside(&python::reference_server(layout)?),
         "pypi_mcp1.py" => python::legacy_client(layout)?,
@@ -305,4 +355,18 @@ fn program(layout: &Layout, client: &Client) -> Result<Command> {
         // The bridge keeps what it was granted where it is told to.
         .env("MCP_REMOTE_CONFIG_DIR", layout.dev().join("mcp-remote"));
     Ok(program)
+}
+
+/// The Rust SDK's server and client, built where its dependencies stay apart from ours.
+fn rmcp(layout: &Layout) -> Result<PathBuf> {
+    let target = layout.tools().join("rmcp-interop");
+    let mut build = command("cargo");
+    build
+        .current_dir(layout.root())
+        .args(["build", "--quiet", "--locked"])
+        .args(["--manifest-path", "tests/hosts/rmcp/Cargo.toml"])
+        .env("CARGO_TARGET_DIR", &target);
+    let title = "building a server and a client on rmcp (the first time takes minutes)";
+    process::run(title, &mut build, &layout.log("interop-rmcp")?)?;
+    Ok(target.join("debug/interop-rmcp"))
 }

@@ -24,9 +24,6 @@ const TIMEOUT_MS: u64 = 60_000;
 /// The server that speaks both eras.
 const REFERENCE: &str = "reference";
 
-/// The same server, spoken to in sessions: left to itself the gateway prefers the newer era.
-const REFERENCE_LEGACY: &str = "reference-legacy";
-
 /// The same server with its own tongue cut: only sessions, only the stateless era.
 const ERAS: [&str; 2] = ["legacy", "modern"];
 
@@ -101,8 +98,7 @@ impl Stand {
             (Lane::AcrossEras, LEGACY) => ERAS[usize::from(!self.direct)],
             (Lane::AcrossEras, _) => ERAS[usize::from(self.direct)],
             (Lane::Tasks, _) => TASKS,
-            (_, LEGACY) if !self.direct => REFERENCE_LEGACY,
-            _ => REFERENCE,
+            (Lane::SameEra | Lane::Merged | Lane::UpstreamHalf, _) => REFERENCE,
         };
         if self.direct {
             let url = self.fixtures.get(upstream).cloned();
@@ -144,18 +140,13 @@ impl Stand {
 
     /// Every fixture, as the configuration names upstreams.
     fn upstreams(&self) -> Vec<Value> {
-        let upstream = |name: &str, url: &str, era: &str| json!({"name": name, "url": url, "era": era, "timeoutMs": TIMEOUT_MS});
         let legs = self.legs.values();
         let legs = legs.map(|(name, port)| (name.as_str(), format!("http://127.0.0.1:{port}/mcp")));
         let fixtures = self.fixtures.iter().map(|(name, url)| (*name, url.clone()));
-        let mut upstreams: Vec<Value> = fixtures
+        fixtures
             .chain(legs)
-            .map(|(name, url)| upstream(name, &url, "auto"))
-            .collect();
-        if let Some(url) = self.fixtures.get(REFERENCE) {
-            upstreams.push(upstream(REFERENCE_LEGACY, url, "legacy"));
-        }
-        upstreams
+            .map(|(name, url)| json!({"name": name, "url": url, "timeoutMs": TIMEOUT_MS}))
+            .collect()
     }
 
     fn start_fixtures(&mut self, layout: &Layout, lanes: &[Lane]) -> Result<()> {
@@ -227,10 +218,10 @@ impl Stand {
     }
 }
 
-/// Whether the merged lane shows this server: two ways to the reference server and one that
-/// speaks the older era alone, so that the lists mix eras.
+/// Whether the merged lane shows this server: the reference server and one that speaks the
+/// older era alone, so that the lists mix eras.
 fn is_merged(name: &str) -> bool {
-    [REFERENCE, REFERENCE_LEGACY, ERAS[0]].contains(&name)
+    [REFERENCE, ERAS[0]].contains(&name)
 }
 
 fn script(layout: &Layout, name: &str) -> String {

@@ -1,7 +1,7 @@
 //! The client.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Context, bail};
 use rmcp::model::*;
@@ -46,7 +46,9 @@ pub async fn run(flags: &Flags) -> anyhow::Result<()> {
         };
         let line = match told {
             Ok(told) => json!({"scenario": scenario, "ok": told}),
-            Err(error) => json!({"scenario": scenario, "failed": {"message": format!("{error:#}")}}),
+            Err(error) => {
+                json!({"scenario": scenario, "failed": {"message": format!("{error:#}")}})
+            }
         };
         println!("{line}");
     }
@@ -64,7 +66,11 @@ async fn step(
     Ok(match scenario {
         "tools" => {
             let tools = serde_json::to_value(peer.list_all_tools().await?)?;
-            let names = tools.as_array().into_iter().flatten().map(|tool| tool["name"].clone());
+            let names = tools
+                .as_array()
+                .into_iter()
+                .flatten()
+                .map(|tool| tool["name"].clone());
             json!({"names": names.collect::<Vec<_>>()})
         }
         "call" | "progress" => {
@@ -84,7 +90,9 @@ async fn step(
                 .filter_map(|resource| resource["uri"].as_str())
                 .find(|uri| uri.contains(wanted))
                 .context("it is not listed")?;
-            let read = peer.read_resource(serde_json::from_value(json!({"uri": uri}))?).await?;
+            let read = peer
+                .read_resource(serde_json::from_value(json!({"uri": uri}))?)
+                .await?;
             json!({"text": serde_json::to_value(read)?["contents"][0]["text"]})
         }
         "prompt" => {

@@ -18,7 +18,10 @@ struct Flags(BTreeMap<String, String>);
 
 impl Flags {
     fn get(&self, name: &str) -> anyhow::Result<&str> {
-        let value = self.0.get(name).with_context(|| format!("{name} is missing"))?;
+        let value = self
+            .0
+            .get(name)
+            .with_context(|| format!("{name} is missing"))?;
         Ok(value)
     }
 }

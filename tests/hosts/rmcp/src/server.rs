@@ -24,9 +24,11 @@ pub async fn serve(port: u16) -> anyhow::Result<()> {
     Ok(axum::serve(listener, router).await?)
 }
 
-/// The protocol's own words, as the SDK's types.
-fn typed<T: serde::de::DeserializeOwned>(value: Value) -> Result<T, ErrorData> {
-    serde_json::from_value(value).map_err(|error| ErrorData::internal_error(error.to_string(), None))
+/// A result in the protocol's own words, as the SDK's type.
+fn typed<T: serde::de::DeserializeOwned>(mut value: Value) -> Result<T, ErrorData> {
+    value["resultType"] = json!("complete");
+    serde_json::from_value(value)
+        .map_err(|error| ErrorData::internal_error(error.to_string(), None))
 }
 
 impl ServerHandler for Fixture {
@@ -92,7 +94,8 @@ impl ServerHandler for Fixture {
         _: Option<PaginatedRequestParams>,
         _: RequestContext<RoleServer>,
     ) -> Result<ListPromptsResult, ErrorData> {
-        let arguments = json!([{"name": "arg1", "required": true}, {"name": "arg2", "required": true}]);
+        let arguments =
+            json!([{"name": "arg1", "required": true}, {"name": "arg2", "required": true}]);
         typed(json!({"prompts": [{"name": "test_prompt_with_arguments", "arguments": arguments}]}))
     }
 
