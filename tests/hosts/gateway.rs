@@ -61,6 +61,7 @@ pub struct Gateway {
     url: String,
     token: String,
     issuer: Option<String>,
+    twin: Option<u16>,
     log: Option<PathBuf>,
     minted: Mutex<BTreeMap<String, &'static str>>,
 }
@@ -74,6 +75,7 @@ impl Gateway {
             url: origin(&url),
             token,
             issuer: None,
+            twin: None,
             log: None,
             minted: Mutex::default(),
         })
@@ -145,6 +147,9 @@ impl Gateway {
                 .expect("token in the ready file")
                 .to_owned(),
             issuer: told["issuer"].as_str().map(str::to_owned),
+            twin: told["twin"]
+                .as_u64()
+                .and_then(|port| u16::try_from(port).ok()),
             log,
             minted: Mutex::default(),
         }
@@ -162,6 +167,15 @@ impl Gateway {
 
     pub fn at(&self, path: &str) -> String {
         format!("{}{path}", self.url)
+    }
+
+    /// Its own port, and that of its twin.
+    pub fn ports(&self) -> (u16, u16) {
+        let own = self
+            .url
+            .rsplit_once(':')
+            .and_then(|(_, port)| port.parse().ok());
+        own.zip(self.twin).expect("a gateway started with a twin")
     }
 
     /// The token minted at its start.
@@ -203,6 +217,16 @@ impl Gateway {
     /// A token for a client of this name, so that its limits are its own.
     pub fn mint_for(&self, subject: &str) -> &'static str {
         self.mint(&["--claims", &json!({ "sub": subject }).to_string()])
+    }
+
+    /// What its twin logged so far.
+    pub fn logged_by_twin(&self) -> String {
+        let log = self
+            .log
+            .as_ref()
+            .expect("the ready file names the gateway's `log`");
+        let log = log.with_file_name("twin").join("gateway.log");
+        std::fs::read_to_string(&log).unwrap_or_else(|e| panic!("{}: {e}", log.display()))
     }
 
     /// What the gateway logged so far.

@@ -27,6 +27,7 @@ mod contract;
 mod gateway;
 mod limit;
 mod outage;
+mod patience;
 mod probe;
 mod refusal;
 mod spin;
@@ -70,6 +71,7 @@ fn worker_trials(world: &Arc<World>) -> Vec<Trial> {
         trials.extend(outage::trials(world));
         trials.extend(audit::trials(world));
         trials.extend(contract::trials(world));
+        trials.extend(patience::trials());
     }
     trials
 }

@@ -55,6 +55,18 @@ pub fn reference() -> String {
     listen(command, port)
 }
 
+/// Starts the same server speaking one era alone; returns its endpoint.
+pub fn one_era(era: &str) -> String {
+    let port = free_port();
+    let mut command = Command::new(python("py-mcp2"));
+    command
+        .arg(root().join("tests/conformance/fixtures/one_era.py"))
+        .arg(era)
+        .args(["--port", &port.to_string()])
+        .env("PYTHONDONTWRITEBYTECODE", "1");
+    listen(command, port)
+}
+
 fn listen(mut command: Command, port: u16) -> String {
     let child = command
         .stdin(Stdio::null())
@@ -76,24 +88,8 @@ pub struct Recorder {
 
 impl Recorder {
     pub fn start(upstream: String) -> Self {
-        let mut command = Command::new(node());
-        command
-            .arg(root().join("tests/hosts/upstreams/recorder.mjs"))
-            .args(["--upstream", &upstream]);
-        let mut child: Child = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("node starts");
-        let mut line = String::new();
-        let stdout = child.stdout.take().expect("a piped stdout");
-        BufReader::new(stdout)
-            .read_line(&mut line)
-            .expect("the recorder's port");
-        let told: Value = serde_json::from_str(&line).expect("the recorder's port as JSON");
-        gateway::end_later(child);
         Self {
-            port: u16::try_from(told["port"].as_u64().expect("a port")).expect("a port"),
+            port: stand_before("recorder.mjs", &["--upstream", &upstream]),
         }
     }
 
@@ -106,6 +102,51 @@ impl Recorder {
         let answer = get(&format!("http://127.0.0.1:{}/recorded", self.port));
         answer.json().as_array().expect("an array of heads").clone()
     }
+}
+
+/// A pass-through before two gateways: what answers a question goes to the second.
+pub struct Crossroads {
+    port: u16,
+}
+
+impl Crossroads {
+    pub fn start((asks, hears): (u16, u16)) -> Self {
+        let (asks, hears) = (asks.to_string(), hears.to_string());
+        Self {
+            port: stand_before("crossroads.mjs", &["--asks", &asks, "--hears", &hears]),
+        }
+    }
+
+    pub fn at(&self, path: &str) -> String {
+        format!("http://127.0.0.1:{}{path}", self.port)
+    }
+
+    /// The answers so far: `{"answer", "path", "port", "status"}` each.
+    pub fn answers(&self) -> Vec<Value> {
+        let answer = get(&self.at("/answers"));
+        answer.json().as_array().expect("an array").clone()
+    }
+}
+
+/// Starts a script of `upstreams/` that says its port first; returns that.
+fn stand_before(script: &str, arguments: &[&str]) -> u16 {
+    let mut command = Command::new(node());
+    command
+        .arg(root().join("tests/hosts/upstreams").join(script))
+        .args(arguments);
+    let mut child: Child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("node starts");
+    let mut line = String::new();
+    let stdout = child.stdout.take().expect("a piped stdout");
+    BufReader::new(stdout)
+        .read_line(&mut line)
+        .expect("the script's port");
+    let told: Value = serde_json::from_str(&line).expect("the script's port as JSON");
+    gateway::end_later(child);
+    u16::try_from(told["port"].as_u64().expect("a port")).expect("a port")
 }
 
 /// Accepts connections and never says a word.

@@ -1,53 +1,59 @@
 //! `cargo xtask conformance`: the official MCP conformance suite, through the gateway.
 //!
-//! The gateway stands in front of the suite's reference server with names un-prefixed and
-//! authentication off, because the suite calls bare names and cannot send a token. What
-//! fails must be in the committed baseline with a reason; what passes must not be.
+//! Names are un-prefixed and authentication is off, because the suite calls bare names and
+//! cannot send a token. What fails must be in the committed baseline with a reason; what
+//! passes must not be; and the committed table says what every scenario did.
 
 mod baseline;
+pub mod front;
+mod lanes;
 mod outcome;
+mod stand;
+mod suite;
+mod table;
 
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::path::Path;
 
 use anyhow::{Result, bail};
 
 use crate::arguments::{Arguments, unexpected};
 use crate::conformance::baseline::Baseline;
+use crate::conformance::lanes::{Lane, REVISIONS, Scenarios, TASKS};
 use crate::conformance::outcome::Outcome;
-use crate::dev::Options;
-use crate::dev::gateway::Gateway;
-use crate::http;
-use crate::layout::{Layout, make_dir, read};
-use crate::process::{self, Session, command};
-use crate::setup::{self, node, python};
+use crate::conformance::stand::Stand;
+use crate::conformance::suite::Suite;
+use crate::conformance::table::Run;
+use crate::layout::{Layout, read, write_atomically};
+use crate::setup::{self, node};
 use crate::test::Counts;
 
 /// Shown by `cargo xtask conformance --help`.
 pub const HELP: &str = "\
 cargo xtask conformance [FLAG …]
 
-Runs the official conformance suite through the gateway against its reference server, and
-compares with tests/conformance/baseline.json: a failure that is not listed there fails
-the command, and so does a listed one that passes.
+Runs the official conformance suite through the gateway and compares with
+tests/conformance/baseline.json: a failure that is not listed there fails the command, and
+so does a listed one that passes. tests/conformance/TRACEABILITY.md is the whole result.
 
+  --lane NAME,…        which lanes (default: all)
+      same-era         in front of the suite's reference server, which speaks both eras
+      across-eras      in front of a server that refuses the era of the requirements
+      merged           two servers merged, names prefixed, behind an un-prefixing shim
+      tasks            in front of a server of the tasks extension
+      upstream-half    the suite's client scenarios: its mock servers as upstreams
   --requirements 2026-07-28|2025-11-25|both   whose requirements (default: both)
-  --direct             against the reference server itself, without the gateway
+  --direct             against the servers themselves, each in its own era
   --url URL            against a server that is already running
-  --raw                with the gateway on bare workerd
-  --update-baseline    write what fails now into the baseline, to be given reasons
+  --wrangler           with the gateway under wrangler instead of on bare workerd
+  --update-baseline    write what fails now into the baseline, to be given reasons, and
+                       the table
 ";
 
-/// The revisions the suite has requirements for.
-const REVISIONS: [&str; 2] = ["2026-07-28", "2025-11-25"];
-
-/// How long one run of the suite may take: a scenario may take 30 seconds to time out.
-const SUITE_LIMIT: Duration = Duration::from_secs(900);
-
 struct Flags {
+    lanes: Vec<Lane>,
     revisions: Vec<&'static str>,
     direct: bool,
-    raw: bool,
+    wrangler: bool,
     url: Option<String>,
     update: bool,
 }
@@ -55,12 +61,27 @@ struct Flags {
 impl Default for Flags {
     fn default() -> Self {
         Self {
+            lanes: Lane::ALL.to_vec(),
             revisions: REVISIONS.to_vec(),
             direct: false,
-            raw: false,
+            wrangler: false,
             url: None,
             update: false,
         }
+    }
+}
+
+impl Flags {
+    /// Whether the run shows what the committed files speak of.
+    fn through_gateway(&self) -> bool {
+        !self.direct && self.url.is_none()
+    }
+
+    /// Whether the run shows all of it.
+    fn whole(&self) -> bool {
+        self.through_gateway()
+            && self.lanes.len() == Lane::ALL.len()
+            && self.revisions.len() == REVISIONS.len()
     }
 }
 
@@ -83,55 +104,150 @@ pub fn lane(layout: &Layout) -> Result<Counts> {
     }
     let failed = findings.complaints.len() as u64;
     Ok(Counts {
-        passed: findings.scored.saturating_sub(failed),
+        passed: findings.scenarios.saturating_sub(failed),
         failed,
     })
 }
 
 struct Findings {
-    scored: u64,
+    scenarios: u64,
     complaints: Vec<String>,
 }
 
 fn compare(layout: &Layout, flags: &Flags) -> Result<Findings> {
     setup::conformance(layout)?;
-    let node = node::binary(layout)?;
-    let mut session = Session::open()?;
-    let target = Target::start(layout, flags, &mut session)?;
-
-    let file = layout.root().join("tests/conformance/baseline.json");
-    let through_gateway = !flags.direct && flags.url.is_none();
-    let mut baseline = if through_gateway {
+    let folder = layout.root().join("tests/conformance");
+    let file = folder.join("baseline.json");
+    let mut baseline = if flags.through_gateway() {
         Baseline::load(&file)?
     } else {
         Baseline::default()
     };
-    let mut findings = Findings {
-        scored: 0,
-        complaints: Vec::new(),
-    };
-    for revision in &flags.revisions {
-        let outcome = run_suite(layout, &node, target.url(), revision)?;
+    let runs = run_all(layout, flags)?;
+    let mut complaints = Vec::new();
+    for run in &runs {
+        let lane = run.lane.name();
         if flags.update {
-            baseline.accept(revision, &outcome);
+            baseline.accept(lane, run.revision, &run.outcome);
         }
-        outcome.print(revision, &baseline, &results_dir(layout, revision));
-        findings.scored += outcome.scored().count() as u64;
-        findings
-            .complaints
-            .extend(baseline.complaints(revision, &outcome));
+        print(run, &baseline);
+        complaints.extend(baseline.complaints(lane, run.revision, &run.outcome));
     }
-    if flags.update && through_gateway {
+    if flags.update && flags.through_gateway() {
         baseline.store(&file)?;
         println!("wrote {}", layout.relative(&file));
     }
-    Ok(findings)
+    if flags.whole() {
+        let table = table::render(&runs, &baseline);
+        complaints.extend(keep(
+            layout,
+            &folder.join("TRACEABILITY.md"),
+            &table,
+            flags,
+        )?);
+    }
+    let scenarios = runs.iter().map(|run| run.outcome.scenarios.len() as u64);
+    Ok(Findings {
+        scenarios: scenarios.sum(),
+        complaints,
+    })
+}
+
+/// Writes the table, or says that the committed one is not what was found.
+fn keep(layout: &Layout, file: &Path, table: &str, flags: &Flags) -> Result<Option<String>> {
+    let name = layout.relative(file);
+    if flags.update {
+        write_atomically(file, table.as_bytes())?;
+        println!("wrote {name}");
+        return Ok(None);
+    }
+    let same = file.exists() && read(file)? == table;
+    Ok((!same).then(|| {
+        format!("{name} is not what was found (`cargo xtask conformance --update-baseline`)")
+    }))
+}
+
+fn run_all(layout: &Layout, flags: &Flags) -> Result<Vec<Run>> {
+    let node = node::binary(layout)?;
+    if let Some(url) = &flags.url {
+        return flags
+            .revisions
+            .iter()
+            .map(|revision| {
+                let suite = Suite::new(layout, &node, "url", revision)?;
+                let outcome = suite.requirements(url, revision, &[])?;
+                Ok(Run {
+                    lane: Lane::SameEra,
+                    revision,
+                    outcome,
+                })
+            })
+            .collect();
+    }
+    let stand = Stand::start(layout, &flags.lanes, flags.direct, flags.wrangler)?;
+    let mut runs = Vec::new();
+    for lane in &flags.lanes {
+        let revisions = lane.revisions().iter();
+        for revision in revisions.filter(|revision| flags.revisions.contains(revision)) {
+            let outcome = run_one(layout, &node, &stand, *lane, revision)?;
+            runs.push(Run {
+                lane: *lane,
+                revision,
+                outcome,
+            });
+        }
+    }
+    Ok(runs)
+}
+
+fn run_one(
+    layout: &Layout,
+    node: &Path,
+    stand: &Stand,
+    lane: Lane,
+    revision: &str,
+) -> Result<Outcome> {
+    let suite = Suite::new(layout, node, lane.name(), revision)?;
+    match lane.scenarios() {
+        // Those of tasks have a lane of their own, with a server that has some.
+        Scenarios::Requirements => {
+            suite.requirements(&stand.url(lane, revision)?, revision, &TASKS)
+        }
+        Scenarios::Server(names) => suite.scenarios(&stand.url(lane, revision)?, names),
+        Scenarios::Client(names) => {
+            let client = stand.client(layout)?;
+            suite.client(client.command, &client.variables, names)
+        }
+    }
+}
+
+/// Prints the counts, and every scenario that failed with what failed in it.
+fn print(run: &Run, baseline: &Baseline) {
+    let lane = run.lane.name();
+    let (scored, all_scored) = run.outcome.count(true);
+    let (others, all_others) = run.outcome.count(false);
+    println!(
+        "\n{lane}, {}: {scored}/{all_scored} scenarios passed \
+         (and {others}/{all_others} that are not scored)",
+        run.revision
+    );
+    for scenario in run.outcome.scenarios.iter().filter(|s| !s.passed) {
+        let mark = match baseline.known(lane, run.revision, &scenario.name) {
+            Some(known) => format!("known: {}", known.reason),
+            None => "UNEXPECTED".to_owned(),
+        };
+        println!("  fails  {:<48} {mark}", scenario.name);
+        for failure in &scenario.failures {
+            println!("           {failure}");
+        }
+    }
 }
 
 fn parse(mut arguments: Arguments) -> Result<Flags> {
     let mut flags = Flags::default();
     while let Some(argument) = arguments.next()? {
         match argument.as_str() {
+            "--lane" => flags.lanes = chosen(&arguments.text()?)?,
             "--requirements" => {
                 let wanted = arguments.text()?;
                 flags
@@ -142,93 +258,28 @@ fn parse(mut arguments: Arguments) -> Result<Flags> {
                 }
             }
             "--direct" => flags.direct = true,
-            "--raw" => flags.raw = true,
+            "--wrangler" => flags.wrangler = true,
             "--url" => flags.url = Some(arguments.text()?),
             "--update-baseline" => flags.update = true,
             other => return unexpected(other),
         }
     }
+    if flags.direct {
+        // The others are about the gateway alone.
+        flags
+            .lanes
+            .retain(|lane| !matches!(lane, Lane::Merged | Lane::UpstreamHalf));
+    }
     Ok(flags)
 }
 
-/// What the suite talks to, for as long as it does.
-enum Target {
-    Url(String),
-    Gateway(Box<Gateway>),
-}
-
-impl Target {
-    fn start(layout: &Layout, flags: &Flags, session: &mut Session) -> Result<Self> {
-        if let Some(url) = &flags.url {
-            return Ok(Self::Url(url.clone()));
-        }
-        let reference = start_reference(layout, session)?;
-        if flags.direct {
-            return Ok(Self::Url(reference));
-        }
-        let options = Options {
-            raw: flags.raw,
-            ..Options::bare("reference", &reference)
-        };
-        Ok(Self::Gateway(Box::new(Gateway::start(layout, &options)?)))
-    }
-
-    fn url(&self) -> &str {
-        match self {
-            Self::Url(url) => url,
-            Self::Gateway(gateway) => &gateway.url,
-        }
-    }
-}
-
-fn start_reference(layout: &Layout, session: &mut Session) -> Result<String> {
-    let port = http::free_port(0)?;
-    let mut server = command(python::reference_server(layout)?);
-    server.args(["--port", &port.to_string()]);
-    session.start(
-        "the reference server",
-        &mut server,
-        &layout.log("reference-server")?,
-    )?;
-    session.wait_until(
-        "starting the reference server",
-        Duration::from_secs(60),
-        || http::accepts(port),
-    )?;
-    Ok(format!("http://127.0.0.1:{port}/mcp"))
-}
-
-fn results_dir(layout: &Layout, revision: &str) -> PathBuf {
-    layout.dev().join("conformance").join(revision)
-}
-
-fn run_suite(layout: &Layout, node: &Path, url: &str, revision: &str) -> Result<Outcome> {
-    let results = results_dir(layout, revision);
-    let _ = std::fs::remove_dir_all(&results);
-    make_dir(&results)?;
-    let log = layout.log(&format!("conformance-{revision}"))?;
-    let suite = "@modelcontextprotocol/conformance";
-    let mut run = node::script(layout, node, &format!("{suite}/dist/index.js"))?;
-    run.args([
-        "server",
-        "--url",
-        url,
-        "--requirements",
-        revision,
-        "--output-dir",
-    ])
-    .arg(&results);
-    // Its exit status says whether everything passed; the summary says what did not. The
-    // output is read from the log, so it goes there even when the terminal is asked for.
-    run.env("NO_COLOR", "1");
-    let title = format!("running the suite for {revision}");
-    process::run_captured(&title, &mut run, &log, SUITE_LIMIT)?;
-    let requirements = layout
-        .node_modules()
-        .join(format!("{suite}/requirements/{revision}.yaml"));
-    let outcome = Outcome::read(&read(&log)?, &read(&requirements)?)?;
-    if outcome.scenarios.iter().all(|s| !s.ran) {
-        bail!("{}", process::failure("the suite", "left no summary", &log));
-    }
-    Ok(outcome)
+fn chosen(names: &str) -> Result<Vec<Lane>> {
+    let known = Lane::ALL.map(Lane::name).join(", ");
+    names
+        .split(',')
+        .map(|name| {
+            let lane = Lane::ALL.into_iter().find(|lane| lane.name() == name);
+            lane.ok_or_else(|| anyhow::anyhow!("no lane is called {name:?}; there are {known}"))
+        })
+        .collect()
 }

@@ -47,6 +47,7 @@ impl<'a> ReadyFile<'a> {
     fn write(file: &'a std::path::Path, gateway: &Gateway) -> Result<Self> {
         let ready = json!({
             "url": gateway.url,
+            "twin": gateway.twin,
             "token": gateway.token,
             "pid": std::process::id(),
             "issuer": gateway.issuer.as_ref().map(Issuer::url),

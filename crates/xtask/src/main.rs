@@ -15,6 +15,7 @@ mod clock;
 mod conformance;
 mod dev;
 mod http;
+mod interop;
 mod issuer;
 mod layout;
 mod pins;
@@ -44,6 +45,7 @@ cargo xtask COMMAND [--verbose] [--help]
   build         build the functions
   token         mint another development token
   conformance   the official MCP conformance suite, through the gateway
+  interop       third-party clients against third-party servers, through the gateway
   size          the size of the Workers bundle, against its budget
   bench         calls per second through the gateway, against the same upstream directly
   schemas       write kv-schemas/ from the code
@@ -58,7 +60,7 @@ struct Command {
     run: fn(Arguments) -> Result<()>,
 }
 
-const COMMANDS: [Command; 9] = [
+const COMMANDS: [Command; 10] = [
     Command {
         name: "dev",
         help: dev::HELP,
@@ -88,6 +90,11 @@ const COMMANDS: [Command; 9] = [
         name: "conformance",
         help: conformance::HELP,
         run: conformance::run,
+    },
+    Command {
+        name: "interop",
+        help: interop::HELP,
+        run: interop::run,
     },
     Command {
         name: "size",

@@ -60,6 +60,9 @@ pub const PYTHON_MCP: &str = "2.3.0";
 /// The previous major of the Python SDK, a client of the legacy era.
 pub const PYTHON_MCP_LEGACY: &str = "1.30.0";
 
+/// Has the only third-party engine of the tasks extension; also a client of both eras.
+pub const FASTMCP: &str = "4.1.2";
+
 /// What Debian and Ubuntu call a current compiler, its sources and its linker.
 pub const DEBIAN_COMPILER: [&str; 4] = ["rustc-web", "cargo-web", "rust-web-src", "lld-22"];
 

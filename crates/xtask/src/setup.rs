@@ -86,7 +86,9 @@ pub fn conformance(layout: &Layout) -> Result<()> {
     node::packages(layout)?;
     node::binary(layout)?;
     python::reference_server(layout)?;
+    python::conformance_client(layout)?;
     python::legacy_client(layout)?;
+    python::task_server(layout)?;
     Ok(())
 }
 

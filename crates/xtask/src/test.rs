@@ -13,7 +13,7 @@ use crate::build::{self, Profile};
 use crate::layout::{Layout, read};
 use crate::process::{self, command};
 use crate::progress::say;
-use crate::{clock, conformance, schemas, setup, size, stop};
+use crate::{clock, conformance, interop, schemas, setup, size, stop};
 
 /// Shown by `cargo xtask test --help`.
 pub const HELP: &str = "\
@@ -29,6 +29,7 @@ Runs every lane, or those named, and ends with `N passed, M failed`.
   size         the Workers bundle is within its budget
   hosts        the functions on their runtimes, with third-party clients
   conformance  the official MCP conformance suite, against its baseline
+  interop      third-party clients against third-party servers, against its table
   spin         the Spin component on crates/spin-host (the first build takes minutes)
 ";
 
@@ -57,7 +58,7 @@ impl Counts {
 
 type Lane = (&'static str, fn(&Layout) -> Result<Counts>);
 
-const LANES: [Lane; 9] = [
+const LANES: [Lane; 10] = [
     ("fmt", |layout| {
         check(
             layout,
@@ -112,6 +113,7 @@ const LANES: [Lane; 9] = [
         tests(layout, "hosts", &mut hosts)
     }),
     ("conformance", conformance::lane),
+    ("interop", interop::lane),
     ("spin", spin),
 ];
 

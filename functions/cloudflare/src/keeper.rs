@@ -17,7 +17,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use futures_util::future::{Either, select};
-use http::{Request, Response};
+use http::{Request, Response, Uri};
 use tidegate_gateway::body::Body;
 use tidegate_gateway::platform::{self, HttpError, Unavailable};
 use tidegate_gateway::{Gateway, Memory};
@@ -58,11 +58,26 @@ impl platform::Keeper for Keepers {
             .and_then(|keepers| keepers.get_by_name(name))
             .map_err(unavailable)?
             .into_rpc::<worker_sys::DurableObject>();
+        let request = addressed(request)?;
         let answer = exchange(request, |raw| keeper.fetch_with_request(raw)).await;
         answer.map_err(|error| match error {
             HttpError::NotSent(reason) | HttpError::MaybeSent(reason) => Unavailable(reason),
         })
     }
+}
+
+/// The request with a whole URL: the runtime makes no request of a path alone, though no one
+/// looks at the host.
+fn addressed(mut request: Request<Body>) -> std::result::Result<Request<Body>, Unavailable> {
+    if request.uri().host().is_none() {
+        let path = request
+            .uri()
+            .path_and_query()
+            .map_or("/", |path| path.as_str());
+        let whole = format!("https://keeper{path}").parse::<Uri>();
+        *request.uri_mut() = whole.map_err(|error| Unavailable(error.to_string()))?;
+    }
+    Ok(request)
 }
 
 /// One keeper. Named in `wrangler.toml`, where its migrations are.

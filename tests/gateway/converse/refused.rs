@@ -274,7 +274,11 @@ fn an_answer_to_an_earlier_call_is_none_to_a_later_one_of_the_same_id() {
 
 #[test]
 fn answers_in_a_batch_count_like_any_other() {
-    let (script, answers) = asking(&[("elicitation/create", form()), ("roots/list", json!({}))]);
+    let sample = json!({ "messages": [], "maxTokens": 1 });
+    let (script, answers) = asking(&[
+        ("sampling/createMessage", sample),
+        ("roots/list", json!({})),
+    ]);
     let world = Setup::new().upstream("up", &script).start();
     let version = "2025-03-26";
     let params = json!({ "protocolVersion": version, "capabilities": everything(), "clientInfo": { "name": "c", "version": "1" } });

@@ -1,5 +1,6 @@
 // npm `@modelcontextprotocol/client` 2.x: the modern client, with Tasks from
-// `@modelcontextprotocol/ext-tasks`. `auto` negotiation: it must find the modern era by itself.
+// `@modelcontextprotocol/ext-tasks`. It must find the modern era by itself, unless told to
+// open with `initialize` (`--era legacy`).
 import * as mcp from "@modelcontextprotocol/client";
 import { createTaskSessionFromClient } from "@modelcontextprotocol/ext-tasks/client";
 import { discover, main, signIn } from "./scenarios.mjs";
@@ -53,7 +54,7 @@ async function task({ sdk, tool, ...context }) {
 }
 
 async function connect(context) {
-  const client = new mcp.Client(CLIENT_INFO, { versionNegotiation: { mode: "auto" } });
+  const client = new mcp.Client(CLIENT_INFO, { versionNegotiation: { mode: context.era } });
   await client.connect(context.transport ?? transport(context));
   return {
     client,

@@ -21,6 +21,7 @@ function options() {
       tool: { type: "string" },
       args: { type: "string", default: "{}" },
       times: { type: "string", default: "1" },
+      era: { type: "string", default: "auto" },
       scenario: { type: "string", default: "tools" },
     },
   });

@@ -6,15 +6,26 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use crate::conformance::outcome::Outcome;
+use crate::conformance::outcome::{Outcome, Scenario};
 use crate::layout::{make_dir, read, write_atomically};
 
 /// The reason a fresh entry gets; it is to be replaced by a real one.
 const NO_REASON: &str = "not looked into yet";
 
-/// Scenario → reason, for each revision.
+/// Why one scenario is known to fail.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Known {
+    /// The part of the specification it is about.
+    pub section: String,
+    /// In words.
+    pub reason: String,
+}
+
+type Reasons = BTreeMap<String, Known>;
+
+/// Lane → revision → scenario → why.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Baseline(BTreeMap<String, BTreeMap<String, String>>);
+pub struct Baseline(BTreeMap<String, BTreeMap<String, Reasons>>);
 
 impl Baseline {
     /// Reads the file; without one, nothing is known to fail.
@@ -27,24 +38,26 @@ impl Baseline {
 
     fn parse(text: &str) -> Result<Self> {
         let file: Value = serde_json::from_str(text)?;
-        let revisions = file["expectedFailures"]
-            .as_object()
-            .context("`expectedFailures` is missing")?;
-        let mut known = BTreeMap::new();
-        for (revision, scenarios) in revisions {
-            let scenarios = scenarios
-                .as_object()
-                .context("a revision is not a mapping")?;
-            let reasons = scenarios
-                .iter()
-                .map(|(name, reason)| {
-                    let reason = reason.as_str().unwrap_or(NO_REASON);
-                    (name.clone(), reason.to_owned())
-                })
-                .collect();
-            known.insert(revision.clone(), reasons);
+        let mut known = Self::default();
+        for (lane, revisions) in entries(&file["expectedFailures"])? {
+            for (revision, scenarios) in entries(revisions)? {
+                for (scenario, entry) in entries(scenarios)? {
+                    let text = |name: &str| entry[name].as_str().unwrap_or_default().to_owned();
+                    let entry = Known {
+                        section: text("section"),
+                        reason: text("reason"),
+                    };
+                    let reasons = known.reasons(lane, revision);
+                    reasons.insert(scenario.clone(), entry);
+                }
+            }
         }
-        Ok(Self(known))
+        Ok(known)
+    }
+
+    fn reasons(&mut self, lane: &str, revision: &str) -> &mut Reasons {
+        let revisions = self.0.entry(lane.to_owned()).or_default();
+        revisions.entry(revision.to_owned()).or_default()
     }
 
     /// Writes the file.
@@ -52,57 +65,70 @@ impl Baseline {
         if let Some(dir) = file.parent() {
             make_dir(dir)?;
         }
+        let mut failures = json!({});
+        for (lane, revisions) in &self.0 {
+            for (revision, reasons) in revisions {
+                for (scenario, known) in reasons {
+                    failures[lane][revision][scenario] =
+                        json!({"section": known.section, "reason": known.reason});
+                }
+            }
+        }
         let value = json!({
             "about": "Scenarios of the official MCP conformance suite that fail through the \
                       gateway, each with the reason. `cargo xtask conformance` compares.",
-            "expectedFailures": self.0,
+            "expectedFailures": failures,
         });
         let text = serde_json::to_string_pretty(&value)?;
         write_atomically(file, format!("{text}\n").as_bytes())
     }
 
     /// Why a scenario is known to fail, if it is.
-    pub fn reason(&self, revision: &str, scenario: &str) -> Option<&str> {
-        Some(self.0.get(revision)?.get(scenario)?.as_str())
+    pub fn known(&self, lane: &str, revision: &str, scenario: &str) -> Option<&Known> {
+        self.0.get(lane)?.get(revision)?.get(scenario)
     }
 
     /// Makes exactly what fails now the known failures, keeping reasons.
-    pub fn accept(&mut self, revision: &str, outcome: &Outcome) {
-        let reasons = outcome
-            .scored()
-            .filter(|scenario| !scenario.passed)
+    pub fn accept(&mut self, lane: &str, revision: &str, outcome: &Outcome) {
+        let failed = outcome.scenarios.iter().filter(|s| !s.passed);
+        let reasons = failed
             .map(|scenario| {
-                let reason = self.reason(revision, &scenario.name).unwrap_or(NO_REASON);
-                (scenario.name.clone(), reason.to_owned())
+                let known = self.known(lane, revision, &scenario.name).cloned();
+                let known = known.unwrap_or_else(|| unexplained(scenario));
+                (scenario.name.clone(), known)
             })
             .collect();
-        self.0.insert(revision.to_owned(), reasons);
+        *self.reasons(lane, revision) = reasons;
     }
 
     /// Where the outcome and the baseline disagree.
-    pub fn complaints(&self, revision: &str, outcome: &Outcome) -> Vec<String> {
+    pub fn complaints(&self, lane: &str, revision: &str, outcome: &Outcome) -> Vec<String> {
+        let of = format!("{lane}, {revision}");
         let mut complaints: Vec<String> = outcome
-            .scored()
+            .scenarios
+            .iter()
             .filter_map(|scenario| {
-                let known = self.reason(revision, &scenario.name).is_some();
                 let name = &scenario.name;
-                match (scenario.passed, known) {
-                    (false, false) => Some(format!(
-                        "{revision}: {name} fails and is not in the baseline"
-                    )),
-                    (true, true) => Some(format!(
-                        "{revision}: {name} passes; remove it from the baseline \
+                match (scenario.passed, self.known(lane, revision, name)) {
+                    (false, None) => Some(format!("{of}: {name} fails and is not in the baseline")),
+                    (false, Some(known))
+                        if known.reason.is_empty() || known.reason == NO_REASON =>
+                    {
+                        Some(format!("{of}: {name} is in the baseline without a reason"))
+                    }
+                    (true, Some(_)) => Some(format!(
+                        "{of}: {name} passes; remove it from the baseline \
                          (`cargo xtask conformance --update-baseline`)"
                     )),
-                    (true, false) | (false, true) => None,
+                    (true, None) | (false, Some(_)) => None,
                 }
             })
             .collect();
-        let listed = self.0.get(revision).into_iter().flat_map(BTreeMap::keys);
-        for name in listed {
-            if !outcome.scored().any(|scenario| &scenario.name == name) {
+        let listed = self.0.get(lane).and_then(|lane| lane.get(revision));
+        for name in listed.into_iter().flat_map(BTreeMap::keys) {
+            if !outcome.scenarios.iter().any(|s| &s.name == name) {
                 complaints.push(format!(
-                    "{revision}: the baseline lists {name}, which is no scored scenario"
+                    "{of}: the baseline lists {name}, which is no scenario of it"
                 ));
             }
         }
@@ -110,44 +136,69 @@ impl Baseline {
     }
 }
 
+fn entries(value: &Value) -> Result<&serde_json::Map<String, Value>> {
+    value.as_object().context("an entry is not a mapping")
+}
+
+fn unexplained(scenario: &Scenario) -> Known {
+    Known {
+        section: scenario.sections.join(", "),
+        reason: NO_REASON.to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const REQUIREMENTS: &str = "server: [good, bad]";
-
-    fn outcome(good: &str, bad: &str) -> Outcome {
-        let output = format!(
-            "=== SUMMARY ===\n{good} good: 1 passed, 0 failed\n{bad} bad: 1 passed, 0 failed\n"
-        );
-        Outcome::read(&output, REQUIREMENTS).unwrap()
+    fn outcome(good: bool, bad: bool) -> Outcome {
+        let scenario = |name: &str, passed| Scenario {
+            name: name.to_owned(),
+            scored: true,
+            ran: true,
+            passed,
+            sections: vec!["basic".to_owned()],
+            failures: Vec::new(),
+        };
+        Outcome {
+            scenarios: vec![scenario("good", good), scenario("bad", bad)],
+        }
     }
 
-    fn knowing_bad() -> Baseline {
-        Baseline::parse(r#"{"expectedFailures": {"R": {"bad": "because"}}}"#).unwrap()
+    fn knowing(scenario: &str, reason: &str) -> Baseline {
+        let known = json!({scenario: {"section": "basic", "reason": reason}});
+        let file = json!({"expectedFailures": {"L": {"R": known}}});
+        Baseline::parse(&file.to_string()).unwrap()
     }
 
     #[test]
     fn only_a_disagreement_is_a_complaint() {
-        let baseline = knowing_bad();
-        assert!(baseline.complaints("R", &outcome("✓", "✗")).is_empty());
-        assert_eq!(baseline.complaints("R", &outcome("✗", "✗")).len(), 1);
-        assert_eq!(baseline.complaints("R", &outcome("✓", "✓")).len(), 1);
+        let baseline = knowing("bad", "because");
+        let complaints = |good, bad| baseline.complaints("L", "R", &outcome(good, bad)).len();
+        assert_eq!(complaints(true, false), 0);
+        assert_eq!(complaints(false, false), 1);
+        assert_eq!(complaints(true, true), 1);
     }
 
     #[test]
-    fn a_baseline_entry_that_names_no_scenario_is_a_complaint() {
-        let baseline = Baseline::parse(r#"{"expectedFailures": {"R": {"gone": "x"}}}"#).unwrap();
-        assert_eq!(baseline.complaints("R", &outcome("✓", "✓")).len(), 1);
+    fn a_baseline_entry_that_names_no_scenario_or_gives_no_reason_is_a_complaint() {
+        for baseline in [knowing("gone", "x"), knowing("bad", "")] {
+            let complaints = baseline.complaints("L", "R", &outcome(true, false));
+            assert!(!complaints.is_empty(), "{baseline:?}");
+        }
     }
 
     #[test]
     fn accepting_keeps_reasons_and_drops_what_passes() {
-        let mut baseline = knowing_bad();
-        baseline.accept("R", &outcome("✗", "✗"));
-        assert_eq!(baseline.reason("R", "bad"), Some("because"));
-        assert_eq!(baseline.reason("R", "good"), Some(NO_REASON));
-        baseline.accept("R", &outcome("✓", "✓"));
-        assert_eq!(baseline.reason("R", "bad"), None);
+        let mut baseline = knowing("bad", "because");
+        baseline.accept("L", "R", &outcome(false, false));
+        let reason = |baseline: &Baseline, name: &str| {
+            let known = baseline.known("L", "R", name);
+            known.map(|known| known.reason.clone())
+        };
+        assert_eq!(reason(&baseline, "bad").as_deref(), Some("because"));
+        assert_eq!(reason(&baseline, "good").as_deref(), Some(NO_REASON));
+        baseline.accept("L", "R", &outcome(true, true));
+        assert_eq!(reason(&baseline, "bad"), None);
     }
 }

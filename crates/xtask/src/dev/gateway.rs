@@ -36,6 +36,8 @@ pub struct Gateway {
     pub url: String,
     /// The gateway's port.
     pub port: u16,
+    /// The port of a second gateway that shares the first one's objects, if asked for.
+    pub twin: Option<u16>,
     /// A token the gateway accepts, unless it asks for none.
     pub token: Option<String>,
     /// The issuer whose tokens it accepts.
@@ -114,6 +116,28 @@ impl Gateway {
         session.wait_until("waiting for the gateway to answer", START_LIMIT, || {
             http::answers(port, "/health", 200)
         })?;
+        let twin = match options.twin {
+            true => {
+                let port = http::free_port(0)?;
+                let twin = dir.join("twin");
+                make_dir(&twin)?;
+                cli::push(layout, &cli, &config, &twin)?;
+                wrangler::start_twin(
+                    layout,
+                    &tools.node,
+                    &dir,
+                    &bundle,
+                    port,
+                    &variables,
+                    &mut session,
+                )?;
+                session.wait_until("waiting for its twin to answer", START_LIMIT, || {
+                    http::answers(port, "/health", 200)
+                })?;
+                Some(port)
+            }
+            false => None,
+        };
         let token = match &issuer {
             Some(issuer) => {
                 let mut claims = Claims::new(issuer.url(), &url);
@@ -125,6 +149,7 @@ impl Gateway {
         Ok(Self {
             url,
             port,
+            twin,
             token,
             issuer,
             raw,

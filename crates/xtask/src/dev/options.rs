@@ -26,6 +26,8 @@ gateway in front of it, and prints a URL and a token for an MCP client. Ctrl-C e
   --token-claims JSON    claims laid over the token's; null removes one
   --ready-file FILE      written when the gateway answers: {\"url\",\"token\",\"pid\",…}
   --fresh                with empty local KV, queues and objects
+  --twin                 a second gateway beside it, in a process of its own, that shares
+                         its objects: what one isolate began another may have to finish
   --raw                  on bare workerd, without wrangler in front: for benchmarks
   --selftest             build with the hosts' contract checks mounted at /selftest
 
@@ -54,6 +56,8 @@ pub struct Options {
     pub ready_file: Option<PathBuf>,
     /// Claims laid over the token's.
     pub claims: Map<String, Value>,
+    /// Whether to run a second gateway that shares the first one's objects.
+    pub twin: bool,
     /// Whether to run on bare workerd.
     pub raw: bool,
     /// Whether to build the contract checks in.
@@ -77,6 +81,7 @@ impl Options {
             fresh: true,
             ready_file: None,
             claims: Map::new(),
+            twin: false,
             raw: false,
             selftest: false,
             pass_through: None,
@@ -109,6 +114,7 @@ impl Options {
                 "--token-claims" => options.claims = arguments.object("token-claims")?,
                 "--ready-file" => options.ready_file = Some(arguments.text()?.into()),
                 "--fresh" => options.fresh = true,
+                "--twin" => options.twin = true,
                 "--raw" => options.raw = true,
                 "--selftest" => options.selftest = true,
                 "--spin" => bail!(
@@ -122,6 +128,9 @@ impl Options {
             && !file.exists()
         {
             bail!("--config: there is no {}", file.display());
+        }
+        if options.twin && options.raw {
+            bail!("--twin needs wrangler, which lets two processes share objects");
         }
         options.demo = demo && options.config.is_none() && options.upstreams.is_empty();
         Ok(options)
@@ -160,6 +169,7 @@ mod tests {
             (&["--upstream", "a"], "NAME=URL"),
             (&["--config", "/nowhere.yaml"], "there is no"),
             (&["--spin"], "build --spin"),
+            (&["--twin", "--raw"], "needs wrangler"),
             (&["--frehs"], "--help"),
         ] {
             let error = format!("{:#}", parse(words).unwrap_err());

@@ -3,12 +3,18 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use serde_json::Value;
 
-use crate::layout::{Layout, write_private};
+use crate::layout::{Layout, read, write_atomically, write_private};
 use crate::process::Session;
 use crate::setup::node;
+
+/// What the second gateway's Worker is called.
+const TWIN: &str = "tidegate-twin";
+
+/// Sections of `wrangler.toml` that are the first gateway's alone, or only for deploying.
+const NOT_FOR_TWIN: [&str; 3] = ["[[migrations]]", "[triggers]", "[build]"];
 
 /// Starts `wrangler dev` with a bundle, its state in `dir/state`.
 pub fn start(
@@ -20,7 +26,43 @@ pub fn start(
     variables: &[(String, String)],
     session: &mut Session,
 ) -> Result<()> {
-    let file = dir.join("dev.vars");
+    let mut wrangler = dev(layout, node, dir, port, variables)?;
+    wrangler.arg(bundle.join("index.js"));
+    environment(layout, dir, &mut wrangler)?;
+    session.start("wrangler dev", &mut wrangler, &dir.join("gateway.log"))
+}
+
+/// Starts a second one in `dir/twin`. Its objects are those of the first, which wrangler
+/// finds through the registry they share; everything else is its own.
+pub fn start_twin(
+    layout: &Layout,
+    node: &Path,
+    dir: &Path,
+    bundle: &Path,
+    port: u16,
+    variables: &[(String, String)],
+    session: &mut Session,
+) -> Result<()> {
+    let home = dir.join("twin");
+    let main = bundle.join("index.js");
+    let config = twin_config(&read(&layout.root().join("wrangler.toml"))?, &main)?;
+    let file = home.join("wrangler.toml");
+    write_atomically(&file, config.as_bytes())?;
+    let mut wrangler = dev(layout, node, &home, port, variables)?;
+    wrangler.arg("--config").arg(&file);
+    environment(layout, dir, &mut wrangler)?;
+    wrangler.env("WRANGLER_LOG_PATH", home.join("wrangler"));
+    session.start("its twin", &mut wrangler, &home.join("gateway.log"))
+}
+
+fn dev(
+    layout: &Layout,
+    node: &Path,
+    home: &Path,
+    port: u16,
+    variables: &[(String, String)],
+) -> Result<Command> {
+    let file = home.join("dev.vars");
     let lines: String = variables
         .iter()
         .map(|(name, value)| format!("{name}={}\n", Value::from(value.as_str())))
@@ -29,17 +71,44 @@ pub fn start(
     let mut wrangler = node::script(layout, node, "wrangler/bin/wrangler.js")?;
     wrangler
         .arg("dev")
-        .arg(bundle.join("index.js"))
-        .args(["--local", "--ip", "127.0.0.1", "--inspector-port", "0"])
-        .args(["--port", &port.to_string()])
+        .args(["--local", "--ip", "127.0.0.1"])
+        .args(["--inspector-port", "0", "--port", &port.to_string()])
         .args(["--show-interactive-dev-session=false", "--log-level", "log"])
         .arg("--persist-to")
-        .arg(dir.join("state"))
+        .arg(home.join("state"))
         .arg("--env-file")
         .arg(&file)
         .env("TIDEGATE_PREBUILT", "1");
-    environment(layout, dir, &mut wrangler)?;
-    session.start("wrangler dev", &mut wrangler, &dir.join("gateway.log"))
+    Ok(wrangler)
+}
+
+/// `wrangler.toml` for a Worker whose objects are another's.
+fn twin_config(own: &str, main: &Path) -> Result<String> {
+    let name = own
+        .lines()
+        .find_map(|line| line.strip_prefix("name = "))
+        .context("wrangler.toml names no Worker")?;
+    let mut kept = String::new();
+    let mut section = "";
+    for line in own.lines() {
+        if line.starts_with('[') {
+            section = line;
+        }
+        if NOT_FOR_TWIN.contains(&section) {
+            continue;
+        }
+        let line = match line.split_once(" = ") {
+            Some(("name", _)) if section.is_empty() => format!("name = \"{TWIN}\""),
+            Some(("main", _)) if section.is_empty() => {
+                format!("main = {}", Value::from(main.to_string_lossy()))
+            }
+            Some(("class_name", _)) => format!("{line}\nscript_name = {name}"),
+            _ => line.to_owned(),
+        };
+        kept.push_str(&line);
+        kept.push('\n');
+    }
+    Ok(kept)
 }
 
 /// What keeps wrangler on this machine, and finds it a Node new enough.
@@ -64,4 +133,25 @@ pub fn environment(layout: &Layout, dir: &Path, command: &mut Command) -> Result
         .env("WRANGLER_REGISTRY_PATH", dir.join("registry"))
         .env("WRANGLER_LOG_PATH", dir.join("wrangler"));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_twin_has_the_objects_of_the_worker_it_is_made_from_and_no_own() {
+        let root = Layout::find().unwrap();
+        let own = read(&root.root().join("wrangler.toml")).unwrap();
+        let twin = twin_config(&own, Path::new("/bundle/index.js")).unwrap();
+        let count = |text: &str, line: &str| text.lines().filter(|l| l.contains(line)).count();
+        assert_eq!(
+            count(&twin, "script_name = \"tidegate\""),
+            count(&own, "class_name = ")
+        );
+        assert!(twin.contains("name = \"tidegate-twin\""), "{twin}");
+        assert!(twin.contains("main = \"/bundle/index.js\""), "{twin}");
+        assert!(!twin.contains("[[migrations]]"), "{twin}");
+        assert_eq!(count(&twin, "binding = "), count(&own, "binding = "));
+    }
 }

@@ -25,32 +25,7 @@ pub fn reference_server(layout: &Layout) -> Result<PathBuf> {
         &log,
     )?;
 
-    let sources = environment.join("src");
-    make_dir(&sources)?;
-    let mut download = pip(&environment);
-    // Only this package from source; what builds it may come ready-made.
-    download.current_dir(&sources).args([
-        "download",
-        "--no-deps",
-        "--no-binary",
-        "mcp",
-        &requirement,
-    ]);
-    process::run(
-        &format!("fetching the sources of {requirement}"),
-        &mut download,
-        &log,
-    )?;
-    let mut unpack = command("tar");
-    unpack
-        .current_dir(&sources)
-        .arg("-xzf")
-        .arg(format!("mcp-{}.tar.gz", pins::PYTHON_MCP));
-    process::run("unpacking them", &mut unpack, &log)?;
-    let example = sources.join(format!(
-        "mcp-{}/examples/servers/everything-server",
-        pins::PYTHON_MCP
-    ));
+    let example = sources(&environment, &log)?.join("examples/servers/everything-server");
     let mut package = pip(&environment);
     package.args(["install", "--no-deps"]).arg(example);
     process::run("installing the reference server", &mut package, &log)?;
@@ -62,6 +37,70 @@ pub fn reference_server(layout: &Layout) -> Result<PathBuf> {
         );
     }
     Ok(server)
+}
+
+/// The client the SDK's authors run the suite against: in the same sources, and not
+/// published either.
+pub fn conformance_client(layout: &Layout) -> Result<PathBuf> {
+    let environment = layout.tools().join("py-mcp2");
+    let client = environment.join("conformance-client.py");
+    if !client.exists() {
+        reference_server(layout)?;
+        let log = layout.log("python")?;
+        let original = sources(&environment, &log)?.join(".github/actions/conformance/client.py");
+        std::fs::copy(&original, &client)
+            .with_context(|| format!("cannot copy {}", original.display()))?;
+    }
+    Ok(client)
+}
+
+/// The unpacked sources of the SDK.
+fn sources(environment: &Path, log: &Path) -> Result<PathBuf> {
+    let folder = environment.join("src");
+    let sources = folder.join(format!("mcp-{}", pins::PYTHON_MCP));
+    if sources.exists() {
+        return Ok(sources);
+    }
+    make_dir(&folder)?;
+    let requirement = format!("mcp=={}", pins::PYTHON_MCP);
+    let mut download = pip(environment);
+    // Only this package from source; what builds it may come ready-made.
+    download.current_dir(&folder).args([
+        "download",
+        "--no-deps",
+        "--no-binary",
+        "mcp",
+        &requirement,
+    ]);
+    process::run(
+        &format!("fetching the sources of {requirement}"),
+        &mut download,
+        log,
+    )?;
+    let mut unpack = command("tar");
+    unpack
+        .current_dir(&folder)
+        .arg("-xzf")
+        .arg(format!("mcp-{}.tar.gz", pins::PYTHON_MCP));
+    process::run("unpacking them", &mut unpack, log)?;
+    Ok(sources)
+}
+
+/// A Python with the one third-party engine of the tasks extension.
+pub fn task_server(layout: &Layout) -> Result<PathBuf> {
+    let environment = layout.tools().join("py-fastmcp");
+    if version(&environment, "fastmcp").as_deref() != Some(pins::FASTMCP) {
+        let log = layout.log("python-fastmcp")?;
+        create(&environment, &log)?;
+        let requirement = format!("fastmcp[tasks]=={}", pins::FASTMCP);
+        install(&environment, &[&requirement], &log)?;
+    }
+    Ok(environment.join("bin/python"))
+}
+
+/// The Python a script of an environment runs with.
+pub fn beside(script: &Path) -> PathBuf {
+    script.with_file_name("python")
 }
 
 /// A Python with the SDK's previous major, a client of the legacy era.
@@ -76,9 +115,13 @@ pub fn legacy_client(layout: &Layout) -> Result<PathBuf> {
     Ok(environment.join("bin/python"))
 }
 
-fn has(environment: &Path, version: &str) -> bool {
-    let script = "import importlib.metadata as m; print(m.version('mcp'))";
-    output(command(environment.join("bin/python")).args(["-c", script])).as_deref() == Some(version)
+fn has(environment: &Path, wanted: &str) -> bool {
+    version(environment, "mcp").as_deref() == Some(wanted)
+}
+
+fn version(environment: &Path, package: &str) -> Option<String> {
+    let script = format!("import importlib.metadata as m; print(m.version('{package}'))");
+    output(command(environment.join("bin/python")).args(["-c", &script]))
 }
 
 fn create(environment: &Path, log: &Path) -> Result<()> {
