@@ -31,6 +31,8 @@ use crate::platform::{Host, unavailable};
 
 /// The binding's name in `wrangler.toml`.
 const BINDING: &str = "TIDEGATE_KEEPER";
+/// What is asked of a keeper is a path; the runtime wants a host before it.
+const ORIGIN: &str = "https://keeper";
 /// How often an object with something under way is asked: well within 70 seconds.
 const TICK: Duration = Duration::from_secs(30);
 
@@ -58,11 +60,23 @@ impl platform::Keeper for Keepers {
             .and_then(|keepers| keepers.get_by_name(name))
             .map_err(unavailable)?
             .into_rpc::<worker_sys::DurableObject>();
+        let request = addressed(request)?;
         let answer = exchange(request, |raw| keeper.fetch_with_request(raw)).await;
         answer.map_err(|error| match error {
             HttpError::NotSent(reason) | HttpError::MaybeSent(reason) => Unavailable(reason),
         })
     }
+}
+
+/// The request with an address the runtime accepts.
+fn addressed(mut request: Request<Body>) -> std::result::Result<Request<Body>, Unavailable> {
+    let path = request
+        .uri()
+        .path_and_query()
+        .map_or("/", |path| path.as_str());
+    let uri = format!("{ORIGIN}{path}").parse();
+    *request.uri_mut() = uri.map_err(|_| Unavailable(format!("no path: {path}")))?;
+    Ok(request)
 }
 
 /// One keeper. Named in `wrangler.toml`, where its migrations are.
@@ -129,5 +143,19 @@ impl Keeper {
             return Ok(());
         }
         self.state.storage().set_alarm(TICK).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_keepers_address_is_its_path_whatever_comes_before() {
+        for uri in ["/calls/1?a=b", "http://elsewhere.example/calls/1?a=b"] {
+            let request = Request::get(uri).body(Body::empty()).unwrap();
+            let addressed = addressed(request).unwrap();
+            assert_eq!(addressed.uri(), "https://keeper/calls/1?a=b");
+        }
     }
 }
