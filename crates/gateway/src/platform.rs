@@ -143,8 +143,9 @@ pub const WAIT_MAX: Duration = Duration::from_secs(25);
 /// [`Gateway::keep`](crate::Gateway::keep), with a [`Memory`](crate::Memory) of its own. It
 /// may die at any time and is then found empty: whoever comes back must bear that.
 pub trait Keeper {
-    /// Hands `request` to the keeper called `name` and gives its answer as soon as the head
-    /// is there; the body streams. Dropping either tells the keeper that nobody listens.
+    /// Hands `request`, of whose URI only path and query count, to the keeper called `name`
+    /// and gives its answer as soon as the head is there; the body streams. Dropping either
+    /// tells the keeper that nobody listens.
     fn send(
         &self,
         name: &str,

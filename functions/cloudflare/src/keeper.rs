@@ -17,7 +17,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use futures_util::future::{Either, select};
-use http::{Request, Response, Uri};
+use http::{Request, Response};
 use tidegate_gateway::body::Body;
 use tidegate_gateway::platform::{self, HttpError, Unavailable};
 use tidegate_gateway::{Gateway, Memory};
@@ -31,6 +31,8 @@ use crate::platform::{Host, unavailable};
 
 /// The binding's name in `wrangler.toml`.
 const BINDING: &str = "TIDEGATE_KEEPER";
+/// What is asked of a keeper is a path; the runtime wants a host before it.
+const ORIGIN: &str = "https://keeper";
 /// How often an object with something under way is asked: well within 70 seconds.
 const TICK: Duration = Duration::from_secs(30);
 
@@ -66,17 +68,14 @@ impl platform::Keeper for Keepers {
     }
 }
 
-/// The request with a whole URL: the runtime makes no request of a path alone, though no one
-/// looks at the host.
+/// The request with an address the runtime accepts.
 fn addressed(mut request: Request<Body>) -> std::result::Result<Request<Body>, Unavailable> {
-    if request.uri().host().is_none() {
-        let path = request
-            .uri()
-            .path_and_query()
-            .map_or("/", |path| path.as_str());
-        let whole = format!("https://keeper{path}").parse::<Uri>();
-        *request.uri_mut() = whole.map_err(|error| Unavailable(error.to_string()))?;
-    }
+    let path = request
+        .uri()
+        .path_and_query()
+        .map_or("/", |path| path.as_str());
+    let uri = format!("{ORIGIN}{path}").parse();
+    *request.uri_mut() = uri.map_err(|_| Unavailable(format!("no path: {path}")))?;
     Ok(request)
 }
 
@@ -144,5 +143,19 @@ impl Keeper {
             return Ok(());
         }
         self.state.storage().set_alarm(TICK).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_keepers_address_is_its_path_whatever_comes_before() {
+        for uri in ["/calls/1?a=b", "http://elsewhere.example/calls/1?a=b"] {
+            let request = Request::get(uri).body(Body::empty()).unwrap();
+            let addressed = addressed(request).unwrap();
+            assert_eq!(addressed.uri(), "https://keeper/calls/1?a=b");
+        }
     }
 }

@@ -32,6 +32,9 @@ use crate::time::Timestamp;
 
 /// How long a modern upstream's facts are used before it is asked again.
 const MODERN_FRESH: Duration = Duration::from_secs(3600);
+/// Facts this much older need not be written again: isolates that begin together ask
+/// together.
+const RECENT_MS: u64 = 30_000;
 /// How long a legacy upstream's facts are used before it is asked again.
 const LEGACY_FRESH: Duration = Duration::from_secs(600);
 
@@ -189,8 +192,14 @@ pub(crate) async fn ask<P: Platform>(
         .insert(id.clone(), Rc::clone(&facts));
     let (publishing, published) = (context.clone(), Rc::clone(&facts));
     context.platform.defer(async move {
+        let (kv, key) = (publishing.platform.kv(), key(&id));
+        let there = keyspace::kv_get(kv, &key).await.ok().flatten();
+        let recent = |facts: Facts| facts.checked_at_ms + RECENT_MS >= published.checked_at_ms;
+        if there.is_some_and(recent) {
+            return;
+        }
         // Lost, it costs another isolate one probe.
-        let _ = keyspace::kv_put(publishing.platform.kv(), &key(&id), &published).await;
+        let _ = keyspace::kv_put(kv, &key, &published).await;
     });
     Ok(facts)
 }

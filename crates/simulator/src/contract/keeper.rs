@@ -16,8 +16,6 @@ use tidegate_gateway::platform::{Clock, Keeper, Platform};
 
 use super::{Check, Outcome, RACERS, Subject, check, done, expect};
 
-/// A host is needed for form alone.
-const ORIGIN: &str = "http://keeper";
 /// How long a keeper may take to answer, or to hear that somebody has gone.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Pause between two questions of the same kind.
@@ -66,7 +64,7 @@ struct Open {
 
 impl<P: Platform> Keepers<'_, '_, P> {
     async fn send(&self, name: &str, query: &str, body: Body) -> Result<Response<Body>, String> {
-        let request = Request::post(format!("{ORIGIN}{PING}{query}")).body(body);
+        let request = Request::post(format!("{PING}{query}")).body(body);
         done(self.keeper.send(name, done(request)?).await)
     }
 
