@@ -1,15 +1,12 @@
 //! What the upstreams list, merged: configured order first, then each upstream's own.
 //!
-//! Each upstream's list is read whole, within bounds, and kept for as long as the upstream
-//! allows (`ttlMs`, `cacheScope`), here and, if it is for all, in KV. A dead upstream leaves the others' entries standing; the
-//! result's `_meta` names it. Clients see pages with sealed cursors, filtered by the same
-//! policy that decides calls.
+//! A dead upstream leaves the others' entries standing; the result's `_meta` names it.
+//! Clients see pages with sealed cursors, filtered by the same policy that decides calls.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod listed;
 pub mod shared;
 
-use std::rc::Rc;
-use std::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::future::join_all;
 use serde::{Deserialize, Serialize};
@@ -17,91 +14,25 @@ use serde_json::json;
 use tidegate_mcp::catalog::{CacheHints, CacheScope, Kind, Page};
 use tidegate_mcp::headers;
 use tidegate_mcp::json::Object;
-use tidegate_mcp::jsonrpc::{METHOD_NOT_FOUND, RpcError};
+use tidegate_mcp::jsonrpc::RpcError;
 
 use crate::auth::{Principal, PrincipalId};
 use crate::config::Upstream;
 use crate::context::Context;
 use crate::discover::upstreams;
-use crate::egress;
 use crate::error::{Error, Rejection};
 use crate::ingress::Endpoint;
-use crate::memory::Bounded;
 use crate::names;
 use crate::platform::{LogLevel, Platform};
 use crate::policy;
 use crate::seal::Purpose;
-use crate::time::Timestamp;
-use crate::tools;
-use crate::upstream::{self, Outgoing};
+use listed::listed;
+pub(crate) use listed::{Memory, forget, forget_tools, tools};
 
 /// Most entries on one page.
 pub const PAGE_MAX: usize = 250;
-/// Most pages read from one upstream for one list.
-const UPSTREAM_PAGES_MAX: usize = 64;
-/// Most entries taken from one upstream for one list.
-const UPSTREAM_ITEMS_MAX: usize = 5_000;
-/// Longest an upstream's list is kept, whatever it allows.
-const KEEP_MAX: Duration = Duration::from_secs(300);
-/// Most lists one isolate keeps.
-const LISTS_MAX: usize = 256;
 /// `_meta` key of a list some upstreams are missing from.
 pub const UNAVAILABLE: &str = "io.tidegate/unavailableUpstreams";
-
-/// What an isolate remembers of lists.
-pub(crate) struct Memory {
-    lists: Bounded<ListKey, (Rc<Listed>, Timestamp)>,
-    shared: shared::Memory,
-}
-
-impl Default for Memory {
-    fn default() -> Self {
-        Self {
-            lists: Bounded::new(LISTS_MAX),
-            shared: shared::Memory::default(),
-        }
-    }
-}
-
-/// Configuration, upstream, kind, and for a private list the principal.
-type ListKey = (String, String, Kind, Option<PrincipalId>);
-
-/// One upstream's whole list, in its own names.
-struct Listed {
-    items: Vec<Object>,
-    hints: CacheHints,
-    asked_at: Timestamp,
-}
-
-impl Listed {
-    /// What may be said of it to whoever keeps it from now on: nobody keeps it longer than
-    /// its upstream allowed.
-    fn hints(&self, now: Timestamp) -> CacheHints {
-        let age = u64::try_from(now.since(self.asked_at).as_millis()).unwrap_or(u64::MAX);
-        CacheHints {
-            ttl_ms: self.hints.ttl_ms.saturating_sub(age),
-            scope: self.hints.scope,
-        }
-    }
-
-    /// Whom it may be kept for; `None`: for all.
-    fn owner<'a>(&self, asked_by: &'a PrincipalId) -> Option<&'a PrincipalId> {
-        match self.hints.scope {
-            CacheScope::Public => None,
-            CacheScope::Private => Some(asked_by),
-        }
-    }
-}
-
-/// Forgets what an upstream lists, whoever asked: it says that it lists something else.
-pub(crate) fn forget<P: Platform>(context: &Context<P>, upstream: &str, kind: Kind) {
-    let lists = &context.memory.catalog.lists;
-    lists.forget(|(_, of, listed, _)| of == upstream && *listed == kind);
-    shared::changed(context, upstream, kind);
-    if kind == Kind::Tools {
-        tools::forget(context, upstream);
-    }
-}
 
 /// An entry of the merged list.
 pub struct Entry<'a> {
@@ -319,186 +250,6 @@ async fn merge<'a, P: Platform>(
             Ok(merged)
         }
     }
-}
-
-/// One upstream's list, remembered for as long as it allows; `None` if it declares none.
-async fn listed<P: Platform>(
-    context: &Context<P>,
-    upstream: &Upstream,
-    principal: &Principal,
-    kind: Kind,
-) -> Result<Option<Rc<Listed>>, Error> {
-    if let Some(listed) = known(context, upstream, &principal.id, kind).await {
-        return Ok(Some(listed));
-    }
-    let facts = upstream::facts(context, upstream, principal).await?;
-    let capability = match kind {
-        Kind::Tools => "tools",
-        Kind::Prompts => "prompts",
-        Kind::Resources | Kind::ResourceTemplates => "resources",
-    };
-    if !facts.capabilities().contains(capability) {
-        return Ok(None);
-    }
-    let timeout = Duration::from_millis(upstream.timeout_ms);
-    let listed = fetch(context, upstream, &principal.id, kind, timeout).await?;
-    let listed = keep(context, upstream, &principal.id, kind, listed);
-    shared::share(context, upstream, kind, &listed);
-    Ok(Some(listed))
-}
-
-/// Sees to it that the definitions of the upstream's tools are known, whether or not the
-/// list as a whole may be kept.
-pub(crate) async fn tools<P: Platform>(
-    context: &Context<P>,
-    upstream: &Upstream,
-    principal: &PrincipalId,
-) -> Result<(), Error> {
-    if let Some(listed) = known(context, upstream, principal, Kind::Tools).await {
-        learn(context, upstream, principal, &listed);
-        return Ok(());
-    }
-    let timeout = tools::LIST_TIMEOUT.min(Duration::from_millis(upstream.timeout_ms));
-    let listed = fetch(context, upstream, principal, Kind::Tools, timeout).await?;
-    let listed = keep(context, upstream, principal, Kind::Tools, listed);
-    shared::share(context, upstream, Kind::Tools, &listed);
-    Ok(())
-}
-
-/// Forgets the upstream's list of tools: it has changed.
-pub(crate) fn forget_tools<P: Platform>(
-    context: &Context<P>,
-    upstream: &Upstream,
-    principal: &PrincipalId,
-) {
-    for owner in [None, Some(principal)] {
-        let key = list_key(context, upstream, Kind::Tools, owner);
-        context.memory.catalog.lists.remove(&key);
-    }
-    shared::changed(context, &upstream.name, Kind::Tools);
-}
-
-fn list_key<P: Platform>(
-    context: &Context<P>,
-    upstream: &Upstream,
-    kind: Kind,
-    owner: Option<&PrincipalId>,
-) -> ListKey {
-    let digest = context.settings.digest.clone();
-    (digest, upstream.name.clone(), kind, owner.cloned())
-}
-
-/// A list that may be used for this principal, from memory or KV.
-async fn known<P: Platform>(
-    context: &Context<P>,
-    upstream: &Upstream,
-    principal: &PrincipalId,
-    kind: Kind,
-) -> Option<Rc<Listed>> {
-    if let Some(listed) = remembered(context, upstream, principal, kind) {
-        return Some(listed);
-    }
-    let listed = shared::read(context, upstream, kind).await?;
-    Some(keep(context, upstream, principal, kind, listed))
-}
-
-/// A list this isolate may still use for this principal.
-fn remembered<P: Platform>(
-    context: &Context<P>,
-    upstream: &Upstream,
-    principal: &PrincipalId,
-    kind: Kind,
-) -> Option<Rc<Listed>> {
-    let (now, lists) = (context.now(), &context.memory.catalog.lists);
-    [None, Some(principal)].into_iter().find_map(|owner| {
-        let kept = lists.get(&list_key(context, upstream, kind, owner));
-        let (listed, until) = kept?;
-        (until > now).then_some(listed)
-    })
-}
-
-/// Remembers a list for as long as its upstream allows, and for whom.
-fn keep<P: Platform>(
-    context: &Context<P>,
-    upstream: &Upstream,
-    principal: &PrincipalId,
-    kind: Kind,
-    listed: Listed,
-) -> Rc<Listed> {
-    let listed = Rc::new(listed);
-    if kind == Kind::Tools {
-        learn(context, upstream, principal, &listed);
-    }
-    let keep = Duration::from_millis(listed.hints.ttl_ms).min(KEEP_MAX);
-    if keep > Duration::ZERO {
-        let key = list_key(context, upstream, kind, listed.owner(principal));
-        let kept = (Rc::clone(&listed), listed.asked_at + keep);
-        context.memory.catalog.lists.insert(key, kept);
-    }
-    listed
-}
-
-fn learn<P: Platform>(
-    context: &Context<P>,
-    upstream: &Upstream,
-    principal: &PrincipalId,
-    listed: &Listed,
-) {
-    let owner = listed.owner(principal);
-    tools::learn(context, upstream, owner, &listed.items, listed.asked_at);
-}
-
-async fn fetch<P: Platform>(
-    context: &Context<P>,
-    upstream: &Upstream,
-    principal: &PrincipalId,
-    kind: Kind,
-    timeout: Duration,
-) -> Result<Listed, Error> {
-    let mut listed = Listed {
-        items: Vec::new(),
-        hints: CacheHints {
-            ttl_ms: u64::MAX,
-            scope: CacheScope::Public,
-        },
-        asked_at: context.now(),
-    };
-    let mut cursor: Option<String> = None;
-    for _ in 0..UPSTREAM_PAGES_MAX {
-        let mut params = Object::default();
-        if let Some(cursor) = &cursor {
-            params.insert("cursor", cursor);
-        }
-        let outgoing = Outgoing::own(kind.list_method(), params, principal.clone(), timeout);
-        let result = match egress::whole(upstream::call(context, upstream, outgoing).await).await {
-            // Advertised, yet not served: nothing to list.
-            Err(Error::Rejection(Rejection::Protocol { error, .. }))
-                if error.code == METHOD_NOT_FOUND =>
-            {
-                listed.hints = CacheHints::NONE;
-                return Ok(listed);
-            }
-            result => result?,
-        };
-        let page = Page::parse(kind, &result).map_err(|e| Rejection::UpstreamInvalid {
-            upstream: upstream.name.clone(),
-            reason: e.to_string(),
-        })?;
-        listed.hints = listed.hints.combine(page.hints());
-        listed.items.extend(page.items);
-        cursor = page.next_cursor;
-        if cursor.is_none() {
-            return Ok(listed);
-        }
-        if listed.items.len() >= UPSTREAM_ITEMS_MAX {
-            break;
-        }
-    }
-    let fields =
-        json!({ "upstream": upstream.name, "list": kind.member(), "items": listed.items.len() });
-    context.log(LogLevel::Warn, "list_cut", fields);
-    listed.items.truncate(UPSTREAM_ITEMS_MAX);
-    Ok(listed)
 }
 
 /// The entries this caller may see, under the names this endpoint shows.

@@ -16,7 +16,9 @@
 //! itself. Only an upstream that cannot be reached ends the call here; it was not sent.
 
 mod judge;
+mod mirror;
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
@@ -25,7 +27,7 @@ use http::{HeaderName, HeaderValue};
 use serde_json::json;
 use tidegate_mcp::headers::{self, HeaderError, HeaderParam};
 use tidegate_mcp::json::Object;
-use tidegate_mcp::jsonrpc::{HEADER_MISMATCH, RpcError};
+use tidegate_mcp::jsonrpc::RpcError;
 use tidegate_mcp::method::Method;
 use tidegate_mcp::version::Era;
 
@@ -43,6 +45,7 @@ use crate::schema::{self, Document};
 use crate::time::Timestamp;
 use crate::upstream::{self, Outgoing};
 use judge::Tool;
+use mirror::{agree, arguments, mirrored};
 
 /// How long a definition is used before the upstream is asked for its list again.
 const KNOWN_FOR: Duration = Duration::from_secs(300);
@@ -55,13 +58,14 @@ const DOUBT_AFTER: Duration = Duration::from_secs(10);
 pub(crate) const LIST_TIMEOUT: Duration = Duration::from_secs(10);
 /// Most lists of definitions one isolate keeps.
 const LISTS_MAX: usize = 128;
-/// Most bytes of one argument that is mirrored into a header; HTTP servers commonly refuse
-/// more.
-const MIRRORED_MAX: usize = 8 * 1024;
+/// Most bytes of definitions one isolate keeps, all lists together.
+const KEPT_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// What an isolate remembers of tools.
 pub(crate) struct Memory {
     lists: Bounded<ListKey, Known>,
+    /// Bytes of all that was learnt since there was last too much of it.
+    bytes: Cell<usize>,
     schemas: schema::Memory,
 }
 
@@ -69,6 +73,7 @@ impl Default for Memory {
     fn default() -> Self {
         Self {
             lists: Bounded::new(LISTS_MAX),
+            bytes: Cell::new(0),
             schemas: schema::Memory::default(),
         }
     }
@@ -128,6 +133,15 @@ pub(crate) fn learn<P: Platform>(
         tools: Some(Rc::new(tools)),
         at: asked_at,
     };
+    let memory = &context.memory.tools;
+    let size: usize = items.iter().map(Object::text_len).sum();
+    let mut bytes = memory.bytes.get().saturating_add(size);
+    if bytes > KEPT_BYTES_MAX {
+        // Those in use are soon back.
+        memory.lists.forget(|_| true);
+        bytes = size;
+    }
+    memory.bytes.set(bytes);
     context
         .memory
         .tools
@@ -243,72 +257,6 @@ pub(crate) fn hold<P: Platform>(
 pub(crate) fn forget<P: Platform>(context: &Context<P>, upstream: &str) {
     let lists = &context.memory.tools.lists;
     lists.forget(|(_, of, _)| of == upstream);
-}
-
-/// The arguments of a call; none at all are no arguments.
-fn arguments(params: &Object) -> Result<Object, Error> {
-    match params.get("arguments") {
-        None => Ok(Object::default()),
-        Some(arguments) if arguments.get() == "null" => Ok(Object::default()),
-        Some(arguments) => Object::from_raw(arguments).map_err(|e| {
-            let reason = format!("`arguments`: {e}");
-            Rejection::protocol(RpcError::invalid_params(reason)).into()
-        }),
-    }
-}
-
-/// Whether the client's headers say what its arguments say.
-fn agree(
-    params: &[HeaderParam],
-    arguments: &Object,
-    received: &[(HeaderName, HeaderValue)],
-) -> Result<(), RpcError> {
-    let values = |wanted: &str| -> Vec<String> {
-        let of_name = received.iter().filter(|(name, _)| name.as_str() == wanted);
-        of_name
-            .map(|(_, value)| String::from_utf8_lossy(value.as_bytes()).into_owned())
-            .collect()
-    };
-    for param in params {
-        let name = param.header_name();
-        if values(&name).len() > 1 {
-            let reason = format!("Header mismatch: {name} was sent more than once");
-            return Err(RpcError::new(HEADER_MISMATCH, reason));
-        }
-    }
-    headers::agree_params(params, arguments, |name| values(name).pop())
-}
-
-/// The request with the headers its tool wants. What the definition does not know of is
-/// somebody else's and passes as it came.
-fn mirrored(known: Option<&Definition>, mut outgoing: Outgoing) -> Result<Outgoing, Error> {
-    let Some(Ok(params)) = known.map(|definition| &definition.params) else {
-        return Ok(outgoing);
-    };
-    if params.is_empty() {
-        return Ok(outgoing);
-    }
-    let arguments = arguments(&outgoing.params)?;
-    for param in params {
-        let name = param.header_name();
-        outgoing
-            .param_headers
-            .retain(|(received, _)| received.as_str() != name);
-        // Whether an argument no header can carry is one the tool takes is for the tool.
-        let Ok(Some(value)) = headers::render(param, &arguments) else {
-            continue;
-        };
-        let header = HeaderName::from_bytes(name.as_bytes()).ok();
-        let value = Some(value).filter(|value| value.len() <= MIRRORED_MAX);
-        let value = value.and_then(|value| HeaderValue::from_str(&value).ok());
-        let (Some(header), Some(value)) = (header, value) else {
-            let path = param.path.join("/");
-            let reason = format!("`arguments` at /{path}: longer than a header can carry");
-            return Err(Rejection::protocol(RpcError::invalid_params(reason)).into());
-        };
-        outgoing.param_headers.push((header, value));
-    }
-    Ok(outgoing)
 }
 
 /// The tool's definition: memory → its upstream's list. `None` where it cannot be had: the

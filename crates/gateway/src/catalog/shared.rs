@@ -19,7 +19,7 @@ use sha2::{Digest, Sha256};
 use tidegate_mcp::catalog::{CacheHints, CacheScope, Kind};
 use tidegate_mcp::json::Object;
 
-use super::{KEEP_MAX, Listed, UPSTREAM_ITEMS_MAX};
+use super::listed::{KEEP_MAX, Listed, UPSTREAM_ITEMS_MAX};
 use crate::config::Upstream;
 use crate::context::Context;
 use crate::keyspace::{self, Family, Key, Store};
