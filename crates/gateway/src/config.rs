@@ -246,7 +246,9 @@ pub struct Upstream {
     #[serde(default)]
     pub credentials: Credentials,
     /// Whether arguments and structured results must fit the schemas of its tools.
-    #[serde(default)]
+    // Not written where it says nothing: a snapshot's digest is over what is written, and
+    // those published before there was this member must keep theirs.
+    #[serde(default, skip_serializing_if = "Validation::is_default")]
     pub validation: Validation,
 }
 
@@ -274,6 +276,12 @@ pub enum Validation {
     Warn,
     /// They pass; nothing is checked.
     Off,
+}
+
+impl Validation {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// Which revisions an upstream speaks.
