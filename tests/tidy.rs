@@ -199,7 +199,11 @@ fn no_file_remembers_the_machine_it_was_written_on() {
 
 #[test]
 fn dependencies_come_from_the_public_registries() {
-    for lock in ["Cargo.lock", "crates/spin-host/Cargo.lock"] {
+    for lock in [
+        "Cargo.lock",
+        "crates/spin-host/Cargo.lock",
+        "tests/hosts/rmcp/Cargo.lock",
+    ] {
         for source in read(lock)
             .lines()
             .filter_map(|line| line.strip_prefix("source = "))
