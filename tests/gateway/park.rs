@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use serde_json::{Value, json};
 
-use crate::world::{Ask, Heard, Said, Script, Setup, Step, World, complete, modern};
+use crate::world::{Ask, Heard, Said, Script, Setup, Step, World, complete, error, modern};
 
 const VERSION: &str = "2025-11-25";
 
@@ -99,4 +99,34 @@ fn world() -> (World, Rc<RefCell<Vec<Value>>>) {
         ])
     });
     (Setup::new().upstream("up", &script).start(), answers)
+}
+
+#[test]
+fn a_call_that_fails_for_want_of_an_undeclared_capability_says_which() {
+    let script = Script::legacy(VERSION, &["ask"]);
+    let refused: Rc<RefCell<Vec<Value>>> = Rc::default();
+    let heard = Rc::clone(&refused);
+    script.on("", move |said| {
+        heard.borrow_mut().push(said.message.clone());
+        Said::Raw(202, "text/plain", Vec::new())
+    });
+    let heard = Rc::clone(&refused);
+    script.on("tools/call", move |said: &Heard| {
+        let params = json!({ "messages": [], "maxTokens": 1 });
+        let question = json!({ "jsonrpc": "2.0", "id": 9, "method": "sampling/createMessage", "params": params });
+        let refused = Rc::clone(&heard);
+        Said::Stream(vec![
+            Step::Send(question),
+            Step::Until(Rc::new(move || !refused.borrow().is_empty())),
+            Step::Send(error(said, -32601)),
+        ])
+    });
+    let world = Setup::new().upstream("up", &script).start();
+    let told = world.call(ask());
+    assert_eq!(told.refusal(), (400, -32021));
+    assert_eq!(
+        told.error()["data"]["requiredCapabilities"],
+        json!({ "sampling": {} })
+    );
+    assert_eq!(refused.borrow()[0]["error"]["code"], -32601);
 }

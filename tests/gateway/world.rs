@@ -22,7 +22,7 @@ use tidegate_simulator::{Exchange, Running, Server, Simulator};
 
 pub use ask::{Ask, legacy, modern};
 pub use bell::Bell;
-pub use said::{Heard, Said, Step, complete};
+pub use said::{Heard, Said, Step, complete, error};
 pub use script::Script;
 pub use setup::Setup;
 pub use told::{Live, Told};

@@ -8,7 +8,9 @@ mod aside;
 pub mod breaker;
 pub mod facts;
 mod http_sse;
+mod legacy;
 pub(crate) mod listen;
+mod modern;
 mod patience;
 mod reply;
 mod session;
@@ -19,15 +21,13 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue};
 use serde_json::json;
-use tidegate_mcp::era;
-use tidegate_mcp::headers;
 use tidegate_mcp::json::Object;
-use tidegate_mcp::jsonrpc::{Request, RequestId};
-use tidegate_mcp::meta::{self, RequestMeta};
+use tidegate_mcp::jsonrpc::RequestId;
+use tidegate_mcp::meta::RequestMeta;
 use tidegate_mcp::method::Method;
-use tidegate_mcp::version::{Era, ProtocolVersion};
+use tidegate_mcp::version::Era;
 
 use crate::auth::{Principal, PrincipalId};
 use crate::config::{Transport, Upstream};
@@ -38,6 +38,7 @@ use crate::memory::Bounded;
 use crate::platform::Platform;
 use crate::time::Timestamp;
 use breaker::{Breaker, Outcome};
+pub(crate) use modern::modern_meta;
 pub(crate) use patience::ANSWER_WITHIN;
 use patience::Patience;
 pub(crate) use wire::SESSION_ID;
@@ -188,11 +189,11 @@ async fn attempt<P: Platform>(
         .await
         .map_err(not_asked)?;
     match facts.era() {
-        Era::Modern => modern(exchange, outgoing, facts.version).await,
+        Era::Modern => modern::call(exchange, outgoing, facts.version).await,
         Era::Legacy if facts.transport == Transport::Sse => {
-            over_http_sse(exchange, &outgoing).await
+            legacy::over_http_sse(exchange, &outgoing).await
         }
-        Era::Legacy => legacy(exchange, outgoing).await,
+        Era::Legacy => legacy::call(exchange, outgoing).await,
     }
 }
 
@@ -207,232 +208,6 @@ pub(crate) fn not_asked(error: Error) -> Error {
         .into(),
         error @ (Error::Rejection(_) | Error::Fault(_)) => error,
     }
-}
-
-async fn modern<P: Platform>(
-    exchange: &Exchange<'_, P>,
-    outgoing: Outgoing,
-    version: ProtocolVersion,
-) -> Result<Reply, Error> {
-    let id = exchange.next_id();
-    let relay = reply::Relay::of(&outgoing, &id);
-    let mut params = outgoing.params;
-    params.insert(
-        "_meta",
-        &modern_meta(exchange.context, &outgoing.meta, version, &id),
-    );
-    let mut head = HeaderMap::new();
-    head.insert(
-        headers::MCP_PROTOCOL_VERSION,
-        HeaderValue::from_static(version.as_str()),
-    );
-    head.insert(
-        headers::MCP_METHOD,
-        HeaderValue::from_static(outgoing.method.as_str()),
-    );
-    if let Some(name) = headers::expected_name(outgoing.method.as_str(), &params) {
-        let value = HeaderValue::from_str(&headers::encode_value(&name));
-        head.insert(
-            headers::MCP_NAME,
-            value.map_err(|_| exchange.invalid("a name that fits no header"))?,
-        );
-    }
-    head.extend(outgoing.param_headers);
-    let request = Request {
-        id: id.clone(),
-        method: outgoing.method.as_str().to_owned(),
-        params,
-    };
-    let patience = exchange.patience();
-    let messages = wire::post(exchange, head, request.to_json())
-        .await?
-        .into_messages(exchange, &id, &patience)
-        .await?;
-    reply::read(exchange, messages, id, relay, reply::Dialect::Modern).await
-}
-
-/// `_meta` of a request the gateway makes: its own identity, what the client can do and we
-/// can carry, and everything that is not ours to decide.
-fn modern_meta<P: Platform>(
-    context: &Context<P>,
-    client: &RequestMeta,
-    version: ProtocolVersion,
-    id: &RequestId,
-) -> Object {
-    let mut carried = client.rest.clone();
-    carried.insert(meta::PROTOCOL_VERSION, &version.as_str());
-    carried.insert(
-        meta::CLIENT_INFO,
-        &crate::discover::server_info(&context.settings),
-    );
-    carried.insert(
-        meta::CLIENT_CAPABILITIES,
-        &crate::discover::bridged(&client.client_capabilities),
-    );
-    if let Some(level) = &client.log_level {
-        carried.insert(meta::LOG_LEVEL, level);
-    }
-    if client.progress_token.is_some() {
-        carried.insert(meta::PROGRESS_TOKEN, id);
-    }
-    trace(&mut carried, client);
-    carried
-}
-
-fn trace(carried: &mut Object, client: &RequestMeta) {
-    let trace = &client.trace;
-    let fields = [
-        (meta::TRACEPARENT, &trace.traceparent),
-        (meta::TRACESTATE, &trace.tracestate),
-        (meta::BAGGAGE, &trace.baggage),
-    ];
-    for (name, value) in fields {
-        if let Some(value) = value {
-            carried.insert(name, value);
-        }
-    }
-}
-
-async fn legacy<P: Platform>(
-    exchange: &Exchange<'_, P>,
-    outgoing: Outgoing,
-) -> Result<Reply, Error> {
-    let terms = session::Terms::of(&outgoing);
-    let session = session::open(exchange, &outgoing.principal, &terms).await;
-    let session = session.map_err(not_asked)?;
-    match legacy_once(exchange, &outgoing, &session).await {
-        // The upstream does not know the session any more, so it did not run the call.
-        Err(session::Lost::Session) => {
-            session::withdraw(exchange.context, &session);
-            again(exchange, outgoing).await
-        }
-        outcome => outcome.map_err(|lost| lost.into_error(exchange)),
-    }
-}
-
-/// Once more, after a session was lost. Another server may have taken the place of the one
-/// that knew it, so the upstream is asked anew what it is.
-async fn again<P: Platform>(
-    exchange: &Exchange<'_, P>,
-    outgoing: Outgoing,
-) -> Result<Reply, Error> {
-    let facts = facts::ask(exchange, &outgoing.principal, Era::Legacy).await;
-    let facts = facts.map_err(not_asked)?;
-    match facts.era() {
-        Era::Modern => modern(exchange, outgoing, facts.version).await,
-        Era::Legacy => {
-            let terms = session::Terms::of(&outgoing);
-            let session = session::open(exchange, &outgoing.principal, &terms).await;
-            legacy_once(exchange, &outgoing, &session.map_err(not_asked)?)
-                .await
-                .map_err(|lost| lost.into_error(exchange))
-        }
-    }
-}
-
-async fn legacy_once<P: Platform>(
-    exchange: &Exchange<'_, P>,
-    outgoing: &Outgoing,
-    session: &Rc<session::Session>,
-) -> Result<Reply, session::Lost> {
-    let id = exchange.next_id();
-    let held = session::InUse::begin(exchange.context, session, &id);
-    match in_session(exchange, outgoing, session, id).await {
-        Ok(reply) => Ok(held.until_read(reply)),
-        Err(lost) => {
-            held.ended(lost.error());
-            Err(lost)
-        }
-    }
-}
-
-async fn in_session<P: Platform>(
-    exchange: &Exchange<'_, P>,
-    outgoing: &Outgoing,
-    session: &Rc<session::Session>,
-    id: RequestId,
-) -> Result<Reply, session::Lost> {
-    let request = legacy_request(outgoing, session, &id);
-    let patience = exchange.patience();
-    let aside = if session.asks() {
-        aside::open(exchange, session, &patience).await
-    } else {
-        None
-    };
-    let mut answer = session.post(exchange, request.to_json()).await?;
-    if answer.session_lost(exchange, session).await? {
-        return Err(session::Lost::Session);
-    }
-    let messages = answer.into_messages(exchange, &id, &patience).await?;
-    let messages = aside::beside(messages, aside);
-    let (relay, dialect) = hearing(outgoing, session, &id, patience);
-    Ok(reply::read(exchange, messages, id, relay, dialect).await?)
-}
-
-/// A call over HTTP+SSE: a session of its own, which ends with it.
-async fn over_http_sse<P: Platform>(
-    exchange: &Exchange<'_, P>,
-    outgoing: &Outgoing,
-) -> Result<Reply, Error> {
-    let patience = exchange.patience();
-    let terms = session::Terms::of(outgoing);
-    let line = http_sse::open(exchange, &outgoing.principal, &terms, &patience).await;
-    let http_sse::Line {
-        session, messages, ..
-    } = line.map_err(not_asked)?;
-    let id = exchange.next_id();
-    let held = session::InUse::begin(exchange.context, &session, &id);
-    let request = legacy_request(outgoing, &session, &id);
-    let (relay, dialect) = hearing(outgoing, &session, &id, patience);
-    let reply = async {
-        session.post(exchange, request.to_json()).await?;
-        reply::read(exchange, messages, id, relay, dialect).await
-    };
-    match reply.await {
-        Ok(reply) => Ok(held.until_read(reply)),
-        Err(error) => {
-            held.ended(Some(&error));
-            Err(error)
-        }
-    }
-}
-
-/// The request as a legacy upstream reads it.
-fn legacy_request(outgoing: &Outgoing, session: &session::Session, id: &RequestId) -> Request {
-    let mut carried = outgoing.meta.rest.clone();
-    if outgoing.meta.progress_token.is_some() {
-        carried.insert(meta::PROGRESS_TOKEN, id);
-    }
-    trace(&mut carried, &outgoing.meta);
-    let mut params = outgoing.params.clone();
-    if !carried.is_empty() {
-        params.insert("_meta", &carried);
-    }
-    Request {
-        id: id.clone(),
-        method: outgoing.method.as_str().to_owned(),
-        params: era::lower_request(outgoing.method.as_str(), params, session.version),
-    }
-}
-
-/// How a legacy upstream's messages are to be read.
-fn hearing(
-    outgoing: &Outgoing,
-    session: &Rc<session::Session>,
-    id: &RequestId,
-    patience: Patience,
-) -> (reply::Relay, reply::Dialect) {
-    let uri = outgoing
-        .params
-        .get_str("uri")
-        .map(std::borrow::Cow::into_owned);
-    let dialect = reply::Dialect::Legacy {
-        session: Rc::clone(session),
-        method: outgoing.method,
-        uri,
-        patience,
-    };
-    (reply::Relay::of(outgoing, id), dialect)
 }
 
 /// Asks the breaker whether the upstream may be tried.

@@ -39,7 +39,8 @@ so does a listed one that passes. tests/conformance/TRACEABILITY.md is the whole
       same-era         in front of the suite's reference server, which speaks both eras
       across-eras      in front of a server that refuses the era of the requirements
       merged           two servers merged, names prefixed, behind an un-prefixing shim
-      tasks            in front of a server of the tasks extension
+      tasks            in front of tools that are tasks because the configuration says so
+      upstream-tasks   in front of a server of the tasks extension
       upstream-half    the suite's client scenarios: its mock servers as upstreams
   --requirements 2026-07-28|2025-11-25|both   whose requirements (default: both)
   --direct             against the servers themselves, each in its own era
@@ -133,6 +134,7 @@ fn compare(layout: &Layout, flags: &Flags) -> Result<Findings> {
         print(run, &baseline);
         complaints.extend(baseline.complaints(lane, run.revision, &run.outcome));
     }
+    complaints.extend(unlike(&runs));
     if flags.update && flags.through_gateway() {
         baseline.store(&file)?;
         println!("wrote {}", layout.relative(&file));
@@ -151,6 +153,26 @@ fn compare(layout: &Layout, flags: &Flags) -> Result<Findings> {
         scenarios: scenarios.sum(),
         complaints,
     })
+}
+
+/// Where the merged endpoint does worse than the server's own: what is in front of it takes
+/// the prefixes away, so nothing may tell them apart.
+fn unlike(runs: &[Run]) -> Vec<String> {
+    let of = |lane: Lane| runs.iter().filter(move |run| run.lane == lane);
+    let passes = |run: &Run, name: &str| {
+        let mut scenarios = run.outcome.scenarios.iter();
+        scenarios.any(|scenario| scenario.name == name && scenario.passed)
+    };
+    of(Lane::Merged)
+        .flat_map(|merged| {
+            let alone = of(Lane::SameEra).find(|run| run.revision == merged.revision);
+            let failed = merged.outcome.scenarios.iter().filter(|s| !s.passed);
+            failed
+                .filter(|scenario| alone.is_some_and(|run| passes(run, &scenario.name)))
+                .map(|scenario| format!("{} passes alone and fails merged", scenario.name))
+                .collect::<Vec<_>>()
+        })
+        .collect()
 }
 
 /// Writes the table, or says that the committed one is not what was found.
@@ -266,9 +288,12 @@ fn parse(mut arguments: Arguments) -> Result<Flags> {
     }
     if flags.direct {
         // The others are about the gateway alone.
-        flags
-            .lanes
-            .retain(|lane| !matches!(lane, Lane::Merged | Lane::UpstreamHalf));
+        flags.lanes.retain(|lane| {
+            !matches!(
+                lane,
+                Lane::Merged | Lane::UpstreamTasks | Lane::UpstreamHalf
+            )
+        });
     }
     Ok(flags)
 }

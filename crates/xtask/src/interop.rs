@@ -200,7 +200,7 @@ fn compare(layout: &Layout, update: bool) -> Result<(Counts, Option<String>)> {
     let mut session = Session::open()?;
     let rust = rmcp(layout)?;
     let upstreams = start(layout, &rust, &mut session)?;
-    let gateway = front::gateway(layout, "interop", upstreams, false)?;
+    let gateway = front::gateway(layout, "interop", upstreams, Vec::new(), false)?;
     let mut table = Table::default();
     for client in &CLIENTS {
         for upstream in &UPSTREAMS {

@@ -7,7 +7,7 @@ use futures_util::stream;
 use futures_util::{FutureExt, StreamExt};
 use serde_json::value::RawValue;
 use tidegate_mcp::era;
-use tidegate_mcp::input;
+use tidegate_mcp::input::{self, InputError};
 use tidegate_mcp::json::Object;
 use tidegate_mcp::jsonrpc::{self, Message, Notification, Request, RequestId, Response, RpcError};
 use tidegate_mcp::meta::{ClientCapabilities, LOG_LEVELS};
@@ -98,6 +98,8 @@ struct Reading<P> {
     id: RequestId,
     relay: Relay,
     dialect: Dialect,
+    /// What the client would have had to declare for what it was not asked.
+    missing: Option<Object>,
 }
 
 /// Reads until the first thing the client should hear. If that is the end, the reply is
@@ -117,6 +119,7 @@ pub(crate) async fn read<P: Platform>(
         id,
         relay,
         dialect,
+        missing: None,
     };
     match next(&mut reading).await {
         Event::End(end) => end.map(Reply::Result),
@@ -174,6 +177,12 @@ impl<P: Platform> Reading<P> {
                 Ok(required)
             }
             (Err(error), dialect) => {
+                // It failed for want of an answer the client cannot give: a modern server
+                // would have said so at once.
+                if let Some(missing) = &self.missing {
+                    let error = RpcError::missing_client_capability(missing);
+                    return Err(Rejection::protocol(error).into());
+                }
                 let error = match dialect {
                     Dialect::Modern => error,
                     Dialect::Legacy { uri, .. } => era::lift_error(error, uri.as_deref()),
@@ -202,7 +211,7 @@ impl<P: Platform> Reading<P> {
 
     /// A request from a legacy upstream, as a question for the client. What the client has
     /// not declared is refused at once: the upstream waits for the answer before it goes on.
-    async fn question(&self, request: Request) -> Option<Question> {
+    async fn question(&mut self, request: Request) -> Option<Question> {
         let Dialect::Legacy {
             session, patience, ..
         } = &self.dialect
@@ -235,7 +244,10 @@ impl<P: Platform> Reading<P> {
                 .boxed_local()
             }),
         };
-        if asks.is_err() {
+        if let Err(why) = asks {
+            if let InputError::Undeclared { required } = why {
+                self.missing = Some(required);
+            }
             question.refuse().await;
             return None;
         }

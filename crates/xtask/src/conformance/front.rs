@@ -8,11 +8,13 @@ use crate::dev::Options;
 use crate::dev::gateway::Gateway;
 use crate::layout::{Layout, make_dir, write_atomically};
 
-/// Starts a gateway in front of these upstreams, given as the configuration names them.
+/// Starts a gateway in front of these upstreams, with these rules for tools, both given as
+/// the configuration names them.
 pub fn gateway(
     layout: &Layout,
     name: &str,
     upstreams: Vec<Value>,
+    tools: Vec<Value>,
     wrangler: bool,
 ) -> Result<Gateway> {
     let dir = layout.dev().join("conformance");
@@ -27,6 +29,7 @@ pub fn gateway(
         "naming": "prefix",
         "authentication": {"type": "none"},
         "upstreams": upstreams,
+        "tools": tools,
     });
     // JSON is YAML.
     write_atomically(&file, config.to_string().as_bytes())?;

@@ -42,19 +42,22 @@ pub enum Lane {
     AcrossEras,
     /// The reference server among others, merged and prefixed, behind an un-prefixing shim.
     Merged,
-    /// A server of the tasks extension.
+    /// Tools that are tasks because the gateway's configuration says so.
     Tasks,
+    /// A server of the tasks extension.
+    UpstreamTasks,
     /// The suite's mock servers as upstreams: the gateway as the client under test.
     UpstreamHalf,
 }
 
 impl Lane {
     /// In the order they run.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::SameEra,
         Self::AcrossEras,
         Self::Merged,
         Self::Tasks,
+        Self::UpstreamTasks,
         Self::UpstreamHalf,
     ];
 
@@ -65,6 +68,7 @@ impl Lane {
             Self::AcrossEras => "across-eras",
             Self::Merged => "merged",
             Self::Tasks => "tasks",
+            Self::UpstreamTasks => "upstream-tasks",
             Self::UpstreamHalf => "upstream-half",
         }
     }
@@ -75,7 +79,8 @@ impl Lane {
             Self::SameEra => "the reference server, which speaks both eras",
             Self::AcrossEras => "a server that refuses the era of the requirements",
             Self::Merged => "two servers merged, names prefixed, behind an un-prefixing shim",
-            Self::Tasks => "a server of the tasks extension",
+            Self::Tasks => "a server without tasks, its tools configured to be tasks",
+            Self::UpstreamTasks => "a server of the tasks extension",
             Self::UpstreamHalf => "the suite's mock servers as upstreams",
         }
     }
@@ -84,7 +89,7 @@ impl Lane {
     pub fn revisions(self) -> &'static [&'static str] {
         match self {
             Self::SameEra | Self::AcrossEras | Self::Merged => &REVISIONS,
-            Self::Tasks | Self::UpstreamHalf => &[MODERN],
+            Self::Tasks | Self::UpstreamTasks | Self::UpstreamHalf => &[MODERN],
         }
     }
 
@@ -92,7 +97,7 @@ impl Lane {
     pub fn scenarios(self) -> Scenarios {
         match self {
             Self::SameEra | Self::AcrossEras | Self::Merged => Scenarios::Requirements,
-            Self::Tasks => Scenarios::Server(&TASKS),
+            Self::Tasks | Self::UpstreamTasks => Scenarios::Server(&TASKS),
             Self::UpstreamHalf => Scenarios::Client(&CLIENT),
         }
     }

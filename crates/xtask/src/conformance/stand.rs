@@ -27,8 +27,19 @@ const REFERENCE: &str = "reference";
 /// The same server with its own tongue cut: only sessions, only the stateless era.
 const ERAS: [&str; 2] = ["legacy", "modern"];
 
-/// The server of the tasks extension.
+/// The server of the tasks extension, and one with the same tools without it.
 const TASKS: &str = "tasks";
+const PLAIN: &str = "plain";
+
+/// Its tools that the gateway makes tasks of, and when: as the scenarios want them.
+const TASK_TOOLS: [(&str, &str); 6] = [
+    ("slow_compute", "auto"),
+    ("failing_job", "task"),
+    ("protocol_error_job", "auto"),
+    ("confirm_delete", "auto"),
+    ("multi_input", "auto"),
+    ("test_tool_with_task", "auto"),
+];
 
 /// Where the fixtures are, below the repository's root.
 const FIXTURES: &str = "tests/conformance/fixtures";
@@ -75,17 +86,17 @@ impl Stand {
         if !direct {
             if lanes.iter().any(|lane| *lane != Lane::Merged) {
                 let upstreams = stand.upstreams();
-                stand
-                    .gateways
-                    .push(front::gateway(layout, "apart", upstreams, wrangler)?);
+                let tools = stand.tools();
+                let gateway = front::gateway(layout, "apart", upstreams, tools, wrangler)?;
+                stand.gateways.push(gateway);
             }
             if lanes.contains(&Lane::Merged) {
                 // Without those that do not answer until their scenario runs.
                 let mut upstreams = stand.upstreams();
                 upstreams.retain(|upstream| upstream["name"].as_str().is_some_and(is_merged));
-                stand
-                    .gateways
-                    .push(front::gateway(layout, "merged", upstreams, wrangler)?);
+                let tools = Vec::new();
+                let gateway = front::gateway(layout, "merged", upstreams, tools, wrangler)?;
+                stand.gateways.push(gateway);
                 stand.start_shim(layout)?;
             }
         }
@@ -97,7 +108,8 @@ impl Stand {
         let upstream = match (lane, revision) {
             (Lane::AcrossEras, LEGACY) => ERAS[usize::from(!self.direct)],
             (Lane::AcrossEras, _) => ERAS[usize::from(self.direct)],
-            (Lane::Tasks, _) => TASKS,
+            (Lane::Tasks, _) if !self.direct => PLAIN,
+            (Lane::Tasks | Lane::UpstreamTasks, _) => TASKS,
             (Lane::SameEra | Lane::Merged | Lane::UpstreamHalf, _) => REFERENCE,
         };
         if self.direct {
@@ -149,6 +161,18 @@ impl Stand {
             .collect()
     }
 
+    /// Rules for the tools of the server without tasks.
+    fn tools(&self) -> Vec<Value> {
+        let rules = TASK_TOOLS
+            .iter()
+            .filter(|_| self.fixtures.contains_key(PLAIN));
+        rules
+            .map(|(tool, execution)| {
+                json!({"name": format!("{PLAIN}__{tool}"), "execution": execution})
+            })
+            .collect()
+    }
+
     fn start_fixtures(&mut self, layout: &Layout, lanes: &[Lane]) -> Result<()> {
         let needed = |wanted: &[Lane]| wanted.iter().any(|lane| lanes.contains(lane));
         let mut ports = Vec::new();
@@ -167,10 +191,15 @@ impl Stand {
                 ports.push(self.start_fixture(layout, era, &python, &[&script, era])?);
             }
         }
-        if needed(&[Lane::Tasks]) {
+        if needed(&[Lane::UpstreamTasks]) || (self.direct && needed(&[Lane::Tasks])) {
             let script = script(layout, "task_server.py");
             let python = python::task_server(layout)?;
             ports.push(self.start_fixture(layout, TASKS, &python, &[&script])?);
+        }
+        if needed(&[Lane::Tasks]) && !self.direct {
+            let script = script(layout, "plain_server.py");
+            let python = python::beside(&python::reference_server(layout)?);
+            ports.push(self.start_fixture(layout, PLAIN, &python, &[&script])?);
         }
         self.session
             .wait_until("starting the fixtures", START_LIMIT, || {

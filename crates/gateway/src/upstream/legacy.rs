@@ -1,0 +1,157 @@
+//! One request to an upstream of an older revision, within a session.
+
+use std::rc::Rc;
+
+use tidegate_mcp::era;
+use tidegate_mcp::jsonrpc::{Request, RequestId};
+use tidegate_mcp::meta;
+use tidegate_mcp::version::Era;
+
+use super::modern::{self, trace};
+use super::patience::Patience;
+use super::{Exchange, Outgoing, aside, facts, http_sse, not_asked, reply, session};
+use crate::egress::Reply;
+use crate::error::Error;
+use crate::platform::Platform;
+
+pub(super) async fn call<P: Platform>(
+    exchange: &Exchange<'_, P>,
+    outgoing: Outgoing,
+) -> Result<Reply, Error> {
+    let terms = session::Terms::of(&outgoing);
+    let session = session::open(exchange, &outgoing.principal, &terms).await;
+    let session = session.map_err(not_asked)?;
+    match legacy_once(exchange, &outgoing, &session).await {
+        // The upstream does not know the session any more, so it did not run the call.
+        Err(session::Lost::Session) => {
+            session::withdraw(exchange.context, &session);
+            again(exchange, outgoing).await
+        }
+        outcome => outcome.map_err(|lost| lost.into_error(exchange)),
+    }
+}
+
+/// Once more, after a session was lost. Another server may have taken the place of the one
+/// that knew it, so the upstream is asked anew what it is.
+async fn again<P: Platform>(
+    exchange: &Exchange<'_, P>,
+    outgoing: Outgoing,
+) -> Result<Reply, Error> {
+    let facts = facts::ask(exchange, &outgoing.principal, Era::Legacy).await;
+    let facts = facts.map_err(not_asked)?;
+    match facts.era() {
+        Era::Modern => modern::call(exchange, outgoing, facts.version).await,
+        Era::Legacy => {
+            let terms = session::Terms::of(&outgoing);
+            let session = session::open(exchange, &outgoing.principal, &terms).await;
+            legacy_once(exchange, &outgoing, &session.map_err(not_asked)?)
+                .await
+                .map_err(|lost| lost.into_error(exchange))
+        }
+    }
+}
+
+async fn legacy_once<P: Platform>(
+    exchange: &Exchange<'_, P>,
+    outgoing: &Outgoing,
+    session: &Rc<session::Session>,
+) -> Result<Reply, session::Lost> {
+    let id = exchange.next_id();
+    let held = session::InUse::begin(exchange.context, session, &id);
+    match in_session(exchange, outgoing, session, id).await {
+        Ok(reply) => Ok(held.until_read(reply)),
+        Err(lost) => {
+            held.ended(lost.error());
+            Err(lost)
+        }
+    }
+}
+
+async fn in_session<P: Platform>(
+    exchange: &Exchange<'_, P>,
+    outgoing: &Outgoing,
+    session: &Rc<session::Session>,
+    id: RequestId,
+) -> Result<Reply, session::Lost> {
+    let request = legacy_request(outgoing, session, &id);
+    let patience = exchange.patience();
+    let aside = if session.asks() {
+        aside::open(exchange, session, &patience).await
+    } else {
+        None
+    };
+    let mut answer = session.post(exchange, request.to_json()).await?;
+    if answer.session_lost(exchange, session).await? {
+        return Err(session::Lost::Session);
+    }
+    let messages = answer.into_messages(exchange, &id, &patience).await?;
+    let messages = aside::beside(messages, aside);
+    let (relay, dialect) = hearing(outgoing, session, &id, patience);
+    Ok(reply::read(exchange, messages, id, relay, dialect).await?)
+}
+
+/// A call over HTTP+SSE: a session of its own, which ends with it.
+pub(super) async fn over_http_sse<P: Platform>(
+    exchange: &Exchange<'_, P>,
+    outgoing: &Outgoing,
+) -> Result<Reply, Error> {
+    let patience = exchange.patience();
+    let terms = session::Terms::of(outgoing);
+    let line = http_sse::open(exchange, &outgoing.principal, &terms, &patience).await;
+    let http_sse::Line {
+        session, messages, ..
+    } = line.map_err(not_asked)?;
+    let id = exchange.next_id();
+    let held = session::InUse::begin(exchange.context, &session, &id);
+    let request = legacy_request(outgoing, &session, &id);
+    let (relay, dialect) = hearing(outgoing, &session, &id, patience);
+    let reply = async {
+        session.post(exchange, request.to_json()).await?;
+        reply::read(exchange, messages, id, relay, dialect).await
+    };
+    match reply.await {
+        Ok(reply) => Ok(held.until_read(reply)),
+        Err(error) => {
+            held.ended(Some(&error));
+            Err(error)
+        }
+    }
+}
+
+/// The request as a legacy upstream reads it.
+fn legacy_request(outgoing: &Outgoing, session: &session::Session, id: &RequestId) -> Request {
+    let mut carried = outgoing.meta.rest.clone();
+    if outgoing.meta.progress_token.is_some() {
+        carried.insert(meta::PROGRESS_TOKEN, id);
+    }
+    trace(&mut carried, &outgoing.meta);
+    let mut params = outgoing.params.clone();
+    if !carried.is_empty() {
+        params.insert("_meta", &carried);
+    }
+    Request {
+        id: id.clone(),
+        method: outgoing.method.as_str().to_owned(),
+        params: era::lower_request(outgoing.method.as_str(), params, session.version),
+    }
+}
+
+/// How a legacy upstream's messages are to be read.
+fn hearing(
+    outgoing: &Outgoing,
+    session: &Rc<session::Session>,
+    id: &RequestId,
+    patience: Patience,
+) -> (reply::Relay, reply::Dialect) {
+    let uri = outgoing
+        .params
+        .get_str("uri")
+        .map(std::borrow::Cow::into_owned);
+    let dialect = reply::Dialect::Legacy {
+        session: Rc::clone(session),
+        method: outgoing.method,
+        uri,
+        patience,
+    };
+    (reply::Relay::of(outgoing, id), dialect)
+}

@@ -1,0 +1,98 @@
+//! One request to an upstream of 2026-07-28: an envelope and headers of the gateway's own.
+
+use http::{HeaderMap, HeaderValue};
+use tidegate_mcp::headers;
+use tidegate_mcp::json::Object;
+use tidegate_mcp::jsonrpc::{Request, RequestId};
+use tidegate_mcp::meta::{self, RequestMeta};
+use tidegate_mcp::version::ProtocolVersion;
+
+use super::{Exchange, Outgoing, reply, wire};
+use crate::context::Context;
+use crate::egress::Reply;
+use crate::error::Error;
+use crate::platform::Platform;
+
+pub(super) async fn call<P: Platform>(
+    exchange: &Exchange<'_, P>,
+    outgoing: Outgoing,
+    version: ProtocolVersion,
+) -> Result<Reply, Error> {
+    let id = exchange.next_id();
+    let relay = reply::Relay::of(&outgoing, &id);
+    let mut params = outgoing.params;
+    params.insert(
+        "_meta",
+        &modern_meta(exchange.context, &outgoing.meta, version, &id),
+    );
+    let mut head = HeaderMap::new();
+    head.insert(
+        headers::MCP_PROTOCOL_VERSION,
+        HeaderValue::from_static(version.as_str()),
+    );
+    head.insert(
+        headers::MCP_METHOD,
+        HeaderValue::from_static(outgoing.method.as_str()),
+    );
+    if let Some(name) = headers::expected_name(outgoing.method.as_str(), &params) {
+        let value = HeaderValue::from_str(&headers::encode_value(&name));
+        head.insert(
+            headers::MCP_NAME,
+            value.map_err(|_| exchange.invalid("a name that fits no header"))?,
+        );
+    }
+    head.extend(outgoing.param_headers);
+    let request = Request {
+        id: id.clone(),
+        method: outgoing.method.as_str().to_owned(),
+        params,
+    };
+    let patience = exchange.patience();
+    let messages = wire::post(exchange, head, request.to_json())
+        .await?
+        .into_messages(exchange, &id, &patience)
+        .await?;
+    reply::read(exchange, messages, id, relay, reply::Dialect::Modern).await
+}
+
+/// `_meta` of a request the gateway makes: its own identity, what the client can do and we
+/// can carry, and everything that is not ours to decide.
+pub(crate) fn modern_meta<P: Platform>(
+    context: &Context<P>,
+    client: &RequestMeta,
+    version: ProtocolVersion,
+    id: &RequestId,
+) -> Object {
+    let mut carried = client.rest.clone();
+    carried.insert(meta::PROTOCOL_VERSION, &version.as_str());
+    carried.insert(
+        meta::CLIENT_INFO,
+        &crate::discover::server_info(&context.settings),
+    );
+    carried.insert(
+        meta::CLIENT_CAPABILITIES,
+        &crate::discover::bridged(&client.client_capabilities),
+    );
+    if let Some(level) = &client.log_level {
+        carried.insert(meta::LOG_LEVEL, level);
+    }
+    if client.progress_token.is_some() {
+        carried.insert(meta::PROGRESS_TOKEN, id);
+    }
+    trace(&mut carried, client);
+    carried
+}
+
+pub(super) fn trace(carried: &mut Object, client: &RequestMeta) {
+    let trace = &client.trace;
+    let fields = [
+        (meta::TRACEPARENT, &trace.traceparent),
+        (meta::TRACESTATE, &trace.tracestate),
+        (meta::BAGGAGE, &trace.baggage),
+    ];
+    for (name, value) in fields {
+        if let Some(value) = value {
+            carried.insert(name, value);
+        }
+    }
+}
