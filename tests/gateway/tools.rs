@@ -240,6 +240,27 @@ fn a_tool_no_list_names_is_for_its_upstream_to_judge() {
 }
 
 #[test]
+fn a_tool_its_upstream_no_longer_knows_is_asked_about() {
+    let script = Script::modern(&["a"]);
+    script.hints(300_000, "public");
+    let world = upstream(&script);
+    world.tool("up__a");
+    world.sim.clock.advance(Duration::from_secs(11));
+    for (message, lists) in [("Bad city", 1), ("Unknown tool: a", 2)] {
+        script.on("tools/call", move |heard| {
+            let error = json!({ "code": -32602, "message": message });
+            Said::Refusal(
+                200,
+                json!({ "jsonrpc": "2.0", "id": heard.message["id"], "error": error }),
+            )
+        });
+        assert_eq!(world.tool("up__a").code(), -32602);
+        world.list("tools/list");
+        assert_eq!(world.count("up", "tools/list"), lists, "{message}");
+    }
+}
+
+#[test]
 fn private_definitions_are_not_used_for_others() {
     let script = Script::modern(&[]);
     script.capability("tools", json!({}));

@@ -67,6 +67,25 @@ fn no_arguments_are_empty_arguments() {
 }
 
 #[test]
+fn a_null_for_what_may_be_left_out_is_for_the_tool_to_judge() {
+    let world = upstream(&Script::modern(&[]), &json!({}), &input(), None);
+    let optional = json!({ "city": "x", "unit": null, "days": null });
+    assert_eq!(world.call(calling(&optional)).result()["isError"], false);
+    let sent = world.bodies("up", "tools/call");
+    assert_eq!(
+        sent[0]["params"]["arguments"], optional,
+        "as the client sent it"
+    );
+    for wrong in [
+        json!({ "city": null }),
+        json!({ "city": "x", "days": [null] }),
+    ] {
+        assert_eq!(world.call(calling(&wrong)).result()["isError"], true);
+    }
+    assert_eq!(world.count("up", "tools/call"), 1);
+}
+
+#[test]
 fn arguments_that_are_no_object_are_a_malformed_call() {
     let world = upstream(&Script::modern(&[]), &json!({}), &input(), None);
     for arguments in [json!([]), json!("x"), json!(1)] {

@@ -27,7 +27,7 @@ use http::{HeaderName, HeaderValue};
 use serde_json::json;
 use tidegate_mcp::headers::{self, HeaderError, HeaderParam};
 use tidegate_mcp::json::Object;
-use tidegate_mcp::jsonrpc::RpcError;
+use tidegate_mcp::jsonrpc::{INVALID_PARAMS, RpcError};
 use tidegate_mcp::method::Method;
 use tidegate_mcp::version::Era;
 
@@ -227,12 +227,28 @@ pub(crate) async fn call<P: Platform>(
             let sent = mirrored(known.as_deref(), outgoing)?;
             (known, upstream::call(context, upstream, sent).await?)
         }
-        reply => (known, reply?),
+        reply => {
+            if let Err(Error::Rejection(Rejection::Protocol { error, .. })) = &reply
+                && names_no_tool(error)
+            {
+                doubt(context, upstream, principal);
+            }
+            (known, reply?)
+        }
     };
     match known {
         Some(known) => judge::hold(context, upstream, tool, known, reply),
         None => Ok(reply),
     }
+}
+
+/// Whether an upstream says that it has no such tool. There is no code for that alone: these
+/// are the words of the common servers.
+fn names_no_tool(error: &RpcError) -> bool {
+    let words = error.message.to_ascii_lowercase();
+    error.code == INVALID_PARAMS
+        && words.contains("tool")
+        && (words.contains("unknown") || words.contains("not found"))
 }
 
 /// The reply of a call that was made elsewhere, whose result must fit what the tool

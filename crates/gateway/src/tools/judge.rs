@@ -81,7 +81,18 @@ impl<P: Platform> Tool<'_, P> {
         let none = json::raw(&Object::default());
         let arguments = params.get("arguments");
         let arguments = arguments.filter(|arguments| arguments.get() != "null");
-        let violations = self.judge("inputSchema", document, arguments.unwrap_or(&none))?;
+        let arguments = arguments.unwrap_or(&none);
+        // Many clients say `null` for what they leave out, and so may headers (MCP 2026-07-28):
+        // whether the tool takes it is for the tool.
+        let spoken = without_nulls(arguments);
+        let fits = |value: &RawValue| {
+            let verdict = schema::check(self.schemas(), document, value);
+            matches!(verdict, Verdict::Fits)
+        };
+        if spoken.is_some_and(|spoken| fits(&spoken)) {
+            return Ok(Vec::new());
+        }
+        let violations = self.judge("inputSchema", document, arguments)?;
         match self.upstream.validation {
             Validation::Enforce => Ok(violations),
             Validation::Warn | Validation::Off => Ok(Vec::new()),
@@ -169,6 +180,25 @@ impl<P: Platform> Tool<'_, P> {
             json!({ "upstream": upstream, "tool": self.name, "schema": which, "reason": reason });
         self.context.log(level, event, fields);
     }
+}
+
+/// The arguments without those that are null, if some are.
+fn without_nulls(arguments: &RawValue) -> Option<Box<RawValue>> {
+    if !arguments.get().contains("null") {
+        return None;
+    }
+    let mut arguments = Object::from_raw(arguments).ok()?;
+    let all: Vec<String> = arguments.keys().map(str::to_owned).collect();
+    let is_null = |name: &String| {
+        arguments
+            .get(name)
+            .is_some_and(|value| value.get() == "null")
+    };
+    let nulls: Vec<String> = all.into_iter().filter(is_null).collect();
+    for name in &nulls {
+        arguments.remove(name);
+    }
+    (!nulls.is_empty()).then(|| arguments.to_raw())
 }
 
 /// What is wrong with the arguments of a call, as the tool itself would say it.
