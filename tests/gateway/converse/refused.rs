@@ -300,3 +300,24 @@ fn mails(world: &World) -> Vec<String> {
     let keys = world.sim.atomic.keys().into_iter();
     keys.filter(|key| key.starts_with("mail/")).collect()
 }
+
+#[test]
+fn an_answer_an_upstreams_revision_has_no_words_for_is_an_error_to_it() {
+    let message = json!({ "role": "user", "content": { "type": "text", "text": "?" } });
+    let params = json!({ "messages": [message], "maxTokens": 1 });
+    let (script, answers) = asking(&[("sampling/createMessage", params)]);
+    script.upgrade("2025-06-18");
+    let world = Setup::new().upstream("up", &script).start();
+    let client = Client::of(&world, everything());
+    let texts = json!([{ "type": "text", "text": "a" }, { "type": "text", "text": "b" }]);
+    let used = json!({ "type": "tool_use", "id": "1", "name": "t", "input": {} });
+    for content in [texts, used] {
+        let mut call = client.call();
+        let answer = json!({ "role": "assistant", "content": content, "model": "m" });
+        client.answer(&call.question(), answer);
+        call.end();
+    }
+    let answers = answers.borrow();
+    assert_eq!(answers[0]["result"]["content"]["text"], "a\nb");
+    assert_eq!(answers[1]["error"]["code"], -32603);
+}
