@@ -4,27 +4,31 @@
 //! and one context, so one may wait for what another has begun. Nothing is stored: what a
 //! keeper remembers ends with the instance, and the next request makes another.
 //!
-//! **Staying.** The runtime ends an object nobody has asked anything for 70 to 140 seconds,
-//! whatever is still under way in it. As long as the gateway says that something is kept,
-//! an alarm every [`TICK`] counts as being asked.
+//! **Staying.** The runtime ends an object it takes for idle: within ten seconds one that
+//! waits for nothing, and a stream nobody reads counts as nothing; within 70 to 140 seconds
+//! one that is asked for nothing, whatever it waits for. So as long as an answer is open or
+//! the gateway says that something is kept, a timer is waited for, and an alarm every
+//! [`TICK`] counts as being asked.
 //!
 //! **Going.** A caller that drops its exchange aborts it; the object sees its request's
 //! signal, or the cancelled body, and drops what answered it.
 
 use std::cell::Cell;
 use std::pin::pin;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::time::Duration;
 
+use futures_util::StreamExt;
 use futures_util::future::{Either, select};
 use http::{Request, Response};
 use tidegate_gateway::body::Body;
-use tidegate_gateway::platform::{self, HttpError, Unavailable};
+use tidegate_gateway::platform::{self, Clock, HttpError, Platform, Unavailable};
 use tidegate_gateway::{Gateway, Memory};
 use worker::wasm_bindgen::{JsCast, JsValue};
 use worker::worker_sys;
 use worker::{Context, DurableObject, Env, Result, State, durable_object};
 
+use crate::clock::WorkersClock;
 use crate::door;
 use crate::http::exchange;
 use crate::platform::{Host, unavailable};
@@ -35,6 +39,8 @@ const BINDING: &str = "TIDEGATE_KEEPER";
 const ORIGIN: &str = "https://keeper";
 /// How often an object with something under way is asked: well within 70 seconds.
 const TICK: Duration = Duration::from_secs(30);
+/// How often it looks whether it still has: well within ten seconds.
+const LOOK: Duration = Duration::from_secs(5);
 
 /// The port on the namespace of keepers.
 pub struct Keepers {
@@ -85,8 +91,12 @@ pub struct Keeper {
     state: State,
     env: Env,
     memory: Rc<Memory>,
+    /// Shared with every answer that is open.
+    open: Rc<()>,
     /// Whether an alarm of this instance is to come.
     armed: Cell<bool>,
+    /// Whether a timer is waited for.
+    held: Rc<Cell<bool>>,
 }
 
 impl DurableObject for Keeper {
@@ -95,7 +105,9 @@ impl DurableObject for Keeper {
             state,
             env,
             memory: Rc::default(),
-            armed: Cell::new(false),
+            open: Rc::default(),
+            armed: Cell::default(),
+            held: Rc::default(),
         }
     }
 
@@ -109,8 +121,8 @@ impl DurableObject for Keeper {
             Either::Left((response, _)) => response,
             Either::Right(_) => return Ok(door::refused(door::CLIENT_GONE)?.into()),
         };
-        // A body that is still to come may begin something too.
-        if gateway.kept() || matches!(response.body(), Body::Stream(_)) {
+        let response = response.map(|body| self.opened(body));
+        if self.is_busy() {
             self.stay().await?;
         }
         Ok(door::response(response)?.into())
@@ -118,7 +130,7 @@ impl DurableObject for Keeper {
 
     async fn alarm(&self) -> Result<worker::Response> {
         self.armed.set(false);
-        if self.gateway().kept() {
+        if self.is_busy() {
             self.stay().await?;
         } else {
             // An object that stores nothing, not even that it had an alarm, costs nothing.
@@ -129,21 +141,56 @@ impl DurableObject for Keeper {
 }
 
 impl Keeper {
-    fn gateway(&self) -> Gateway<Host> {
+    fn host(&self) -> Host {
         // Both have the one method that is used of them, `waitUntil`.
         let state: &JsValue = self.state.as_raw();
         let ctx = state.clone().unchecked_into::<worker_sys::Context>();
-        let host = Host::new(self.env.clone(), Context::new(ctx));
-        Gateway::new(host, Rc::clone(&self.memory))
+        Host::new(self.env.clone(), Context::new(ctx))
     }
 
-    /// Sees to it that the object is asked again before it is taken for idle.
-    async fn stay(&self) -> Result<()> {
-        if self.armed.replace(true) {
-            return Ok(());
-        }
-        self.state.storage().set_alarm(TICK).await
+    fn gateway(&self) -> Gateway<Host> {
+        Gateway::new(self.host(), Rc::clone(&self.memory))
     }
+
+    /// The body of an answer, known to be open until it is dropped.
+    fn opened(&self, body: Body) -> Body {
+        match body {
+            Body::Full(bytes) => Body::Full(bytes),
+            Body::Stream(chunks) => {
+                let open = Rc::clone(&self.open);
+                Body::stream(chunks.inspect(move |_| {
+                    let _shared = &open;
+                }))
+            }
+        }
+    }
+
+    fn is_busy(&self) -> bool {
+        is_busy(&self.gateway(), &Rc::downgrade(&self.open))
+    }
+
+    /// Sees to it that the object is not taken for idle while it is busy.
+    async fn stay(&self) -> Result<()> {
+        if !self.held.replace(true) {
+            let (gateway, open) = (self.gateway(), Rc::downgrade(&self.open));
+            let held = Rc::clone(&self.held);
+            self.host().defer(async move {
+                while is_busy(&gateway, &open) {
+                    WorkersClock.sleep(LOOK).await;
+                }
+                held.set(false);
+            });
+        }
+        if !self.armed.replace(true) {
+            self.state.storage().set_alarm(TICK).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether something is kept, or an answer open; the object itself shares `open` too.
+fn is_busy(gateway: &Gateway<Host>, open: &Weak<()>) -> bool {
+    gateway.kept() || open.strong_count() > 1
 }
 
 #[cfg(test)]
