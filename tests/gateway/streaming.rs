@@ -1,5 +1,7 @@
 //! Answers that come as events: when, in what order, and what ends them.
 
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -346,4 +348,50 @@ fn reporting(heard: &crate::world::Heard) -> Said {
     let mut steps: Vec<Step> = (1..=3).map(|n| Step::Send(heard.progress(n))).collect();
     steps.push(Step::Send(heard.response(&complete("done"))));
     Said::Stream(steps)
+}
+
+#[test]
+fn a_stream_a_legacy_server_closes_before_the_answer_is_taken_up_where_it_broke_off() {
+    let script = Script::legacy("2025-11-25", &["a"]);
+    let asked = Rc::new(RefCell::new(None));
+    let request = Rc::clone(&asked);
+    script.on("tools/call", move |heard| {
+        request.replace(Some(heard.response(&complete("late"))));
+        Said::Stream(vec![
+            Step::Bytes(b"id: 7-1\nretry: 500\ndata:\n\n".to_vec()),
+            Step::Wait(Duration::from_secs(1)),
+        ])
+    });
+    let rounds = Rc::new(Cell::new(0));
+    let round = Rc::clone(&rounds);
+    script.on("GET", move |heard| {
+        round.set(round.get() + 1);
+        // It may close the stream again, having said nothing.
+        if round.get() < 3 {
+            assert_eq!(heard.header("last-event-id"), "7-1");
+            return Said::Stream(vec![Step::Bytes(b": still busy\n\n".to_vec())]);
+        }
+        Said::Stream(vec![Step::Send(asked.borrow().clone().unwrap())])
+    });
+    let world = Setup::new().upstream("up", &script).start();
+    let begun = world.sim.clock.now();
+    assert_eq!(world.tool("up__a").said(), "late");
+    assert_eq!((world.count("up", "tools/call"), rounds.get()), (1, 3));
+    let took = world.sim.clock.now().since(begun);
+    assert_eq!(
+        took,
+        Duration::from_millis(2_500),
+        "the server's own pause, three times"
+    );
+}
+
+#[test]
+fn a_stream_without_event_ids_that_breaks_off_is_an_error_at_once() {
+    let script = Script::legacy("2025-11-25", &["a"]);
+    script.on("tools/call", |_| {
+        Said::Stream(vec![Step::Bytes(b": nothing\n\n".to_vec())])
+    });
+    let world = Setup::new().upstream("up", &script).start();
+    assert_eq!(world.tool("up__a").reason(), "upstream_invalid");
+    assert_eq!(world.count("up", "GET"), 0);
 }

@@ -13,6 +13,7 @@ pub(crate) mod listen;
 mod modern;
 mod patience;
 mod reply;
+mod resume;
 mod session;
 mod wire;
 

@@ -9,7 +9,7 @@ use tidegate_mcp::version::Era;
 
 use super::modern::{self, trace};
 use super::patience::Patience;
-use super::{Exchange, Outgoing, aside, facts, http_sse, not_asked, reply, session};
+use super::{Exchange, Outgoing, aside, facts, http_sse, not_asked, reply, resume, session, wire};
 use crate::egress::Reply;
 use crate::error::Error;
 use crate::platform::Platform;
@@ -84,7 +84,13 @@ async fn in_session<P: Platform>(
     if answer.session_lost(exchange, session).await? {
         return Err(session::Lost::Session);
     }
-    let messages = answer.into_messages(exchange, &id, &patience).await?;
+    let messages = if answer.is_event_stream() {
+        let (context, upstream) = (exchange.context, exchange.upstream);
+        let body = answer.into_body();
+        wire::messages(resume::events(context, upstream, session, body, &patience))
+    } else {
+        answer.into_messages(exchange, &id, &patience).await?
+    };
     let messages = aside::beside(messages, aside);
     let (relay, dialect) = hearing(outgoing, session, &id, patience);
     Ok(reply::read(exchange, messages, id, relay, dialect).await?)

@@ -33,6 +33,11 @@ impl Patience {
         }))
     }
 
+    /// When it ends, as it stands.
+    pub(crate) fn deadline(&self) -> Timestamp {
+        self.0.deadline.get()
+    }
+
     /// The client has been asked something: it has until `deadline`.
     pub(crate) fn asked(&self, deadline: Timestamp) {
         self.0.open.set(self.0.open.get() + 1);

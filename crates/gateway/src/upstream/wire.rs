@@ -175,6 +175,18 @@ impl Answer {
         Ok(words.contains("session"))
     }
 
+    /// Whether the body is an event stream.
+    pub(crate) fn is_event_stream(&self) -> bool {
+        let kind = self.response.headers().get(CONTENT_TYPE);
+        let streams = kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
+        streams && self.status().is_success()
+    }
+
+    /// The body, unread.
+    pub(crate) fn into_body(self) -> Body {
+        self.response.into_body()
+    }
+
     /// The messages in the body. An error status counts only where the body holds no
     /// JSON-RPC response: servers disagree on statuses, not on bodies.
     pub(crate) async fn into_messages<P: Platform>(
