@@ -31,6 +31,7 @@ mod extensions;
 mod federation;
 mod health;
 mod hostile;
+mod http_sse;
 mod keys;
 mod ladder;
 mod legacy;

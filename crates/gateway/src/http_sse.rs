@@ -33,7 +33,8 @@ use crate::platform::{Platform, WAIT_MAX};
 use crate::session::{self, Session};
 use crate::time::Timestamp;
 
-/// The only revision with this transport.
+/// What a client of this transport speaks until `initialize` agrees on another revision:
+/// later clients may still come this way.
 const VERSION: ProtocolVersion = ProtocolVersion::V2024_11_05;
 /// Most calls of one stream that run at a time.
 pub const CALLS_MAX: usize = 32;
@@ -189,9 +190,8 @@ impl<P: Platform> Held<P> {
         }
         let (context, head) = (self.context.clone(), Rc::clone(&self.head));
         let (principal, session) = (Rc::clone(&self.principal), Rc::clone(&self.session));
-        let told = async move {
-            pipeline::told(&context, &head, principal, session, request, VERSION).await
-        };
+        let told =
+            async move { pipeline::told(&context, &head, principal, session, request).await };
         Some(stream::once(told).flatten().boxed_local())
     }
 }

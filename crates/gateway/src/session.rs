@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use tidegate_mcp::era;
 use tidegate_mcp::json::Object;
 use tidegate_mcp::meta::ClientCapabilities;
-use tidegate_mcp::version::ProtocolVersion;
+use tidegate_mcp::version::{ProtocolVersion, negotiate_legacy};
 
 use crate::auth::{Principal, PrincipalId};
 use crate::context::Context;
@@ -93,11 +93,12 @@ pub struct Session {
 }
 
 impl Session {
-    /// The same session, of a client that has only now said what it can be asked.
+    /// The same session, of a client that has only now said which revision it speaks and what
+    /// it can be asked.
     pub(crate) fn declaring(&self, initialize: &Object) -> Self {
         Self {
             key: self.key.clone(),
-            version: self.version,
+            version: negotiate_legacy(&initialize.get_str("protocolVersion").unwrap_or_default()),
             capabilities: declared(initialize),
             until: self.until,
         }

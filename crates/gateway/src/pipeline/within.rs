@@ -9,7 +9,7 @@ use http::Response;
 use tidegate_mcp::headers::MCP_PROTOCOL_VERSION;
 use tidegate_mcp::jsonrpc;
 use tidegate_mcp::sse;
-use tidegate_mcp::version::{Era, ProtocolVersion};
+use tidegate_mcp::version::Era;
 
 use super::{accepted, asked, malformed, permit, work};
 use crate::audit::Pending;
@@ -66,7 +66,6 @@ pub(crate) async fn told<P: Platform>(
     principal: Rc<Principal>,
     session: Rc<Session>,
     request: jsonrpc::Request,
-    version: ProtocolVersion,
 ) -> LocalBoxStream<'static, Bytes> {
     let (platform, path) = (Rc::clone(&context.platform), head.endpoint.path());
     let mut audit = Pending::begin(platform, path, context.settings.digest.clone());
@@ -76,7 +75,7 @@ pub(crate) async fn told<P: Platform>(
         let chunk = Bytes::from(sse::encode_message(&text));
         stream::iter([chunk]).boxed_local()
     };
-    let mut call = match ingress::legacy(request, version, true) {
+    let mut call = match ingress::legacy(request, session.version, true) {
         Ok(call) => call,
         Err((id, error)) => return once(malformed(id, error, audit)),
     };
