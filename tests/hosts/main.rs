@@ -26,6 +26,7 @@ mod client;
 mod contract;
 mod gateway;
 mod limit;
+mod old;
 mod outage;
 mod patience;
 mod probe;
@@ -71,6 +72,7 @@ fn worker_trials(world: &Arc<World>) -> Vec<Trial> {
         trials.extend(outage::trials(world));
         trials.extend(audit::trials(world));
         trials.extend(contract::trials(world));
+        trials.extend(old::trials());
         trials.extend(patience::trials());
     }
     trials

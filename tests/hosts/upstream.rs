@@ -67,6 +67,17 @@ pub fn one_era(era: &str) -> String {
     listen(command, port)
 }
 
+/// Starts a server that knows only HTTP+SSE; returns where its stream is.
+pub fn old_server() -> String {
+    let port = free_port();
+    let mut command = Command::new(python("py-mcp1"));
+    command
+        .arg(root().join("tests/hosts/upstreams/old_server.py"))
+        .arg(port.to_string())
+        .env("PYTHONDONTWRITEBYTECODE", "1");
+    listen(command, port).replace("/mcp", "/sse")
+}
+
 fn listen(mut command: Command, port: u16) -> String {
     let child = command
         .stdin(Stdio::null())
