@@ -4,8 +4,11 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tidegate_gateway::Consumed;
+use tidegate_simulator::End;
 
-use crate::world::{ARGUMENT, Ask, RESULT, Said, Script, Setup, Told, World, legacy, modern, tool};
+use crate::world::{
+    ARGUMENT, Ask, RESULT, Said, Script, Setup, Told, World, complete, legacy, modern, tool,
+};
 
 pub const TASKS: &str = "io.modelcontextprotocol/tasks";
 
@@ -213,7 +216,7 @@ fn a_task_cancelled_while_it_runs_does_not_complete() {
     script.on("tools/call", |_| {
         Said::After(
             Duration::from_secs(5),
-            Box::new(Said::Result(crate::world::complete("late"))),
+            Box::new(Said::Result(complete("late"))),
         )
     });
     let handle = handle(&create(&world));
@@ -229,6 +232,56 @@ fn a_task_cancelled_while_it_runs_does_not_complete() {
         "cancelled",
         "sticky"
     );
+}
+
+#[test]
+fn a_cancelled_task_lets_go_of_its_upstream_and_of_the_queue() {
+    for version in ["2026-07-28", "2025-11-25"] {
+        let script = match version {
+            "2026-07-28" => Script::modern(&["a"]),
+            _ => Script::legacy(version, &["a"]),
+        };
+        script.on("tools/call", |_| {
+            Said::After(
+                Duration::from_secs(25),
+                Box::new(Said::Result(complete("late"))),
+            )
+        });
+        let world = Setup::new()
+            .upstream("up", &script)
+            .rule(json!({ "name": "up__a", "execution": "task" }))
+            .start();
+        let handle = handle(&world.call(tool("up__a").with_tasks()));
+        let message = world.sim.queue.take().remove(0);
+        let mut run = world.start_consuming(message);
+        assert!(run.step().is_none(), "it waits for the tool");
+        world.sim.clock.advance(Duration::from_secs(5));
+        assert_eq!(world.isolate().call(cancel(&handle)).status, 200);
+        let mut taken = 0;
+        let consumed = loop {
+            if let Some(consumed) = run.step() {
+                break consumed;
+            }
+            taken += 1;
+            assert!(
+                taken < 30,
+                "{version}: the queue waits for a tool nobody wants"
+            );
+            world.sim.clock.advance(Duration::from_millis(100));
+        };
+        assert_eq!(consumed, Consumed::Done);
+        world.settle();
+        let cancelled = world.count("up", "notifications/cancelled");
+        let call = world.exchanges("up").into_iter();
+        let mut call = call.filter(|e| String::from_utf8_lossy(&e.body()).contains("tools/call"));
+        assert_eq!(
+            call.next().map(|e| e.end()),
+            Some(End::Cancelled),
+            "{version}"
+        );
+        assert_eq!(cancelled, usize::from(version == "2025-11-25"), "{version}");
+        assert_eq!(world.call(get(&handle)).result()["status"], "cancelled");
+    }
 }
 
 #[test]

@@ -5,8 +5,10 @@
 //! tool may have run, so it is not run again, the task fails and says so. Only a call that
 //! certainly did not reach the upstream is tried again.
 
+use std::pin::pin;
 use std::time::Duration;
 
+use futures_util::future::{self, Either};
 use serde_json::json;
 use tidegate_mcp::jsonrpc::{INTERNAL_ERROR, RpcError};
 use tidegate_mcp::meta::RequestMeta;
@@ -19,7 +21,7 @@ use crate::dispatch::{self, Ask, Place};
 use crate::egress;
 use crate::error::{Error, Rejection};
 use crate::keyspace::{self, ReadError};
-use crate::platform::{LogLevel, Platform, Swap, Version};
+use crate::platform::{AtomicStore, Clock, LogLevel, Platform, Swap, Version, WAIT_MAX};
 use crate::queue::Consumed;
 use crate::route::One;
 use crate::seal::hex;
@@ -93,7 +95,11 @@ pub async fn run<P: Platform>(context: &Context<P>, id: &str, attempt: u32) -> C
         Ok(Swap::Conflict) => return Consumed::Done,
         Err(_) => return Consumed::Retry { after: STORE_PAUSE },
     };
-    match call(context, &leased, timeout).await {
+    let called = call(context, &leased, timeout);
+    let Some(called) = unless_cancelled(context, id, version, called).await else {
+        return Consumed::Done;
+    };
+    match called {
         Ok(outcome) => store(context, id, (version, leased), outcome).await,
         Err(Error::Rejection(Rejection::UpstreamUnavailable { retry_after, .. }))
             if attempt < ATTEMPTS_MAX =>
@@ -115,6 +121,37 @@ pub async fn run<P: Platform>(context: &Context<P>, id: &str, attempt: u32) -> C
             let error = error.response(id).error;
             store(context, id, (version, leased), Outcome::Error(error.into())).await
         }
+    }
+}
+
+/// What the call comes to, or nothing once the task is cancelled or expired: the call is then
+/// dropped, which tells its upstream, and the queue goes on to the next.
+async fn unless_cancelled<P: Platform, T>(
+    context: &Context<P>,
+    id: &str,
+    leased: Version,
+    call: impl Future<Output = T>,
+) -> Option<T> {
+    let over = async {
+        let mut seen = leased;
+        loop {
+            let (atomic, key) = (context.platform.atomic(), key(id));
+            match atomic.wait(key.as_str(), Some(seen), WAIT_MAX).await {
+                Ok(None) => return,
+                Ok(Some((version, bytes))) => {
+                    let record = serde_json::from_slice::<Record>(&bytes);
+                    if record.is_ok_and(|record| record.status.is_terminal()) {
+                        return;
+                    }
+                    seen = version;
+                }
+                Err(_) => context.platform.clock().sleep(STORE_PAUSE).await,
+            }
+        }
+    };
+    match future::select(pin!(call), pin!(over)).await {
+        Either::Left((called, _)) => Some(called),
+        Either::Right(((), _)) => None,
     }
 }
 
