@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tidegate_gateway::http_sse::CALLS_MAX;
 
 use crate::world::bell::Bell;
 use crate::world::{Ask, Live, Said, Script, Setup, World, complete};
@@ -102,6 +103,27 @@ fn a_client_that_can_be_asked_is_asked_on_its_stream() {
     let answer = json!({ "jsonrpc": "2.0", "id": question["id"], "result": result });
     assert_eq!(client.post(&world.isolate(), answer), 202);
     assert_eq!(client.heard()["result"]["content"][0]["text"], "m-1");
+}
+
+#[test]
+fn a_call_too_many_is_told_so_and_the_others_go_on() {
+    let script = Script::modern(&["ask"]);
+    script.on("tools/call", |_| {
+        let late = Box::new(Said::Result(complete("late")));
+        Said::After(Duration::from_secs(10), late)
+    });
+    let world = Setup::new().upstream("up", &script).start();
+    let mut client = Client::open(&world, "/sse");
+    for id in 0..=CALLS_MAX {
+        let id = u32::try_from(id).unwrap();
+        assert_eq!(client.post(&world, call(id, "up__ask")), 202);
+    }
+    let refused = client.heard();
+    assert_eq!(refused["id"], CALLS_MAX);
+    assert_eq!(refused["error"]["code"], -31_000);
+    for _ in 0..CALLS_MAX {
+        assert_eq!(client.heard()["result"]["content"][0]["text"], "late");
+    }
 }
 
 #[test]

@@ -15,7 +15,7 @@ use futures_util::future::{self, Either};
 use futures_util::stream::{self, LocalBoxStream, SelectAll, StreamExt};
 use http::Response;
 use serde_json::value::RawValue;
-use tidegate_mcp::jsonrpc::{self, Message, Posted, Request};
+use tidegate_mcp::jsonrpc::{self, Message, Posted, Request, RpcError};
 use tidegate_mcp::method::Method;
 use tidegate_mcp::sse;
 use tidegate_mcp::version::ProtocolVersion;
@@ -24,7 +24,7 @@ use crate::auth::Principal;
 use crate::body::Body;
 use crate::context::Context;
 use crate::egress;
-use crate::error::{Error, Rejection};
+use crate::error::{Error, REFUSED, Rejection};
 use crate::ingress::{Endpoint, Head};
 use crate::mailbox::{self, Address, Letter, Mailbox};
 use crate::notices;
@@ -153,9 +153,9 @@ impl<P: Platform> Held<P> {
                     }
                     Ok(letters) => {
                         for letter in letters {
-                            if let Some(call) = self.call(letter).filter(|_| calls.len() <= CALLS_MAX) {
-                                calls.push(call);
-                            }
+                            // One of them is the stream of changes.
+                            let crowded = calls.len() > CALLS_MAX;
+                            calls.extend(self.call(letter, crowded));
                         }
                     }
                     Err(_) => {}
@@ -176,8 +176,8 @@ impl<P: Platform> Held<P> {
         }
     }
 
-    /// Runs a posted call.
-    fn call(&mut self, letter: Letter) -> Option<LocalBoxStream<'static, Bytes>> {
+    /// Runs a posted call, unless too many run already.
+    fn call(&mut self, letter: Letter, crowded: bool) -> Option<LocalBoxStream<'static, Bytes>> {
         let Letter::Call(message) = letter else {
             return None;
         };
@@ -185,6 +185,13 @@ impl<P: Platform> Held<P> {
         else {
             return None;
         };
+        if crowded {
+            let reason = format!("More than {CALLS_MAX} calls run on this stream; wait for one.");
+            let refusal =
+                jsonrpc::Response::error(Some(request.id), RpcError::new(REFUSED, reason));
+            let told = Bytes::from(sse::encode_message(&refusal.to_json()));
+            return Some(stream::iter([told]).boxed_local());
+        }
         if request.method == Method::Initialize.as_str() {
             self.session = Rc::new(self.session.declaring(&request.params));
         }
