@@ -238,7 +238,11 @@ fn discovery_is_the_union_of_what_the_living_can_do() {
     assert!(told.result()["ttlMs"].is_u64() && told.result()["cacheScope"] == "private");
     world.server("two").down.set(true);
     let told = world.isolate().call(modern("server/discover", json!({})));
-    assert_eq!(told.result()["capabilities"].get("prompts"), None);
+    assert_eq!(
+        told.result()["capabilities"],
+        json!({ "tools": { "listChanged": true }, "logging": {} }),
+        "what the living can do, and no more"
+    );
 }
 
 #[test]

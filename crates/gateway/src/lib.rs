@@ -2,9 +2,9 @@
 //!
 //! [`Gateway`] has five doors: [`Gateway::serve`] answers an HTTP request,
 //! [`Gateway::keep`] one to a keeper, [`Gateway::consume`] and [`Gateway::consume_dead`]
-//! take queue messages, and [`Gateway::tick`] is called by a timer. Everything it does to the world goes through
-//! the ports in [`platform`]; everything it decides is a function of values. It names no
-//! host, reads no clock of its own, and needs no `Send`.
+//! take queue messages, and [`Gateway::tick`] is called by a timer. Everything it does to
+//! the world goes through the ports in [`platform`]; everything it decides is a function of
+//! values. It names no host, reads no clock of its own, and needs no `Send`.
 
 pub mod audit;
 pub mod auth;

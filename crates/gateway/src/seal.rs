@@ -1,6 +1,6 @@
 //! Sealed tokens: what the gateway hands to clients and must recognise later.
 //!
-//! Cursors, task handles and request state are encrypted and authenticated
+//! Cursors, task handles, request state and session ids are encrypted and authenticated
 //! (XChaCha20-Poly1305), so a client can neither read nor alter them, and any isolate can
 //! open them without a store. The purpose is authenticated too: a cursor is no handle.
 //! A deployment has one current key and may keep the previous one for opening.

@@ -1,7 +1,9 @@
 //! Sessions with legacy upstreams: opened with `initialize`, kept for the next call of the
 //! same principal, closed with `DELETE` once they have been idle.
 //!
-//! A session belongs to one principal: legacy servers keep state in it. It lives in
+//! A session belongs to one principal and to one set of [`Terms`]: legacy servers keep state
+//! in it, and may ask back what was declared in it. One that may ask has one call at a time,
+//! so that it is known which call a question is for. It lives in
 //! isolate memory; an isolate that is killed leaves its sessions to the upstream's own
 //! expiry, and costs the next call one `initialize`.
 
