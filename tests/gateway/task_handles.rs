@@ -118,7 +118,7 @@ fn the_header_must_name_the_task() {
 fn a_task_is_gone_when_its_time_is_over() {
     let (world, _) = world("task");
     let handle = handle(&create(&world));
-    world.deliver(1);
+    world.deliver();
     world
         .sim
         .clock

@@ -46,7 +46,7 @@ fn a_call_becomes_a_task_that_is_worked_on_and_completed() {
         (&json!("complete"), &json!("working"))
     );
     world.sim.clock.advance(Duration::from_secs(2));
-    assert_eq!(world.deliver(1), [Consumed::Done]);
+    assert_eq!(world.deliver(), [Consumed::Done]);
     let done = world.call(get(&handle(&created)));
     assert_eq!(done.result()["status"], "completed");
     assert_eq!(
@@ -130,7 +130,7 @@ fn a_tool_error_completes_and_a_protocol_error_fails() {
         Said::Result(json!({ "resultType": "complete", "content": [], "isError": true }))
     });
     let first = handle(&create(&world));
-    world.deliver(1);
+    world.deliver();
     let told = world.call(get(&first));
     assert_eq!(
         (
@@ -141,7 +141,7 @@ fn a_tool_error_completes_and_a_protocol_error_fails() {
     );
     script.on("tools/call", |_| Said::Error(-32603));
     let second = handle(&create(&world));
-    world.deliver(1);
+    world.deliver();
     let told = world.call(get(&second));
     assert_eq!(told.result()["status"], "failed");
     assert_eq!(
@@ -158,7 +158,7 @@ fn a_result_is_kept_as_it_was_with_uris_as_the_client_knows_them() {
         Said::Result(json!({ "resultType": "complete", "content": [{ "type": "resource_link", "uri": "test://a", "name": "a" }], "structuredContent": { "n": 1.0 } }))
     });
     let handle = handle(&create(&world));
-    world.deliver(1);
+    world.deliver();
     let told = world.call(get(&handle));
     assert_eq!(told.result()["result"]["content"][0]["uri"], "up+test://a");
     assert!(told.text.contains(r#""structuredContent":{"n":1.0}"#));
@@ -171,7 +171,7 @@ fn a_result_too_large_to_keep_is_a_failure_in_words() {
         Said::Result(crate::world::complete(&"x".repeat(1024 * 1024)))
     });
     let handle = handle(&create(&world));
-    assert_eq!(world.deliver(1), [Consumed::Done]);
+    assert_eq!(world.deliver(), [Consumed::Done]);
     let told = world.call(get(&handle));
     assert_eq!(told.result()["status"], "failed");
     assert!(
@@ -205,7 +205,7 @@ fn cancelling_is_acknowledged_and_stays() {
     assert!(acknowledged.result().get("status").is_none());
     assert_eq!(world.call(get(&handle)).result()["status"], "cancelled");
     script.on("tools/call", |_| panic!("a cancelled task was run"));
-    assert_eq!(world.deliver(1), [Consumed::Done]);
+    assert_eq!(world.deliver(), [Consumed::Done]);
     assert_eq!(world.call(get(&handle)).result()["status"], "cancelled");
     assert_eq!(world.call(cancel(&handle)).status, 200, "again is no error");
 }
@@ -288,7 +288,7 @@ fn a_cancelled_task_lets_go_of_its_upstream_and_of_the_queue() {
 fn a_finished_task_cannot_be_cancelled_and_nobody_minds() {
     let (world, _) = world("task");
     let handle = handle(&create(&world));
-    world.deliver(1);
+    world.deliver();
     assert_eq!(world.call(cancel(&handle)).status, 200);
     assert_eq!(world.call(get(&handle)).result()["status"], "completed");
 }
@@ -348,7 +348,7 @@ fn a_tool_that_asks_for_input_in_a_task_fails_it_in_words() {
         Said::Result(json!({ "resultType": "input_required", "requestState": "s" }))
     });
     let handle = handle(&create(&world));
-    world.deliver(1);
+    world.deliver();
     let told = world.call(get(&handle));
     assert_eq!(told.result()["status"], "failed", "{told:?}");
 }
@@ -361,7 +361,7 @@ fn a_task_on_a_legacy_upstream_runs_in_its_owners_session() {
         .rule(json!({ "name": "up__a", "execution": "task" }))
         .start();
     let handle = handle(&create(&world));
-    world.deliver(1);
+    world.deliver();
     assert_eq!(world.call(get(&handle)).result()["status"], "completed");
     assert_eq!(world.count("up", "initialize"), 1);
 }

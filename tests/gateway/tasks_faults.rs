@@ -47,7 +47,7 @@ fn no_handle_is_given_for_work_the_queue_did_not_take() {
         // The message may be there after all; the record decides.
         assert!(
             world
-                .deliver(1)
+                .deliver()
                 .iter()
                 .all(|consumed| *consumed == Consumed::Done)
         );
@@ -59,7 +59,7 @@ fn a_message_delivered_twice_runs_the_tool_once() {
     let (world, _) = world("task");
     world.sim.queue.deliver_times(3);
     let handle = handle(&create(&world));
-    assert_eq!(world.deliver(1), [Consumed::Done; 3]);
+    assert_eq!(world.deliver(), [Consumed::Done; 3]);
     assert_eq!(world.count("up", "tools/call"), 1);
     assert_eq!(world.call(get(&handle)).result()["status"], "completed");
 }
@@ -106,11 +106,11 @@ fn a_lost_worker_fails_its_task_and_the_tool_is_not_run_again() {
     assert!(running.step().is_none());
     drop(running);
     assert_eq!(world.call(get(&handle)).result()["status"], "working");
-    let Consumed::Retry { after } = world.consume(&message, 2) else {
+    let Consumed::Retry { after } = world.consume(&message) else {
         panic!("the lease is still good")
     };
     world.sim.clock.advance(after);
-    assert_eq!(world.consume(&message, 3), Consumed::Done);
+    assert_eq!(world.consume(&message), Consumed::Done);
     let told = world.call(get(&handle));
     assert_eq!(told.result()["status"], "failed");
     assert!(
@@ -138,7 +138,7 @@ fn a_poll_finds_out_that_a_worker_was_lost() {
     drop(running);
     world.sim.clock.advance(Duration::from_secs(120));
     assert_eq!(world.call(get(&handle)).result()["status"], "working");
-    assert_eq!(world.deliver(1), [Consumed::Done]);
+    assert_eq!(world.deliver(), [Consumed::Done]);
     assert_eq!(world.call(get(&handle)).result()["status"], "failed");
     assert_eq!(world.count("up", "tools/call"), 1);
 }
@@ -153,7 +153,7 @@ fn a_task_whose_message_was_lost_is_queued_again_by_a_poll() {
     world.sim.clock.advance(Duration::from_secs(60));
     assert_eq!(world.call(get(&handle)).result()["status"], "working");
     assert_eq!(world.events("task_abandoned").len(), 1);
-    assert_eq!(world.deliver(1), [Consumed::Done]);
+    assert_eq!(world.deliver(), [Consumed::Done]);
     assert_eq!(world.call(get(&handle)).result()["status"], "completed");
 }
 
@@ -190,7 +190,7 @@ fn an_upstream_that_cannot_be_reached_is_tried_again_with_growing_pauses_and_the
     world.server("up").down.set(true);
     let mut pauses = Vec::new();
     for attempt in 1..=10 {
-        let [consumed] = world.deliver(attempt)[..] else {
+        let [consumed] = world.deliver()[..] else {
             panic!("one message")
         };
         match consumed {
@@ -216,12 +216,12 @@ fn an_upstream_that_comes_back_gets_its_call() {
     let (world, _) = world("task");
     let handle = handle(&create(&world));
     world.server("up").down.set(true);
-    let Consumed::Retry { after } = world.deliver(1)[0] else {
+    let Consumed::Retry { after } = world.deliver()[0] else {
         panic!("down")
     };
     world.server("up").down.set(false);
     world.sim.clock.advance(after);
-    assert_eq!(world.deliver(2), [Consumed::Done]);
+    assert_eq!(world.deliver(), [Consumed::Done]);
     assert_eq!(world.call(get(&handle)).result()["status"], "completed");
 }
 
@@ -243,9 +243,9 @@ fn a_call_that_may_have_reached_the_upstream_is_never_repeated() {
         assert_eq!(world.list("tools/list"), ["up__a"]);
         let handle = handle(&create(&world));
         fail(&world);
-        assert_eq!(world.deliver(1), [Consumed::Done], "{what}");
+        assert_eq!(world.deliver(), [Consumed::Done], "{what}");
         world.sim.queue.deliver_times(2);
-        world.deliver(2);
+        world.deliver();
         let told = world.call(get(&handle));
         assert_eq!(told.result()["status"], "failed", "{what}");
         assert_eq!(world.count("up", "tools/call"), 1, "{what}");
@@ -274,7 +274,7 @@ fn a_dead_letter_does_not_touch_what_has_ended() {
     world.sim.queue.deliver_times(2);
     let handle = handle(&create(&world));
     let messages = world.sim.queue.take();
-    world.consume(&messages[0], 1);
+    world.consume(&messages[0]);
     world
         .sim
         .queue
@@ -301,7 +301,7 @@ fn a_store_that_fails_under_a_run_costs_no_second_run() {
             Said::Result(complete(RESULT))
         });
         let handle = handle(&create(&world));
-        assert_eq!(world.deliver(1), [Consumed::Done], "{fault:?}");
+        assert_eq!(world.deliver(), [Consumed::Done], "{fault:?}");
         assert_eq!(
             world.call(get(&handle)).result()["status"],
             "completed",
@@ -319,14 +319,14 @@ fn a_result_that_cannot_be_stored_at_all_is_reported_and_the_task_fails() {
         Said::Result(complete(RESULT))
     });
     let handle = handle(&create(&world));
-    let Consumed::Retry { after } = world.deliver(1)[0] else {
+    let Consumed::Retry { after } = world.deliver()[0] else {
         panic!("its outcome is not stored")
     };
     assert_eq!(world.events("task_outcome_lost").len(), 1);
     world.sim.atomic.faults.outage(false);
     script.on("tools/call", |_| panic!("run again"));
     world.sim.clock.advance(after);
-    while let [Consumed::Retry { after }] = world.deliver(2)[..] {
+    while let [Consumed::Retry { after }] = world.deliver()[..] {
         world.sim.clock.advance(after);
     }
     assert_eq!(world.call(get(&handle)).result()["status"], "failed");
@@ -343,7 +343,7 @@ fn a_lease_that_may_have_been_written_is_respected() {
         .faults
         .arrange("task/", 1, Fault::FailButPersist);
     let mut attempt = 1;
-    while let [Consumed::Retry { after }] = world.deliver(attempt)[..] {
+    while let [Consumed::Retry { after }] = world.deliver()[..] {
         world.sim.clock.advance(after);
         attempt += 1;
     }
@@ -355,11 +355,11 @@ fn a_lease_that_was_not_written_is_taken_again() {
     let (world, _) = world("task");
     let handle = handle(&create(&world));
     world.sim.atomic.faults.arrange("task/", 1, Fault::Fail);
-    let Consumed::Retry { after } = world.deliver(1)[0] else {
+    let Consumed::Retry { after } = world.deliver()[0] else {
         panic!("the store failed")
     };
     world.sim.clock.advance(after);
-    assert_eq!(world.deliver(2), [Consumed::Done]);
+    assert_eq!(world.deliver(), [Consumed::Done]);
     assert_eq!(world.call(get(&handle)).result()["status"], "completed");
 }
 
@@ -373,10 +373,10 @@ fn a_store_out_of_reach_is_said_to_the_client_and_waited_for_by_the_worker() {
         assert_eq!(told.refusal(), (500, -32603));
         assert!(told.error()["data"]["correlationId"].is_string());
     }
-    assert!(matches!(world.deliver(1)[..], [Consumed::Retry { .. }]));
+    assert!(matches!(world.deliver()[..], [Consumed::Retry { .. }]));
     world.sim.atomic.faults.outage(false);
     world.sim.clock.advance(Duration::from_secs(5));
-    assert_eq!(world.deliver(2), [Consumed::Done]);
+    assert_eq!(world.deliver(), [Consumed::Done]);
     assert_eq!(world.call(get(&handle)).result()["status"], "completed");
 }
 
@@ -402,7 +402,7 @@ fn a_message_that_is_not_ours_is_reported_and_dropped() {
         br#"{"type":"runTaskV9","task":"x"}"#,
     ] {
         world.forget_log();
-        assert_eq!(world.consume(message, 1), Consumed::Done);
+        assert_eq!(world.consume(message), Consumed::Done);
         assert_eq!(world.events("message_unreadable").len(), 1);
         world
             .sim
@@ -411,7 +411,7 @@ fn a_message_that_is_not_ours_is_reported_and_dropped() {
         world.give_up();
     }
     assert_eq!(
-        world.consume(br#"{"type":"runTaskV1","task":"0123"}"#, 1),
+        world.consume(br#"{"type":"runTaskV1","task":"0123"}"#),
         Consumed::Done,
         "of a task long gone"
     );
@@ -424,7 +424,7 @@ fn without_a_configuration_a_message_waits() {
     let message = world.sim.queue.take().remove(0);
     let other = world.isolate();
     other.sim.kv.faults.outage(true);
-    assert!(matches!(other.consume(&message, 1), Consumed::Retry { .. }));
+    assert!(matches!(other.consume(&message), Consumed::Retry { .. }));
 }
 
 #[test]
@@ -436,7 +436,7 @@ fn a_task_of_an_upstream_that_is_no_longer_there_fails_in_words() {
         .rule(json!({ "name": "other__b", "execution": "task" }));
     world.sim.kv.publish("config", other.snapshot());
     let fresh = world.isolate();
-    assert_eq!(fresh.deliver(1), [Consumed::Done]);
+    assert_eq!(fresh.deliver(), [Consumed::Done]);
     let told = fresh.call(get(&handle));
     assert_eq!(told.result()["status"], "failed");
     assert!(

@@ -217,12 +217,12 @@ impl World {
     }
 
     /// Delivers what the queue has to deliver now; gives what became of each message.
-    pub fn deliver(&self, attempt: u32) -> Vec<Consumed> {
+    pub fn deliver(&self) -> Vec<Consumed> {
         let messages = self.sim.queue.take();
         messages
             .into_iter()
             .map(|message| {
-                let consumed = self.sim.run(self.gateway.consume(&message, attempt));
+                let consumed = self.sim.run(self.gateway.consume(&message));
                 if let Consumed::Retry { after } = consumed {
                     self.sim.queue.put_back(message, after);
                 }
@@ -232,16 +232,17 @@ impl World {
     }
 
     /// Delivers one message as it is.
-    pub fn consume(&self, message: &[u8], attempt: u32) -> Consumed {
-        self.sim.run(self.gateway.consume(message, attempt))
+    pub fn consume(&self, message: &[u8]) -> Consumed {
+        self.sim.run(self.gateway.consume(message))
     }
 
     /// Begins to consume one message, for tests that step.
     pub fn start_consuming(&self, message: bytes::Bytes) -> Running<'static, Consumed> {
         let gateway = Rc::clone(&self.gateway);
-        Running::new(&self.sim.clock, async move {
-            gateway.consume(&message, 1).await
-        })
+        Running::new(
+            &self.sim.clock,
+            async move { gateway.consume(&message).await },
+        )
     }
 
     /// Gives the gateway the messages the queue gave up on.

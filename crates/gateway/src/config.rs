@@ -376,6 +376,15 @@ pub struct ToolRule {
     /// Whether a call is answered directly or becomes a task.
     #[serde(default)]
     pub execution: Execution,
+    /// With `execution: auto`, how long a call may run before it becomes a task, in
+    /// milliseconds; in place of `tasks.afterMs`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(range(min = *bounds::TASK_AFTER_MS.start(), max = *bounds::TASK_AFTER_MS.end())))]
+    pub task_after_ms: Option<u64>,
+    /// Whether running the tool twice with the same arguments does no more than running it
+    /// once. A call whose outcome is unknown may then be made again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub idempotent: bool,
 }
 
 /// Whether a call is answered directly or becomes a task.
@@ -386,7 +395,8 @@ pub enum Execution {
     /// Answered in the response.
     #[default]
     Sync,
-    /// A task for clients that declare the tasks extension, direct for the others.
+    /// Answered in the response if it is quick; for clients that declare the tasks extension
+    /// a task if it is still running after a while.
     Auto,
     /// Always a task; clients that do not declare the extension are refused (−32021).
     Task,
@@ -457,6 +467,14 @@ pub struct Tasks {
     /// How often clients are asked to poll, in milliseconds.
     #[cfg_attr(feature = "schema", schemars(range(min = *bounds::TASK_POLL_INTERVAL_MS.start(), max = *bounds::TASK_POLL_INTERVAL_MS.end())))]
     pub poll_interval_ms: u64,
+    /// How long a call of a tool with `execution: auto` may run before it becomes a task, in
+    /// milliseconds.
+    #[cfg_attr(feature = "schema", schemars(range(min = *bounds::TASK_AFTER_MS.start(), max = *bounds::TASK_AFTER_MS.end())))]
+    pub after_ms: u64,
+    /// How long a call may take that is a task or may become one, in milliseconds, where its
+    /// tool's rule says nothing else.
+    #[cfg_attr(feature = "schema", schemars(range(min = *bounds::TASK_TIMEOUT_MS.start(), max = *bounds::TASK_TIMEOUT_MS.end())))]
+    pub timeout_ms: u64,
 }
 
 impl Default for Tasks {
@@ -464,6 +482,8 @@ impl Default for Tasks {
         Self {
             ttl_ms: 3_600_000,
             poll_interval_ms: 1_000,
+            after_ms: 10_000,
+            timeout_ms: 900_000,
         }
     }
 }

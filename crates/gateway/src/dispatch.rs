@@ -11,6 +11,7 @@ use tidegate_mcp::json::Object;
 use tidegate_mcp::jsonrpc::{INTERNAL_ERROR, RpcError};
 use tidegate_mcp::meta::{ClientCapabilities, LOG_LEVELS, RequestMeta};
 use tidegate_mcp::method::Method;
+use tidegate_mcp::task::created_result;
 use tidegate_mcp::version::{Era, ProtocolVersion};
 
 use crate::auth::{Principal, PrincipalId};
@@ -30,7 +31,7 @@ use crate::policy::Permit;
 use crate::rounds;
 use crate::route::{One, Own, Target};
 use crate::session;
-use crate::tasks;
+use crate::tasks::{self, When};
 use crate::tools;
 use crate::upstream::{self, Outgoing};
 
@@ -83,10 +84,22 @@ pub fn begin<P: Platform>(context: &Context<P>, work: Work) -> Dispatch {
                 if let Some(refusal) = judged.await? {
                     return Ok(Reply::Result(refusal));
                 }
-                if tasks::wanted(rule.as_ref(), &one, &call)? {
-                    return tasks::create(&context, &principal, rule.as_ref(), one)
-                        .await
-                        .map(Reply::Result);
+                if parked.is_none() {
+                    let when = tasks::when(rule.as_ref(), &one, &call, &context.settings)?;
+                    let asked = || {
+                        tasks::Asked::of(&context.settings, &principal, rule.as_ref(), &one, &call)
+                    };
+                    match when {
+                        When::Never => {}
+                        When::Now => {
+                            let record = tasks::create(&context, asked()).await?;
+                            return Ok(Reply::Result(created_result(&record.shown())));
+                        }
+                        When::After(threshold) => {
+                            return tasks::race::call(&context, asked(), call.meta, threshold)
+                                .await;
+                        }
+                    }
                 }
                 let timeout = rule
                     .as_ref()
@@ -237,6 +250,11 @@ pub(crate) async fn ask_upstream<P: Platform>(
         meta: ask.meta,
         param_headers: ask.param_headers,
         asks: ask.asks,
+        rather: match shape.client {
+            // Asked on the call's own stream.
+            Client::Conversing(_) => Era::Legacy,
+            Client::Asked(_) | Client::NotAsked => Era::Modern,
+        },
         principal: principal.clone(),
         timeout: ask.timeout,
     };

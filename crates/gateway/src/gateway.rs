@@ -93,7 +93,10 @@ impl<P: Platform> Gateway<P> {
             return keep::ping(&*self.platform, &self.memory.keep, request).await;
         }
         match self.context().await {
-            Ok(context) => park::answer(&context, request).await,
+            Ok(context) => match request.uri().path().starts_with(park::CALLS) {
+                true => park::answer(&context, request).await,
+                false => tasks::kept(&context, request).await,
+            },
             Err(error) => self.unconfigured(&error),
         }
     }
@@ -103,18 +106,18 @@ impl<P: Platform> Gateway<P> {
     /// until it hears no.
     pub fn kept(&self) -> bool {
         let now = self.platform.clock().now();
-        self.memory.keep.is_busy() || self.memory.park.is_busy(now)
+        self.memory.keep.is_busy() || self.memory.park.is_busy(now) || self.memory.tasks.is_busy()
     }
 
-    /// Takes a message from the queue; `attempt` counts deliveries from one.
-    pub async fn consume(&self, message: &[u8], attempt: u32) -> Consumed {
+    /// Takes a message from the queue.
+    pub async fn consume(&self, message: &[u8]) -> Consumed {
         let Ok(context) = self.context().await else {
             return Consumed::Retry {
                 after: CONFIGURATION_PAUSE,
             };
         };
         match serde_json::from_slice(message) {
-            Ok(Message::RunTaskV1 { task }) => tasks::run::run(&context, &task, attempt).await,
+            Ok(Message::RunTaskV1 { task }) => tasks::run::run(&context, &task).await,
             Err(e) => {
                 // Of a later version, or not ours: another delivery would not help.
                 context.log(

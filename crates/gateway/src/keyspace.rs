@@ -51,8 +51,12 @@ pub const FAMILIES: &[(&str, Store)] = &[
         crate::catalog::shared::CatalogFamily::STORE,
     ),
     (
-        crate::tasks::TaskFamily::NAME,
-        crate::tasks::TaskFamily::STORE,
+        crate::tasks::record::TaskFamily::NAME,
+        crate::tasks::record::TaskFamily::STORE,
+    ),
+    (
+        crate::tasks::store::PartFamily::NAME,
+        crate::tasks::store::PartFamily::STORE,
     ),
     (
         crate::session::SessionFamily::NAME,

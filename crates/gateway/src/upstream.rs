@@ -82,6 +82,8 @@ pub struct Outgoing {
     pub param_headers: Vec<(HeaderName, HeaderValue)>,
     /// Whether what the upstream asks back can be brought to the client while the call runs.
     pub asks: bool,
+    /// In which era it is rather asked, if it speaks both.
+    pub rather: Era,
     /// On whose behalf: sessions are never shared between principals.
     pub principal: PrincipalId,
     /// How long the whole exchange may take.
@@ -98,6 +100,7 @@ impl Outgoing {
             meta,
             param_headers: Vec::new(),
             asks: false,
+            rather: Era::Modern,
             principal,
             timeout,
         }
@@ -183,7 +186,7 @@ async fn attempt<P: Platform>(
     // What a server asks back on the call's own stream it may not know how to ask otherwise,
     // though it speaks both eras.
     let rather = match session::Terms::of(&outgoing).ask() {
-        true => Era::Legacy,
+        true => outgoing.rather,
         false => Era::Modern,
     };
     let facts = facts::load(exchange, &outgoing.principal, rather)

@@ -14,7 +14,7 @@ use tidegate_gateway::limits::{RateFamily, SeatFamily};
 use tidegate_gateway::mailbox::MailFamily;
 use tidegate_gateway::queue::Message;
 use tidegate_gateway::session::SessionFamily;
-use tidegate_gateway::tasks::TaskFamily;
+use tidegate_gateway::tasks::record::TaskFamily;
 use tidegate_gateway::upstream::facts::UpstreamFamily;
 
 use super::{folder, root, tidegate};

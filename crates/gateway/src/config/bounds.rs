@@ -38,6 +38,10 @@ pub const REQUEST_BODY_BYTES: RangeInclusive<u64> = 1024..=16 * 1024 * 1024;
 pub const TASK_TTL_MS: RangeInclusive<u64> = 60_000..=604_800_000;
 /// How often clients are asked to poll a task, in milliseconds.
 pub const TASK_POLL_INTERVAL_MS: RangeInclusive<u64> = 100..=60_000;
+/// How long a call may run before it becomes a task, in milliseconds.
+pub const TASK_AFTER_MS: RangeInclusive<u64> = 100..=60_000;
+/// How long one run of a task may take, in milliseconds: one second to a day.
+pub const TASK_TIMEOUT_MS: RangeInclusive<u64> = 1_000..=86_400_000;
 /// Consecutive failures that open a circuit.
 pub const FAILURE_THRESHOLD: RangeInclusive<u64> = 1..=1_000;
 /// How long a circuit stays open, in milliseconds: 100 ms to one hour.

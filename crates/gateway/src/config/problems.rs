@@ -16,8 +16,8 @@ use url::Url;
 use super::address::{is_internal, is_loopback};
 use super::bounds::{
     ALLOWED_ORIGINS_MAX, FAILURE_THRESHOLD, HALF_OPEN_REQUESTS, NAMES_MAX, RATE_REQUESTS,
-    RATE_WINDOW_MS, REQUEST_BODY_BYTES, RESET_INTERVAL_MS, SHORT_TEXT_MAX, TASK_POLL_INTERVAL_MS,
-    TASK_TTL_MS, URL_MAX,
+    RATE_WINDOW_MS, REQUEST_BODY_BYTES, RESET_INTERVAL_MS, SHORT_TEXT_MAX, TASK_AFTER_MS,
+    TASK_POLL_INTERVAL_MS, TASK_TIMEOUT_MS, TASK_TTL_MS, URL_MAX,
 };
 use super::{API_VERSION, Config, Environment, Rate};
 
@@ -311,6 +311,18 @@ fn numbers(config: &Config, findings: &mut Findings) {
         "/tasks/pollIntervalMs",
         config.tasks.poll_interval_ms,
         &TASK_POLL_INTERVAL_MS,
+        "ms",
+    );
+    findings.within(
+        "/tasks/afterMs",
+        config.tasks.after_ms,
+        &TASK_AFTER_MS,
+        "ms",
+    );
+    findings.within(
+        "/tasks/timeoutMs",
+        config.tasks.timeout_ms,
+        &TASK_TIMEOUT_MS,
         "ms",
     );
 }

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use super::Findings;
 use crate::config::address::is_loopback;
 use crate::config::bounds::{
-    DESCRIPTION_MAX, ISSUERS_MAX, NAMES_MAX, TIMEOUT_MS, TOOL_NAME_MAX, TOOL_RULES_MAX,
+    DESCRIPTION_MAX, ISSUERS_MAX, NAMES_MAX, TASK_AFTER_MS, TIMEOUT_MS, TOOL_NAME_MAX,
+    TOOL_RULES_MAX,
 };
 use crate::config::{Authentication, Config, Issuer, NAME_SEPARATOR, ToolRule};
 
@@ -194,6 +195,9 @@ fn rule_content(at: &str, rule: &ToolRule, findings: &mut Findings) {
     }
     if let Some(timeout_ms) = rule.timeout_ms {
         findings.within(&format!("{at}/timeoutMs"), timeout_ms, &TIMEOUT_MS, "ms");
+    }
+    if let Some(after_ms) = rule.task_after_ms {
+        findings.within(&format!("{at}/taskAfterMs"), after_ms, &TASK_AFTER_MS, "ms");
     }
 }
 

@@ -447,6 +447,9 @@ fn every_number_has_bounds() {
         ("/circuitBreaker/halfOpenMaxRequests", HALF_OPEN_REQUESTS),
         ("/tasks/ttlMs", TASK_TTL_MS),
         ("/tasks/pollIntervalMs", TASK_POLL_INTERVAL_MS),
+        ("/tasks/afterMs", TASK_AFTER_MS),
+        ("/tasks/timeoutMs", TASK_TIMEOUT_MS),
+        ("/tools/0/taskAfterMs", TASK_AFTER_MS),
     ] {
         let mut document = document();
         document["circuitBreaker"] = json!({});
