@@ -189,8 +189,7 @@ fn capabilities(settings: &Settings, endpoint: &Endpoint, facts: &[Rc<Facts>], e
         union.insert("logging", &json!({}));
     }
     let mut extensions = extensions(&declared, is_alone(settings, endpoint));
-    let rules = &settings.config.tools;
-    if era == Era::Modern && rules.iter().any(|rule| rule.execution != Execution::Sync) {
+    if era == Era::Modern && tasks::are_made(settings) {
         extensions.insert(EXT_TASKS, &json!({}));
     }
     if !extensions.is_empty() {
