@@ -11,12 +11,13 @@ use tidegate_mcp::meta::{ClientCapabilities, EXT_TASKS, EXT_UI};
 use tidegate_mcp::version::{Era, ProtocolVersion, negotiate_legacy};
 
 use crate::auth::Principal;
-use crate::config::{Execution, Upstream};
+use crate::config::Upstream;
 use crate::context::Context;
 use crate::error::Error;
 use crate::ingress::Endpoint;
 use crate::platform::{LogLevel, Platform};
 use crate::settings::Settings;
+use crate::tasks;
 use crate::upstream;
 use crate::upstream::facts::Facts;
 

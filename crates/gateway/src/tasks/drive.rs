@@ -23,8 +23,8 @@ use tidegate_mcp::method::Method;
 use tidegate_mcp::task::{Task, TaskStatus};
 use tidegate_mcp::version::ProtocolVersion;
 
-use super::record::{Outcome, Record};
 use super::ASKED_MAX;
+use super::record::{Outcome, Record};
 use super::run::{ATTEMPTS_MAX, LEASE, STORE_PAUSE, pause, repeatable, report, settle};
 use super::store::{self, Known, RESULT_MAX};
 use crate::context::Context;
@@ -216,7 +216,10 @@ impl<P: Platform> Run<P> {
         let known = Some(self.known.clone());
         let edited = store::edit(&self.context, &self.id, known, |record| {
             // It has been written, if a write of unknown outcome was.
-            let written = record.lease.as_ref().is_some_and(|lease| lease.until_ms == until.0);
+            let written = record
+                .lease
+                .as_ref()
+                .is_some_and(|lease| lease.until_ms == until.0);
             if written || !record.is_run_by(run) {
                 return false;
             }
@@ -374,7 +377,12 @@ impl<P: Platform> Run<P> {
             })
             .await;
             match edited {
-                Ok(Some((_, record))) => return Ok(Closed { record: Some(record), ours }),
+                Ok(Some((_, record))) => {
+                    return Ok(Closed {
+                        record: Some(record),
+                        ours,
+                    });
+                }
                 Ok(None) => return Ok(Closed { record: None, ours }),
                 Err(e) if self.context.now() >= self.lapses() => return Err(e),
                 Err(_) => self.context.platform.clock().sleep(STORE_PAUSE).await,
@@ -387,7 +395,10 @@ impl<P: Platform> Run<P> {
             record.end(outcome.clone(), now);
         };
         match self.close(end).await {
-            Ok(Closed { record: Some(record), ours: true }) => {
+            Ok(Closed {
+                record: Some(record),
+                ours: true,
+            }) => {
                 report(&self.context, &self.id, &record);
                 Consumed::Done
             }
@@ -457,7 +468,9 @@ struct Closed {
 
 impl Closed {
     fn is_over(&self) -> bool {
-        self.record.as_ref().is_none_or(|record| record.status.is_terminal())
+        self.record
+            .as_ref()
+            .is_none_or(|record| record.status.is_terminal())
     }
 
     fn is_ready(&self) -> bool {

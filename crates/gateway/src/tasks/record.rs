@@ -304,9 +304,8 @@ impl Record {
             Answer::Refusal(failure) => failure.message.len(),
         };
         let asked = self.questions.values();
-        let asked = asked.map(|asked| {
-            asked.request.text_len() + asked.answer.as_ref().map_or(0, answer)
-        });
+        let asked =
+            asked.map(|asked| asked.request.text_len() + asked.answer.as_ref().map_or(0, answer));
         asked.sum::<usize>() + self.state.as_ref().map_or(0, String::len)
     }
 

@@ -50,9 +50,7 @@ pub(super) async fn create<P: Platform>(
     let atomic = context.platform.atomic();
     match keyspace::atomic_swap(atomic, &key(id), None, record, record.expiry()).await {
         Ok(Swap::Done(version)) => Ok(version),
-        Ok(Swap::Conflict) => {
-            Err(Fault::Internal("a random task id was taken".to_owned()).into())
-        }
+        Ok(Swap::Conflict) => Err(Fault::Internal("a random task id was taken".to_owned()).into()),
         // It may have been written.
         Err(unavailable) => match find(context, id).await {
             Ok(Some((version, found))) if found.handle == record.handle => Ok(version),
