@@ -11,12 +11,13 @@ use tidegate_mcp::meta::{ClientCapabilities, EXT_TASKS, EXT_UI};
 use tidegate_mcp::version::{Era, ProtocolVersion, negotiate_legacy};
 
 use crate::auth::Principal;
-use crate::config::{Execution, ToolRule, Upstream};
+use crate::config::Upstream;
 use crate::context::Context;
 use crate::error::Error;
 use crate::ingress::Endpoint;
 use crate::platform::{LogLevel, Platform};
 use crate::settings::Settings;
+use crate::tasks;
 use crate::upstream;
 use crate::upstream::facts::Facts;
 
@@ -189,12 +190,7 @@ fn capabilities(settings: &Settings, endpoint: &Endpoint, facts: &[Rc<Facts>], e
         union.insert("logging", &json!({}));
     }
     let mut extensions = extensions(&declared, is_alone(settings, endpoint));
-    let rules = &settings.config.tools;
-    let mints = |rule: &ToolRule| match rule.execution {
-        Execution::Upstream | Execution::Sync => false,
-        Execution::Auto | Execution::Task => true,
-    };
-    let minted = rules.iter().any(mints) || facts.iter().any(|facts| facts.offers_tasks());
+    let minted = tasks::are_made(settings) || facts.iter().any(|facts| facts.offers_tasks());
     if era == Era::Modern && minted {
         extensions.insert(EXT_TASKS, &json!({}));
     }

@@ -9,7 +9,7 @@ use tidegate_mcp::catalog::CacheHints;
 use tidegate_mcp::input::ResultType;
 use tidegate_mcp::json::Object;
 use tidegate_mcp::jsonrpc::{INTERNAL_ERROR, RpcError};
-use tidegate_mcp::meta::{ClientCapabilities, LOG_LEVELS, RequestMeta};
+use tidegate_mcp::meta::{ClientCapabilities, EXT_TASKS, LOG_LEVELS, RequestMeta};
 use tidegate_mcp::method::Method;
 use tidegate_mcp::task::created_result;
 use tidegate_mcp::version::{Era, ProtocolVersion};
@@ -55,7 +55,7 @@ pub fn begin<P: Platform>(context: &Context<P>, work: Work) -> Dispatch {
     async move {
         let Work {
             endpoint,
-            call,
+            mut call,
             permit,
             param_headers,
         } = work;
@@ -86,12 +86,26 @@ pub fn begin<P: Platform>(context: &Context<P>, work: Work) -> Dispatch {
                 if let Some(refusal) = judged.await? {
                     return Ok(Reply::Result(refusal));
                 }
+                let client = &mut call.meta.client_capabilities;
+                discover::carry(&context.settings, &endpoint, client);
+                let timeout = rule
+                    .as_ref()
+                    .and_then(|rule| rule.timeout_ms)
+                    .unwrap_or(one.upstream.timeout_ms);
+                let timeout = Duration::from_millis(timeout);
                 if parked.is_none() {
                     let when = tasks::when(rule.as_ref(), &one, &call, &context.settings)?;
                     let asked = || {
                         tasks::Asked::of(&context.settings, &principal, rule.as_ref(), &one, &call)
                     };
                     match when {
+                        When::Never if rule.is_none() => {
+                            if asks_as_task(&context, &principal, &one, &call.meta).await? {
+                                let asked = asked().within(timeout);
+                                return tasks::race::call(&context, asked, call.meta, timeout)
+                                    .await;
+                            }
+                        }
                         When::Never => {}
                         When::Now => {
                             let record = tasks::create(&context, asked()).await?;
@@ -104,14 +118,8 @@ pub fn begin<P: Platform>(context: &Context<P>, work: Work) -> Dispatch {
                     }
                 }
                 let minted = Minted::of(rule.as_ref(), &one, &call);
-                let timeout = rule
-                    .as_ref()
-                    .and_then(|rule| rule.timeout_ms)
-                    .unwrap_or(one.upstream.timeout_ms);
-                let timeout = Duration::from_millis(timeout);
                 let session = call.session.filter(|_| call.streams);
-                let mut meta = call.meta;
-                discover::carry(&context.settings, &endpoint, &mut meta.client_capabilities);
+                let meta = call.meta;
                 let place = place(&context, &principal, &one, &meta, parked).await?;
                 let ask = Ask {
                     asks: session.is_some(),
@@ -195,12 +203,7 @@ async fn place<P: Platform>(
     if let Some(name) = parked {
         return Ok(Place::Keeper(Part::Next(name)));
     }
-    let modern = ProtocolVersion::parse(&meta.protocol_version)
-        .is_some_and(|version| version.era() == Era::Modern);
-    let declared = !discover::askable(&meta.client_capabilities).is_empty();
-    if !(modern && declared && one.method.may_require_input())
-        || context.platform.keeper().is_none()
-    {
+    if context.platform.keeper().is_none() || !is_asked_by_result(one, meta) {
         return Ok(Place::Here);
     }
     let facts = upstream::facts(context, &one.upstream, principal).await?;
@@ -208,6 +211,32 @@ async fn place<P: Platform>(
         Era::Modern => Place::Here,
         Era::Legacy => Place::Keeper(Part::First),
     })
+}
+
+/// Whether the client can be asked things, and only by `input_required`.
+fn is_asked_by_result(one: &One, meta: &RequestMeta) -> bool {
+    let modern = ProtocolVersion::parse(&meta.protocol_version)
+        .is_some_and(|version| version.era() == Era::Modern);
+    let declared = !discover::askable(&meta.client_capabilities).is_empty();
+    modern && declared && one.method.may_require_input()
+}
+
+/// Whether a call that is asked something becomes a task: where nothing can be parked, for
+/// whoever takes tasks. Of a tool with a rule, the rule says what becomes a task.
+async fn asks_as_task<P: Platform>(
+    context: &Context<P>,
+    principal: &Principal,
+    one: &One,
+    meta: &RequestMeta,
+) -> Result<bool, Error> {
+    let tasks = one.method == Method::ToolsCall
+        && meta.client_capabilities.has_extension(EXT_TASKS)
+        && tasks::are_made(&context.settings);
+    if context.platform.keeper().is_some() || !tasks || !is_asked_by_result(one, meta) {
+        return Ok(false);
+    }
+    let facts = upstream::facts(context, &one.upstream, principal).await?;
+    Ok(facts.era() == Era::Legacy)
 }
 
 /// Where an upstream is asked.

@@ -54,8 +54,10 @@ use handle::{Handle, Named, Of, unknown};
 use passed::Asking;
 use record::{Answer, Outcome, Record, Standing};
 
-/// Largest arguments a task keeps, in bytes.
+/// Largest arguments a task keeps, in bytes, with what goes with them to the upstream.
 pub const ARGUMENTS_MAX: usize = 256 * 1024;
+/// Most that a task keeps at once of what its client is asked and answers, in bytes.
+pub const ASKED_MAX: usize = 512 * 1024;
 /// A task nobody has started this long after it was created is queued again by a poll.
 pub const START_WITHIN: Duration = Duration::from_secs(60);
 /// Most answers one `tasks/update` may bring.
@@ -169,6 +171,18 @@ impl Minted {
     }
 }
 
+/// Whether a rule makes tasks of calls.
+pub(crate) fn are_made(settings: &Settings) -> bool {
+    settings
+        .config
+        .tools
+        .iter()
+        .any(|rule| match rule.execution {
+            Execution::Upstream | Execution::Sync => false,
+            Execution::Auto | Execution::Task => true,
+        })
+}
+
 /// What a client is told that asks for tasks and did not declare the extension.
 pub(crate) fn undeclared() -> Error {
     Rejection::protocol(RpcError::missing_client_capability(
@@ -227,9 +241,17 @@ impl Asked {
     }
 }
 
+impl Asked {
+    /// Lets one run take this long and no longer.
+    pub(crate) fn within(self, timeout: Duration) -> Self {
+        Self { timeout, ..self }
+    }
+}
+
 /// A task's id and record; nothing is stored yet.
 fn begin<P: Platform>(context: &Context<P>, asked: Asked) -> Result<(String, Record), Error> {
-    if asked.params.text_len() > ARGUMENTS_MAX {
+    let kept = [&asked.params, &asked.capabilities, &asked.meta];
+    if kept.iter().map(|kept| kept.text_len()).sum::<usize>() > ARGUMENTS_MAX {
         return Err(Rejection::BodyTooLarge { max: ARGUMENTS_MAX }.into());
     }
     let (now, tasks) = (context.now(), context.settings.config.tasks);
@@ -403,10 +425,19 @@ async fn answer<P: Platform>(
     id: &str,
     answers: BTreeMap<String, Answer>,
 ) -> Result<(), Error> {
-    let change = |record: &mut Record| record.answer(answers.clone(), context.now());
-    let known = store::edit(context, id, None, change).await?;
+    let (mut taken, mut too_large) = (false, false);
+    let known = store::edit(context, id, None, |record| {
+        let any = record.answer(answers.clone(), context.now());
+        too_large = any && record.asked_len() > ASKED_MAX;
+        taken |= any && !too_large;
+        any && !too_large
+    })
+    .await?;
+    if too_large {
+        return Err(Rejection::BodyTooLarge { max: ASKED_MAX }.into());
+    }
     let (_, record) = known.ok_or_else(unknown)?;
-    if record.standing(context.now()) == Standing::Ready && record.rounds > 0 {
+    if taken && record.standing(context.now()) == Standing::Ready {
         // Should the queue refuse, a poll finds the task ready.
         let _ = run::enqueue(context, id, Duration::ZERO).await;
     }
@@ -428,14 +459,15 @@ pub async fn cancel<P: Platform>(
         }
     };
     let mut cancelled = false;
-    let change = |record: &mut Record| {
+    let known = store::edit(context, &handle.id, None, |record| {
         let cancels = record.cancel("Cancelled by the client.", context.now());
         cancelled |= cancels;
         cancels
-    };
-    let known = store::edit(context, &handle.id, None, change).await?;
+    })
+    .await?;
     let (_, record) = known.ok_or_else(unknown)?;
-    if cancelled {
+    if cancelled && record.status == TaskStatus::Cancelled {
+        run::report(context, &handle.id, &record);
         follow::let_go(context, &record);
     }
     Ok(task::acknowledged_result())

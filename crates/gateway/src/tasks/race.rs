@@ -182,7 +182,7 @@ async fn hand_over<P: Platform>(
 ) -> Result<Run<P>, Error> {
     let lease = run::lease(context);
     let lasts = run::LEASE + STORE_PAUSE;
-    record.begin(lease.clone());
+    record.begin(lease.clone(), context.now());
     let version = super::insert(context, id, &record).await?;
     // Should this run be lost, the message is what finds out.
     if let Err(unavailable) = run::enqueue(context, id, lasts).await {
