@@ -49,6 +49,8 @@ mod streaming;
 mod task_handles;
 mod tasks;
 mod tasks_faults;
+mod tasks_follow;
+mod tasks_passed;
 mod tools;
 mod upstream;
 mod validation;
