@@ -53,6 +53,8 @@ mod tasks_auto;
 mod tasks_faults;
 mod tasks_runs;
 mod tasks_schedules;
+mod tasks_follow;
+mod tasks_passed;
 mod tools;
 mod upstream;
 mod validation;

@@ -8,15 +8,23 @@
 //! ([`store`]); every writer swaps. A call becomes a task at once, or when it has taken long
 //! ([`race`]); the queue sees to it that it is run ([`run`]), and one run ([`drive`]) makes
 //! the call and stores what came of it.
+//!
+//! Upstreams make tasks too. A client that understands them gets such a one under a handle
+//! ([`passed`]), for which nothing is stored; a run of the gateway's own follows it
+//! ([`follow`]).
 
 mod drive;
+pub(crate) mod follow;
 pub mod handle;
+pub(crate) mod passed;
 pub(crate) mod race;
 pub mod record;
 pub mod run;
 pub mod store;
+pub(crate) mod theirs;
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::time::Duration;
 
 use http::{Request, Response};
@@ -34,14 +42,16 @@ use crate::config::{Execution, ToolRule};
 use crate::context::Context;
 use crate::discover;
 use crate::error::{Error, Rejection};
-use crate::ingress::Call;
+use crate::ingress::{Call, Endpoint};
 use crate::memory::Bounded;
 use crate::platform::{LogLevel, Platform, Version};
 use crate::route::One;
 use crate::seal::hex;
 use crate::settings::Settings;
 use crate::time::Timestamp;
-use handle::{Handle, Of, unknown};
+use crate::upstream::Declares;
+use handle::{Handle, Named, Of, unknown};
+use passed::Asking;
 use record::{Answer, Outcome, Record, Standing};
 
 /// Largest arguments a task keeps, in bytes, with what goes with them to the upstream.
@@ -113,7 +123,7 @@ pub(crate) fn when(
     }
     let declared = call.meta.client_capabilities.has_extension(EXT_TASKS);
     match (execution, declared) {
-        (Execution::Sync, _) | (Execution::Auto, false) => Ok(When::Never),
+        (Execution::Upstream | Execution::Sync, _) | (Execution::Auto, false) => Ok(When::Never),
         (Execution::Task, true) => Ok(When::Now),
         (Execution::Task, false) => Err(undeclared()),
         (Execution::Auto, true) => {
@@ -124,10 +134,53 @@ pub(crate) fn when(
     }
 }
 
-/// Whether any call can become a task, so that the extension is declared.
+/// What becomes of a task the upstream makes of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Minted {
+    /// It makes none: it is told nothing of tasks.
+    Never,
+    /// The client gets it, under a handle.
+    Passed,
+    /// Whoever makes the call follows it.
+    Followed,
+    /// It is followed for a client that cannot, if the upstream does not do without.
+    Awaited,
+}
+
+impl Minted {
+    /// Clients of older revisions cannot declare the extension; the others are told to.
+    pub(crate) fn of(rule: Option<&ToolRule>, one: &One, call: &Call) -> Self {
+        let declared = call.meta.client_capabilities.has_extension(EXT_TASKS);
+        let execution = rule.map(|rule| rule.execution).unwrap_or_default();
+        match (execution, call.version.era()) {
+            _ if one.method != Method::ToolsCall => Self::Never,
+            (Execution::Sync, _) => Self::Never,
+            (_, Era::Legacy) => Self::Awaited,
+            (_, Era::Modern) if declared => Self::Passed,
+            (_, Era::Modern) => Self::Never,
+        }
+    }
+
+    /// What the upstream is told.
+    pub(crate) const fn declares(self) -> Declares {
+        match self {
+            Self::Never => Declares::Never,
+            Self::Passed | Self::Followed => Declares::Offered,
+            Self::Awaited => Declares::Insisted,
+        }
+    }
+}
+
+/// Whether a rule makes tasks of calls.
 pub(crate) fn are_made(settings: &Settings) -> bool {
-    let mut rules = settings.config.tools.iter();
-    rules.any(|rule| rule.execution != Execution::Sync)
+    settings
+        .config
+        .tools
+        .iter()
+        .any(|rule| match rule.execution {
+            Execution::Upstream | Execution::Sync => false,
+            Execution::Auto | Execution::Task => true,
+        })
 }
 
 /// What a client is told that asks for tasks and did not declare the extension.
@@ -140,7 +193,7 @@ pub(crate) fn undeclared() -> Error {
 
 /// A call that is to become a task, or may.
 pub(crate) struct Asked {
-    principal: std::rc::Rc<Principal>,
+    principal: Rc<Principal>,
     upstream: String,
     tool: String,
     prefixed: bool,
@@ -154,7 +207,7 @@ pub(crate) struct Asked {
 impl Asked {
     pub(crate) fn of(
         settings: &Settings,
-        principal: &std::rc::Rc<Principal>,
+        principal: &Rc<Principal>,
         rule: Option<&ToolRule>,
         one: &One,
         call: &Call,
@@ -175,7 +228,7 @@ impl Asked {
             }
         }
         Self {
-            principal: std::rc::Rc::clone(principal),
+            principal: Rc::clone(principal),
             upstream: one.upstream.name.clone(),
             tool: one.own.clone(),
             prefixed: one.prefixed,
@@ -238,6 +291,7 @@ fn begin<P: Platform>(context: &Context<P>, asked: Asked) -> Result<(String, Rec
         asked: 0,
         questions: BTreeMap::new(),
         state: None,
+        upstream_task: None,
         outcome: None,
     };
     Ok((id, record))
@@ -279,10 +333,18 @@ async fn fail_unqueued<P: Platform>(context: &Context<P>, id: &str, known: store
 /// `tasks/get`.
 pub async fn get<P: Platform>(
     context: &Context<P>,
-    principal: &Principal,
+    endpoint: &Endpoint,
+    principal: &Rc<Principal>,
     call: &Call,
 ) -> Result<Object, Error> {
-    let handle = open(context, principal, call)?;
+    let (text, named) = open(context, principal, call)?;
+    let handle = match named {
+        Named::Ours(handle) => handle,
+        Named::Theirs(passed) => {
+            let asking = Asking::of(endpoint, principal, call, passed);
+            return passed::get(context, asking, &text).await;
+        }
+    };
     let record = read(context, &handle).await?;
     repair(context, &handle.id, &record).await;
     let detail = store::detail(context, &handle.id, &record).await?;
@@ -322,11 +384,19 @@ async fn repair<P: Platform>(context: &Context<P>, id: &str, record: &Record) {
 /// `tasks/update`: the client's answers to what the task asks.
 pub async fn update<P: Platform>(
     context: &Context<P>,
-    principal: &Principal,
+    endpoint: &Endpoint,
+    principal: &Rc<Principal>,
     call: &Call,
 ) -> Result<Object, Error> {
-    let handle = open(context, principal, call)?;
+    let (_, named) = open(context, principal, call)?;
     let answers = answers(&call.params)?;
+    let handle = match named {
+        Named::Ours(handle) => handle,
+        Named::Theirs(passed) => {
+            let asking = Asking::of(endpoint, principal, call, passed);
+            return passed::update(context, asking, &answers).await;
+        }
+    };
     read(context, &handle).await?;
     answer(context, &handle.id, answers).await?;
     Ok(task::acknowledged_result())
@@ -377,10 +447,17 @@ async fn answer<P: Platform>(
 /// `tasks/cancel`: cooperative, and an acknowledgement also where the task has ended.
 pub async fn cancel<P: Platform>(
     context: &Context<P>,
-    principal: &Principal,
+    endpoint: &Endpoint,
+    principal: &Rc<Principal>,
     call: &Call,
 ) -> Result<Object, Error> {
-    let handle = open(context, principal, call)?;
+    let handle = match open(context, principal, call)?.1 {
+        Named::Ours(handle) => handle,
+        Named::Theirs(passed) => {
+            let asking = Asking::of(endpoint, principal, call, passed);
+            return passed::cancel(context, asking).await;
+        }
+    };
     let mut cancelled = false;
     let known = store::edit(context, &handle.id, None, |record| {
         let cancels = record.cancel("Cancelled by the client.", context.now());
@@ -391,6 +468,7 @@ pub async fn cancel<P: Platform>(
     let (_, record) = known.ok_or_else(unknown)?;
     if cancelled && record.status == TaskStatus::Cancelled {
         run::report(context, &handle.id, &record);
+        follow::let_go(context, &record);
     }
     Ok(task::acknowledged_result())
 }
@@ -401,7 +479,7 @@ fn open<P: Platform>(
     context: &Context<P>,
     principal: &Principal,
     call: &Call,
-) -> Result<Handle, Error> {
+) -> Result<(String, Named), Error> {
     if !call.meta.client_capabilities.has_extension(EXT_TASKS) {
         return Err(undeclared());
     }
@@ -409,7 +487,8 @@ fn open<P: Platform>(
         let error = RpcError::invalid_params("`taskId` must be a string");
         return Err(Rejection::protocol(error).into());
     };
-    Handle::open(context, principal, &text).ok_or_else(unknown)
+    let named = Named::open(context, principal, &text).ok_or_else(unknown)?;
+    Ok((text.into_owned(), named))
 }
 
 /// What is asked of a keeper about tasks.

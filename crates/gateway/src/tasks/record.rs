@@ -79,6 +79,9 @@ pub struct Record {
     /// Sealed state of a call that goes on once all is answered (multi round-trip requests).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<String>,
+    /// The upstream's own task that this one follows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upstream_task: Option<String>,
     /// How it ended: a tool's result, or a JSON-RPC error.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<Outcome>,
