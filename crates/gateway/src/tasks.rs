@@ -13,6 +13,7 @@ mod drive;
 pub mod handle;
 pub(crate) mod race;
 pub mod record;
+pub mod roster;
 pub mod run;
 pub mod store;
 
@@ -59,6 +60,7 @@ const REQUEUED_MAX: usize = 1024;
 pub(crate) struct Memory {
     requeued: Bounded<String, Timestamp>,
     running: run::Running,
+    rosters: roster::Memory,
 }
 
 impl Default for Memory {
@@ -66,6 +68,7 @@ impl Default for Memory {
         Self {
             requeued: Bounded::new(REQUEUED_MAX),
             running: run::Running::default(),
+            rosters: roster::Memory::default(),
         }
     }
 }
@@ -227,12 +230,13 @@ fn begin<P: Platform>(context: &Context<P>, asked: Asked) -> Result<(String, Rec
     Ok((id, record))
 }
 
-/// Stores a new task.
+/// Stores a new task, which its principal may have.
 async fn insert<P: Platform>(
     context: &Context<P>,
     id: &str,
     record: &Record,
 ) -> Result<Version, Error> {
+    roster::enter(context, id, record).await?;
     store::create(context, id, record).await
 }
 
@@ -268,6 +272,13 @@ pub async fn get<P: Platform>(
 ) -> Result<Object, Error> {
     let handle = open(context, principal, call)?;
     let record = read(context, &handle).await?;
+    if record.status.is_terminal() {
+        context
+            .memory
+            .tasks
+            .rosters
+            .ended(&record.owner, &handle.id);
+    }
     repair(context, &handle.id, &record).await;
     let detail = store::detail(context, &handle.id, &record).await?;
     Ok(task::get_result(&record.shown(), &detail))
@@ -359,6 +370,8 @@ pub async fn cancel<P: Platform>(
     let change = |record: &mut Record| record.cancel("Cancelled by the client.", context.now());
     let known = store::edit(context, &handle.id, None, change).await?;
     known.ok_or_else(unknown)?;
+    let rosters = &context.memory.tasks.rosters;
+    rosters.ended(&principal.id, &handle.id);
     Ok(task::acknowledged_result())
 }
 

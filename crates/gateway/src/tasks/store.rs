@@ -96,7 +96,7 @@ async fn pause<P: Platform>(context: &Context<P>, round: u32) {
     context.platform.clock().sleep(SWAP_PAUSE * round).await;
 }
 
-fn failed(error: ReadError) -> Error {
+pub(super) fn failed(error: ReadError) -> Error {
     match error {
         ReadError::Unavailable(e) => e.into(),
         ReadError::Unreadable { .. } => Fault::Internal(error.to_string()).into(),
