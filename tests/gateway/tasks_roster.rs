@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tidegate_gateway::Consumed;
 use tidegate_simulator::Fault;
 
-use crate::tasks::{cancel, create, get, handle};
+use crate::tasks::{cancel, create, handle};
 use crate::world::{Ask, Script, Setup, World, tool};
 
 #[test]
@@ -129,7 +129,11 @@ fn a_store_that_is_down_refuses_new_tasks_but_no_call_that_may_do_without() {
         world.server("up").head_delay.set(Duration::from_secs(5));
         let told = world.call(ask());
         assert_eq!(told.status, status, "{execution}: {told:?}");
-        assert_eq!(world.count("up", "tools/call"), usize::from(status == 200), "{told:?}");
+        assert_eq!(
+            world.count("up", "tools/call"),
+            usize::from(status == 200),
+            "{told:?}"
+        );
     }
 }
 
@@ -158,7 +162,7 @@ fn ask() -> Ask {
 }
 
 /// The ids in all rosters that are not known to have ended.
-fn open(world: &World) -> Vec<String> {
+pub fn open(world: &World) -> Vec<String> {
     let keys = world.sim.atomic.keys().into_iter();
     let rosters = keys
         .filter(|key| key.starts_with("roster/"))

@@ -9,13 +9,17 @@
 //! ([`race`]); the queue sees to it that it is run ([`run`]), and one run ([`drive`]) makes
 //! the call and stores what came of it.
 
+pub mod directory;
 mod drive;
 pub mod handle;
+pub(crate) mod operate;
 pub(crate) mod race;
 pub mod record;
 pub mod roster;
 pub mod run;
 pub mod store;
+pub mod sweep;
+pub mod tenants;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -61,6 +65,8 @@ pub(crate) struct Memory {
     requeued: Bounded<String, Timestamp>,
     running: run::Running,
     rosters: roster::Memory,
+    directory: directory::Memory,
+    tenants: tenants::Memory,
 }
 
 impl Default for Memory {
@@ -69,6 +75,8 @@ impl Default for Memory {
             requeued: Bounded::new(REQUEUED_MAX),
             running: run::Running::default(),
             rosters: roster::Memory::default(),
+            directory: directory::Memory::default(),
+            tenants: tenants::Memory::default(),
         }
     }
 }
@@ -236,8 +244,19 @@ async fn insert<P: Platform>(
     id: &str,
     record: &Record,
 ) -> Result<Version, Error> {
-    roster::enter(context, id, record).await?;
+    tenants::take(context, record).await?;
+    if let Err(refused) = roster::enter(context, id, record).await {
+        tenants::give_back(context, record);
+        return Err(refused);
+    }
+    directory::enter(context, record).await;
     store::create(context, id, record).await
+}
+
+/// What the end of a task is to those who count: called by the one who wrote it.
+fn ended<P: Platform>(context: &Context<P>, id: &str, record: &Record) {
+    context.memory.tasks.rosters.ended(&record.owner, id);
+    tenants::give_back(context, record);
 }
 
 /// Makes a task of the call and gives its handle.
@@ -273,6 +292,7 @@ pub async fn get<P: Platform>(
     let handle = open(context, principal, call)?;
     let record = read(context, &handle).await?;
     if record.status.is_terminal() {
+        // Its end was written elsewhere, most likely.
         context
             .memory
             .tasks
@@ -301,16 +321,20 @@ async fn read<P: Platform>(context: &Context<P>, handle: &Handle) -> Result<Reco
 /// Queues a task again that should run and does not. Harmless if it is queued already: one
 /// run gets the lease. Should the queue refuse, the next poll tries again.
 async fn repair<P: Platform>(context: &Context<P>, id: &str, record: &Record) {
-    let waited = context.now().since(Timestamp(record.updated_at_ms));
-    let abandoned = match record.standing(context.now()) {
-        Standing::Ready => waited >= START_WITHIN,
-        Standing::Lost => true,
-        Standing::Ended | Standing::Running(_) | Standing::Asking => false,
-    };
-    if abandoned && context.memory.tasks.may_queue(id, context.now()) {
+    if is_abandoned(record, context.now()) && context.memory.tasks.may_queue(id, context.now()) {
         let queued = run::enqueue(context, id, Duration::ZERO).await.is_ok();
         let fields = json!({ "task": id, "queued": queued });
         context.log(LogLevel::Warn, "task_abandoned", fields);
+    }
+}
+
+/// Whether a task should run and does not.
+fn is_abandoned(record: &Record, now: Timestamp) -> bool {
+    let waited = now.since(Timestamp(record.updated_at_ms));
+    match record.standing(now) {
+        Standing::Ready => waited >= START_WITHIN,
+        Standing::Lost => true,
+        Standing::Ended | Standing::Running(_) | Standing::Asking => false,
     }
 }
 
@@ -370,8 +394,6 @@ pub async fn cancel<P: Platform>(
     let change = |record: &mut Record| record.cancel("Cancelled by the client.", context.now());
     let known = store::edit(context, &handle.id, None, change).await?;
     known.ok_or_else(unknown)?;
-    let rosters = &context.memory.tasks.rosters;
-    rosters.ended(&principal.id, &handle.id);
     Ok(task::acknowledged_result())
 }
 

@@ -83,7 +83,12 @@ pub(super) async fn edit<P: Platform>(
         }
         let until = record.expiry();
         match keyspace::atomic_swap(atomic, &key, Some(version), &record, until).await {
-            Ok(Swap::Done(version)) => return Ok(Some((version, record))),
+            Ok(Swap::Done(version)) => {
+                if record.status.is_terminal() {
+                    super::ended(context, id, &record);
+                }
+                return Ok(Some((version, record)));
+            }
             Ok(Swap::Conflict) => {}
             // It may have been written: what is stored now decides.
             Err(_) => pause(context, round).await,
