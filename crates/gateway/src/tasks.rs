@@ -13,15 +13,20 @@
 //! ([`passed`]), for which nothing is stored; a run of the gateway's own follows it
 //! ([`follow`]).
 
+pub mod directory;
 mod drive;
 pub(crate) mod follow;
 pub mod handle;
 pub(crate) mod passed;
+pub(crate) mod operate;
 pub(crate) mod race;
 pub mod record;
+pub mod roster;
 pub mod run;
 pub mod store;
 pub(crate) mod theirs;
+pub mod sweep;
+pub mod tenants;
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -71,6 +76,9 @@ const REQUEUED_MAX: usize = 1024;
 pub(crate) struct Memory {
     requeued: Bounded<String, Timestamp>,
     running: run::Running,
+    rosters: roster::Memory,
+    directory: directory::Memory,
+    tenants: tenants::Memory,
 }
 
 impl Default for Memory {
@@ -78,6 +86,9 @@ impl Default for Memory {
         Self {
             requeued: Bounded::new(REQUEUED_MAX),
             running: run::Running::default(),
+            rosters: roster::Memory::default(),
+            directory: directory::Memory::default(),
+            tenants: tenants::Memory::default(),
         }
     }
 }
@@ -297,13 +308,25 @@ fn begin<P: Platform>(context: &Context<P>, asked: Asked) -> Result<(String, Rec
     Ok((id, record))
 }
 
-/// Stores a new task.
+/// Stores a new task, which its principal may have.
 async fn insert<P: Platform>(
     context: &Context<P>,
     id: &str,
     record: &Record,
 ) -> Result<Version, Error> {
+    tenants::take(context, record).await?;
+    if let Err(refused) = roster::enter(context, id, record).await {
+        tenants::give_back(context, record);
+        return Err(refused);
+    }
+    directory::enter(context, record).await;
     store::create(context, id, record).await
+}
+
+/// What the end of a task is to those who count: called by the one who wrote it.
+fn ended<P: Platform>(context: &Context<P>, id: &str, record: &Record) {
+    context.memory.tasks.rosters.ended(&record.owner, id);
+    tenants::give_back(context, record);
 }
 
 /// Makes a task of the call and gives its handle.
@@ -346,6 +369,14 @@ pub async fn get<P: Platform>(
         }
     };
     let record = read(context, &handle).await?;
+    if record.status.is_terminal() {
+        // Its end was written elsewhere, most likely.
+        context
+            .memory
+            .tasks
+            .rosters
+            .ended(&record.owner, &handle.id);
+    }
     repair(context, &handle.id, &record).await;
     let detail = store::detail(context, &handle.id, &record).await?;
     Ok(task::get_result(&record.shown(), &detail))
@@ -368,16 +399,20 @@ async fn read<P: Platform>(context: &Context<P>, handle: &Handle) -> Result<Reco
 /// Queues a task again that should run and does not. Harmless if it is queued already: one
 /// run gets the lease. Should the queue refuse, the next poll tries again.
 async fn repair<P: Platform>(context: &Context<P>, id: &str, record: &Record) {
-    let waited = context.now().since(Timestamp(record.updated_at_ms));
-    let abandoned = match record.standing(context.now()) {
-        Standing::Ready => waited >= START_WITHIN,
-        Standing::Lost => true,
-        Standing::Ended | Standing::Running(_) | Standing::Asking => false,
-    };
-    if abandoned && context.memory.tasks.may_queue(id, context.now()) {
+    if is_abandoned(record, context.now()) && context.memory.tasks.may_queue(id, context.now()) {
         let queued = run::enqueue(context, id, Duration::ZERO).await.is_ok();
         let fields = json!({ "task": id, "queued": queued });
         context.log(LogLevel::Warn, "task_abandoned", fields);
+    }
+}
+
+/// Whether a task should run and does not.
+fn is_abandoned(record: &Record, now: Timestamp) -> bool {
+    let waited = now.since(Timestamp(record.updated_at_ms));
+    match record.standing(now) {
+        Standing::Ready => waited >= START_WITHIN,
+        Standing::Lost => true,
+        Standing::Ended | Standing::Running(_) | Standing::Asking => false,
     }
 }
 

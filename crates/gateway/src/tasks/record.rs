@@ -266,6 +266,26 @@ impl Record {
         }
     }
 
+    /// The same call anew: a task as it is before its first run.
+    pub fn anew(&self, handle: String, now: Timestamp, ttl_ms: u64) -> Self {
+        Self {
+            handle,
+            status: TaskStatus::Working,
+            status_message: None,
+            created_at_ms: now.0,
+            updated_at_ms: now.0,
+            ttl_ms,
+            attempts: 0,
+            rounds: 0,
+            lease: None,
+            asked: 0,
+            questions: BTreeMap::new(),
+            state: None,
+            outcome: None,
+            ..self.clone()
+        }
+    }
+
     /// When it can be read no longer.
     pub fn expiry(&self) -> Timestamp {
         Timestamp(self.created_at_ms) + Duration::from_millis(self.ttl_ms)

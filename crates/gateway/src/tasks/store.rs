@@ -88,7 +88,12 @@ pub(super) async fn edit<P: Platform>(
         }
         let until = record.expiry();
         match keyspace::atomic_swap(atomic, &key, Some(version), &record, until).await {
-            Ok(Swap::Done(version)) => return Ok(Some((version, record))),
+            Ok(Swap::Done(version)) => {
+                if record.status.is_terminal() {
+                    super::ended(context, id, &record);
+                }
+                return Ok(Some((version, record)));
+            }
             Ok(Swap::Conflict) => {}
             // It may have been written: what is stored now decides.
             Err(_) => pause(context, round).await,
@@ -101,7 +106,7 @@ async fn pause<P: Platform>(context: &Context<P>, round: u32) {
     context.platform.clock().sleep(SWAP_PAUSE * round).await;
 }
 
-fn failed(error: ReadError) -> Error {
+pub(super) fn failed(error: ReadError) -> Error {
     match error {
         ReadError::Unavailable(e) => e.into(),
         ReadError::Unreadable { .. } => Fault::Internal(error.to_string()).into(),
