@@ -49,6 +49,7 @@ mod streaming;
 mod task_handles;
 mod tasks;
 mod tasks_faults;
+mod tasks_roster;
 mod tools;
 mod upstream;
 mod validation;

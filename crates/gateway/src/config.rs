@@ -461,7 +461,8 @@ impl Default for CircuitBreaker {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Tasks {
-    /// How long a task and its result can be read after it was created, in milliseconds.
+    /// How long a task and its result can be read after it was created, in milliseconds. A
+    /// client that asks for longer gets this.
     #[cfg_attr(feature = "schema", schemars(range(min = *bounds::TASK_TTL_MS.start(), max = *bounds::TASK_TTL_MS.end())))]
     pub ttl_ms: u64,
     /// How often clients are asked to poll, in milliseconds.
@@ -475,6 +476,16 @@ pub struct Tasks {
     /// tool's rule says nothing else.
     #[cfg_attr(feature = "schema", schemars(range(min = *bounds::TASK_TIMEOUT_MS.start(), max = *bounds::TASK_TIMEOUT_MS.end())))]
     pub timeout_ms: u64,
+    /// Most tasks of one principal that have not ended.
+    #[cfg_attr(feature = "schema", schemars(range(min = *bounds::TASKS_OPEN_PER_PRINCIPAL.start(), max = *bounds::TASKS_OPEN_PER_PRINCIPAL.end())))]
+    pub max_open_per_principal: u32,
+    /// Most tasks of one tenant that have not ended; no limit if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(range(min = *bounds::TASKS_OPEN_PER_TENANT.start(), max = *bounds::TASKS_OPEN_PER_TENANT.end())))]
+    pub max_open_per_tenant: Option<u32>,
+    /// How often each principal may ask about its tasks (`tasks/get`, `tasks/update`,
+    /// `tasks/cancel` and what older revisions have instead).
+    pub poll_limit: Rate,
 }
 
 impl Default for Tasks {
@@ -484,6 +495,12 @@ impl Default for Tasks {
             poll_interval_ms: 1_000,
             after_ms: 10_000,
             timeout_ms: 900_000,
+            max_open_per_principal: 100,
+            max_open_per_tenant: None,
+            poll_limit: Rate {
+                requests: 600,
+                window_ms: minute_ms(),
+            },
         }
     }
 }

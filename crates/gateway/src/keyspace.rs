@@ -59,6 +59,10 @@ pub const FAMILIES: &[(&str, Store)] = &[
         crate::tasks::store::PartFamily::STORE,
     ),
     (
+        crate::tasks::roster::RosterFamily::NAME,
+        crate::tasks::roster::RosterFamily::STORE,
+    ),
+    (
         crate::session::SessionFamily::NAME,
         crate::session::SessionFamily::STORE,
     ),

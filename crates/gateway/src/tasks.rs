@@ -14,7 +14,7 @@ pub mod handle;
 pub mod legacy;
 pub(crate) mod race;
 pub mod record;
-mod roster;
+pub mod roster;
 pub mod run;
 pub mod store;
 pub mod watch;
@@ -62,6 +62,7 @@ const REQUEUED_MAX: usize = 1024;
 pub(crate) struct Memory {
     requeued: Bounded<String, Timestamp>,
     running: run::Running,
+    rosters: roster::Memory,
 }
 
 impl Default for Memory {
@@ -69,6 +70,7 @@ impl Default for Memory {
         Self {
             requeued: Bounded::new(REQUEUED_MAX),
             running: run::Running::default(),
+            rosters: roster::Memory::default(),
         }
     }
 }
@@ -234,15 +236,14 @@ fn begin<P: Platform>(context: &Context<P>, asked: Asked) -> Result<(String, Rec
     Ok((id, record))
 }
 
-/// Stores a new task.
+/// Stores a new task, which its principal may have.
 async fn insert<P: Platform>(
     context: &Context<P>,
     id: &str,
     record: &Record,
 ) -> Result<Version, Error> {
-    let version = store::create(context, id, record).await?;
-    roster::add(context, id, record).await?;
-    Ok(version)
+    roster::enter(context, id, record).await?;
+    store::create(context, id, record).await
 }
 
 /// Makes a task of the call and gives its handle.
@@ -277,6 +278,13 @@ pub async fn get<P: Platform>(
 ) -> Result<Object, Error> {
     let handle = open(context, principal, call)?;
     let (_, record) = read(context, &handle).await?;
+    if record.status.is_terminal() {
+        context
+            .memory
+            .tasks
+            .rosters
+            .ended(&record.owner, &handle.id);
+    }
     repair(context, &handle.id, &record).await;
     if call.version.era() == Era::Legacy {
         return Ok(legacy::shown(&record));
@@ -369,13 +377,20 @@ pub async fn cancel<P: Platform>(
     call: &Call,
 ) -> Result<Object, Error> {
     let handle = open(context, principal, call)?;
-    if call.version.era() == Era::Legacy {
-        return legacy::cancel(context, &handle).await;
-    }
-    let change = |record: &mut Record| record.cancel("Cancelled by the client.", context.now());
+    let mut cancelled = false;
+    let change = |record: &mut Record| {
+        let cancels = record.cancel("Cancelled by the client.", context.now());
+        cancelled |= cancels;
+        cancels
+    };
     let known = store::edit(context, &handle.id, None, change).await?;
-    known.ok_or_else(unknown)?;
-    Ok(task::acknowledged_result())
+    let (_, record) = known.ok_or_else(unknown)?;
+    let rosters = &context.memory.tasks.rosters;
+    rosters.ended(&principal.id, &handle.id);
+    match call.version.era() {
+        Era::Modern => Ok(task::acknowledged_result()),
+        Era::Legacy => legacy::cancelled(&record, cancelled),
+    }
 }
 
 /// The handle a call names. Whether a modern client declared the extension is asked before

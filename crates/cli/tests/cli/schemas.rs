@@ -15,6 +15,7 @@ use tidegate_gateway::mailbox::MailFamily;
 use tidegate_gateway::queue::Message;
 use tidegate_gateway::session::SessionFamily;
 use tidegate_gateway::tasks::record::TaskFamily;
+use tidegate_gateway::tasks::roster::RosterFamily;
 use tidegate_gateway::upstream::facts::UpstreamFamily;
 
 use super::{folder, root, tidegate};
@@ -58,6 +59,7 @@ fn every_example_is_a_record_of_its_family_and_every_family_has_one() {
         family::<UpstreamFamily>(),
         family::<CatalogFamily>(),
         family::<TaskFamily>(),
+        family::<RosterFamily>(),
         family::<SessionFamily>(),
         family::<MailFamily>(),
     ]

@@ -42,6 +42,10 @@ pub const TASK_POLL_INTERVAL_MS: RangeInclusive<u64> = 100..=60_000;
 pub const TASK_AFTER_MS: RangeInclusive<u64> = 100..=60_000;
 /// How long one run of a task may take, in milliseconds: one second to a day.
 pub const TASK_TIMEOUT_MS: RangeInclusive<u64> = 1_000..=86_400_000;
+/// Most tasks of one principal that have not ended.
+pub const TASKS_OPEN_PER_PRINCIPAL: RangeInclusive<u64> = 1..=1_000;
+/// Most tasks of one tenant that have not ended.
+pub const TASKS_OPEN_PER_TENANT: RangeInclusive<u64> = 1..=1_000_000;
 /// Consecutive failures that open a circuit.
 pub const FAILURE_THRESHOLD: RangeInclusive<u64> = 1..=1_000;
 /// How long a circuit stays open, in milliseconds: 100 ms to one hour.

@@ -17,7 +17,8 @@ use super::address::{is_internal, is_loopback};
 use super::bounds::{
     ALLOWED_ORIGINS_MAX, FAILURE_THRESHOLD, HALF_OPEN_REQUESTS, NAMES_MAX, RATE_REQUESTS,
     RATE_WINDOW_MS, REQUEST_BODY_BYTES, RESET_INTERVAL_MS, SHORT_TEXT_MAX, TASK_AFTER_MS,
-    TASK_POLL_INTERVAL_MS, TASK_TIMEOUT_MS, TASK_TTL_MS, URL_MAX,
+    TASK_POLL_INTERVAL_MS, TASK_TIMEOUT_MS, TASK_TTL_MS, TASKS_OPEN_PER_PRINCIPAL,
+    TASKS_OPEN_PER_TENANT, URL_MAX,
 };
 use super::{API_VERSION, Config, Environment, Rate};
 
@@ -325,6 +326,21 @@ fn numbers(config: &Config, findings: &mut Findings) {
         &TASK_TIMEOUT_MS,
         "ms",
     );
+    findings.within(
+        "/tasks/maxOpenPerPrincipal",
+        config.tasks.max_open_per_principal.into(),
+        &TASKS_OPEN_PER_PRINCIPAL,
+        "tasks",
+    );
+    if let Some(max) = config.tasks.max_open_per_tenant {
+        findings.within(
+            "/tasks/maxOpenPerTenant",
+            max.into(),
+            &TASKS_OPEN_PER_TENANT,
+            "tasks",
+        );
+    }
+    findings.rate("/tasks/pollLimit", &config.tasks.poll_limit);
 }
 
 #[cfg(test)]

@@ -19,7 +19,6 @@ use tidegate_mcp::jsonrpc::{METHOD_NOT_FOUND, RpcError};
 use tidegate_mcp::task::{self, Task, TaskStatus};
 use tidegate_mcp::version::ProtocolVersion;
 
-use super::handle::{Handle, unknown};
 use super::record::{Outcome, Record};
 use super::{Asked, When, begin, insert, roster, store};
 use crate::auth::{Principal, PrincipalId};
@@ -148,26 +147,14 @@ pub(super) fn shown(record: &Record) -> Object {
     task.to_legacy()
 }
 
-/// `tasks/cancel`: the task is cancelled at once and stays so. One that has ended cannot be.
-pub(super) async fn cancel<P: Platform>(
-    context: &Context<P>,
-    handle: &Handle,
-) -> Result<Object, Error> {
-    let mut tried = false;
-    let change = |record: &mut Record| {
-        let cancels = record.cancel("Cancelled by the client.", context.now());
-        tried |= cancels;
-        cancels
-    };
-    let known = store::edit(context, &handle.id, None, change).await?;
-    let (_, record) = known.ok_or_else(unknown)?;
-    if tried && record.status == TaskStatus::Cancelled {
-        return Ok(shown(&record));
+/// The result of `tasks/cancel`: a task that is cancelled and stays so. One that had ended
+/// cannot be.
+pub(super) fn cancelled(record: &Record, now: bool) -> Result<Object, Error> {
+    let shown = shown(record);
+    if now && record.status == TaskStatus::Cancelled {
+        return Ok(shown);
     }
-    let status = shown(&record)
-        .get_str("status")
-        .unwrap_or_default()
-        .into_owned();
+    let status = shown.get_str("status").unwrap_or_default();
     let reason = format!("cannot cancel a task that has ended: it is {status}");
     Err(Rejection::protocol(RpcError::invalid_params(reason)).into())
 }

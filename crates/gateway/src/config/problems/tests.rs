@@ -449,6 +449,8 @@ fn every_number_has_bounds() {
         ("/tasks/pollIntervalMs", TASK_POLL_INTERVAL_MS),
         ("/tasks/afterMs", TASK_AFTER_MS),
         ("/tasks/timeoutMs", TASK_TIMEOUT_MS),
+        ("/tasks/maxOpenPerPrincipal", TASKS_OPEN_PER_PRINCIPAL),
+        ("/tasks/maxOpenPerTenant", TASKS_OPEN_PER_TENANT),
         ("/tools/0/taskAfterMs", TASK_AFTER_MS),
     ] {
         let mut document = document();
