@@ -73,8 +73,11 @@ pub(crate) fn support(rule: Option<&ToolRule>) -> &'static str {
 fn wanted(settings: &Settings, call: &Call) -> Option<Result<Wanted, RpcError>> {
     let param = call.params.get_object("task");
     let param = param.filter(|_| offered(settings, call.version))?;
-    let ttl = param.ok().map(|param| param.get_as("ttl").transpose());
-    let wanted = ttl.and_then(Result::ok).map(|ttl| Wanted { ttl });
+    let ttl = param
+        .ok()
+        .map(|param| param.get_as::<Option<u64>>("ttl").transpose());
+    let ttl = ttl.and_then(Result::ok).map(Option::flatten);
+    let wanted = ttl.map(|ttl| Wanted { ttl });
     let refused = || RpcError::invalid_params("`task` must be an object, its `ttl` milliseconds");
     Some(wanted.ok_or_else(refused))
 }
