@@ -42,8 +42,8 @@ use crate::policy;
 use crate::route::{self, Target};
 use crate::tasks::{self, watch};
 use fan::Fan;
-use seat::Seat;
 
+pub(crate) use seat::Seat;
 pub use seat::{LISTENS_MAX, LISTENS_PER_PRINCIPAL_MAX};
 
 /// Longest a client waits for the acknowledgement.

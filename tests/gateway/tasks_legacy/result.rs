@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tidegate_gateway::Consumed;
+use tidegate_gateway::listen::LISTENS_PER_PRINCIPAL_MAX;
 use tidegate_gateway::tasks::legacy::RESULT_WITHIN;
 
 use super::{RELATED, get, id, offering, setup, task, wait};
@@ -124,6 +125,28 @@ fn waiting_ends_with_the_task_and_after_a_bound() {
     assert_eq!(waiting.message(), None);
     assert_eq!(waiting.end()["error"]["code"], -32603);
     assert_eq!(get(&client, &long)["status"], "working", "the task goes on");
+}
+
+#[test]
+fn only_so_many_wait_at_a_time_and_what_has_ended_is_not_waited_for() {
+    let (world, _) = offering("task");
+    let client = Client::of(&world, everything());
+    let done = id(&world.call(task(&client, json!({}))));
+    world.deliver();
+    let open = id(&world.call(task(&client, json!({}))));
+    let mut waiting = Vec::new();
+    for _ in 0..LISTENS_PER_PRINCIPAL_MAX {
+        let mut one = client.open(wait(&client, &open));
+        one.step();
+        waiting.push(one);
+    }
+    let refused = world.call(wait(&client, &open));
+    assert_eq!(refused.refusal(), (429, -31002));
+    assert_eq!(world.call(wait(&client, &done)).status, 200);
+    waiting.pop();
+    let mut one = client.open(wait(&client, &open));
+    one.wait(Duration::from_secs(6));
+    assert_eq!(one.status.map(|status| status.as_u16()), Some(200));
 }
 
 #[test]

@@ -25,6 +25,7 @@ use crate::egress::{Answered, Event, Question, Reply};
 use crate::error::{Error, Rejection};
 use crate::ingress::Call;
 use crate::keyspace::ReadError;
+use crate::listen::Seat;
 use crate::platform::{LogLevel, Platform};
 use crate::tasks::handle::unknown;
 use crate::tasks::record::{Answer, Outcome, Record};
@@ -45,8 +46,13 @@ pub(crate) async fn result<P: Platform>(
 ) -> Result<Reply, Error> {
     let handle = open(context, principal, call)?;
     let known = read(context, &handle).await?;
+    if known.1.status.is_terminal() {
+        let result = outcome(context, &handle.id, &known.1).await?;
+        return Ok(Reply::Result(result));
+    }
+    let seat = Seat::take(context, &principal.id)?;
     let asks = call.session.clone().filter(|_| call.streams);
-    let events = events(context.clone(), handle.id, known, asks.is_some()).boxed_local();
+    let events = events(context.clone(), handle.id, known, asks.is_some(), seat).boxed_local();
     match asks {
         Some(session) => {
             // A question waits for its answer as long as the stream lasts.
@@ -62,8 +68,10 @@ fn events<P: Platform>(
     id: String,
     known: Known,
     asks: bool,
+    seat: Seat,
 ) -> impl Stream<Item = Event> {
     stream! {
+        let _seat = seat;
         let until = context.now() + RESULT_WITHIN;
         let told = Told::default();
         let (mut version, mut record) = known;
