@@ -139,7 +139,7 @@ pub async fn discover<P: Platform>(
     result.insert("supportedVersions", &supported);
     result.insert(
         "capabilities",
-        &capabilities(&context.settings, endpoint, &facts, Era::Modern),
+        &capabilities(&context.settings, endpoint, &facts, ProtocolVersion::LATEST),
     );
     if let Some(instructions) = instructions(&facts) {
         result.insert("instructions", &instructions);
@@ -162,10 +162,11 @@ pub async fn initialize<P: Platform>(
     let requested = params.get_str("protocolVersion").unwrap_or_default();
     let facts = facts(context, endpoint, principal).await;
     let mut result = Object::default();
-    result.insert("protocolVersion", &negotiate_legacy(&requested).as_str());
+    let version = negotiate_legacy(&requested);
+    result.insert("protocolVersion", version.as_str());
     result.insert(
         "capabilities",
-        &capabilities(&context.settings, endpoint, &facts, Era::Legacy),
+        &capabilities(&context.settings, endpoint, &facts, version),
     );
     result.insert("serverInfo", &server_info(&context.settings));
     if let Some(instructions) = instructions(&facts) {
@@ -174,7 +175,12 @@ pub async fn initialize<P: Platform>(
     Ok(result)
 }
 
-fn capabilities(settings: &Settings, endpoint: &Endpoint, facts: &[Rc<Facts>], era: Era) -> Object {
+fn capabilities(
+    settings: &Settings,
+    endpoint: &Endpoint,
+    facts: &[Rc<Facts>],
+    version: ProtocolVersion,
+) -> Object {
     let declared: Vec<Object> = facts.iter().map(|facts| facts.capabilities()).collect();
     let mut union = Object::default();
     for name in ["tools", "resources", "prompts", "completions"] {
@@ -191,11 +197,14 @@ fn capabilities(settings: &Settings, endpoint: &Endpoint, facts: &[Rc<Facts>], e
     }
     let mut extensions = extensions(&declared, is_alone(settings, endpoint));
     let minted = tasks::are_made(settings) || facts.iter().any(|facts| facts.offers_tasks());
-    if era == Era::Modern && minted {
+    if version.era() == Era::Modern && minted {
         extensions.insert(EXT_TASKS, &json!({}));
     }
     if !extensions.is_empty() {
         union.insert("extensions", &extensions);
+    }
+    if tasks::legacy::offered(settings, version) {
+        union.insert("tasks", &tasks::legacy::capability(settings, version));
     }
     union
 }

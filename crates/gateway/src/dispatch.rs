@@ -66,9 +66,7 @@ pub fn begin<P: Platform>(context: &Context<P>, work: Work) -> Dispatch {
             ..
         } = permit;
         match target {
-            Target::Own(own) => answer_own(&context, &endpoint, &principal, own, &call)
-                .await
-                .map(Reply::Result),
+            Target::Own(own) => answer_own(&context, &endpoint, &principal, own, &call).await,
             Target::Changes => listen::answer(&context, &endpoint, &principal, &call),
             Target::Every(kind) => {
                 let cursor = match call.params.get("cursor") {
@@ -77,44 +75,59 @@ pub fn begin<P: Platform>(context: &Context<P>, work: Work) -> Dispatch {
                         serde_json::from_str::<String>(cursor.get()).map_err(|_| cursor_type())?,
                     ),
                 };
-                let list = catalog::list(&context, &endpoint, &principal, kind, cursor.as_deref());
+                let asked = catalog::Asked {
+                    kind,
+                    cursor: cursor.as_deref(),
+                    version: call.version,
+                };
+                let list = catalog::list(&context, &endpoint, &principal, asked);
                 list.await.map(Reply::Result)
             }
             Target::One(mut one) => {
+                // How a client of 2025-11-25 asks for a task: between it and the gateway.
+                one.params.remove("task");
                 let parked = rounds::resume(&context, &principal.id, &mut one)?;
-                let judged = tools::check(&context, &principal.id, &one, &call, &param_headers);
-                if let Some(refusal) = judged.await? {
-                    return Ok(Reply::Result(refusal));
-                }
                 let client = &mut call.meta.client_capabilities;
                 discover::carry(&context.settings, &endpoint, client);
+                let when = match &parked {
+                    None => tasks::when(rule.as_ref(), &one, &call, &context.settings)?,
+                    Some(_) => When::Never,
+                };
+                let asked =
+                    || tasks::Asked::of(&context.settings, &principal, rule.as_ref(), &one, &call);
+                let legacy = call.version.era() == Era::Legacy;
+                let judged = tools::check(&context, &principal.id, &one, &call, &param_headers);
+                if let Some(refusal) = judged.await? {
+                    let result = match when {
+                        When::Now if legacy => tasks::legacy::ended(&context, asked(), refusal),
+                        When::Now | When::Never | When::After(_) => {
+                            return Ok(Reply::Result(refusal));
+                        }
+                    };
+                    return result.await.map(Reply::Result);
+                }
                 let timeout = rule
                     .as_ref()
                     .and_then(|rule| rule.timeout_ms)
                     .unwrap_or(one.upstream.timeout_ms);
                 let timeout = Duration::from_millis(timeout);
-                if parked.is_none() {
-                    let when = tasks::when(rule.as_ref(), &one, &call, &context.settings)?;
-                    let asked = || {
-                        tasks::Asked::of(&context.settings, &principal, rule.as_ref(), &one, &call)
-                    };
-                    match when {
-                        When::Never if rule.is_none() => {
-                            if asks_as_task(&context, &principal, &one, &call.meta).await? {
-                                let asked = asked().within(timeout);
-                                return tasks::race::call(&context, asked, call.meta, timeout)
-                                    .await;
-                            }
+                match when {
+                    When::Never if rule.is_none() && parked.is_none() => {
+                        if asks_as_task(&context, &principal, &one, &call.meta).await? {
+                            let asked = asked().within(timeout);
+                            return tasks::race::call(&context, asked, call.meta, timeout).await;
                         }
-                        When::Never => {}
-                        When::Now => {
-                            let record = tasks::create(&context, asked()).await?;
-                            return Ok(Reply::Result(created_result(&record.shown())));
-                        }
-                        When::After(threshold) => {
-                            return tasks::race::call(&context, asked(), call.meta, threshold)
-                                .await;
-                        }
+                    }
+                    When::Never => {}
+                    When::Now => {
+                        let record = tasks::create(&context, asked()).await?;
+                        return Ok(Reply::Result(match legacy {
+                            true => tasks::legacy::created(&record),
+                            false => created_result(&record.shown()),
+                        }));
+                    }
+                    When::After(threshold) => {
+                        return tasks::race::call(&context, asked(), call.meta, threshold).await;
                     }
                 }
                 let minted = Minted::of(rule.as_ref(), &one, &call);
@@ -160,18 +173,21 @@ async fn answer_own<P: Platform>(
     principal: &Rc<Principal>,
     own: Own,
     call: &Call,
-) -> Result<Object, Error> {
-    match own {
+) -> Result<Reply, Error> {
+    let result = match own {
+        Own::TaskResult => return tasks::legacy::result(context, principal, call).await,
         Own::Discover => discover::discover(context, endpoint, principal).await,
         Own::Initialize => discover::initialize(context, endpoint, principal, &call.params).await,
         Own::Ping => Ok(Object::default()),
         Own::TaskGet => tasks::get(context, endpoint, principal, call).await,
         Own::TaskUpdate => tasks::update(context, endpoint, principal, call).await,
         Own::TaskCancel => tasks::cancel(context, endpoint, principal, call).await,
+        Own::TaskList => tasks::legacy::list(context, principal, call).await,
         Own::SetLevel => set_level(context, call).await,
         Own::Subscribe => notices::subscribe(context, endpoint, principal, call).await,
         Own::Unsubscribe => notices::unsubscribe(context, call).await,
-    }
+    };
+    result.map(Reply::Result)
 }
 
 /// `logging/setLevel`: the session remembers it for the calls to come.

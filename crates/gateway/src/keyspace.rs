@@ -203,6 +203,19 @@ pub async fn atomic_get<F: Family>(
     }
 }
 
+/// Reads an atomic record as soon as it is no longer as `seen` ([`AtomicStore::wait`]).
+pub async fn atomic_wait<F: Family>(
+    store: &impl AtomicStore,
+    key: &Key<F>,
+    seen: Option<Version>,
+    within: Duration,
+) -> Result<Option<(Version, F::Record)>, ReadError> {
+    match store.wait(key.as_str(), seen, within).await? {
+        Some((version, bytes)) => Ok(Some((version, decode::<F>(&bytes)?))),
+        None => Ok(None),
+    }
+}
+
 /// Replaces an atomic record if it is as expected.
 pub async fn atomic_swap<F: Family>(
     store: &impl AtomicStore,

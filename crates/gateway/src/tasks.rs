@@ -19,6 +19,7 @@ pub(crate) mod follow;
 pub mod handle;
 pub(crate) mod passed;
 pub(crate) mod operate;
+pub mod legacy;
 pub(crate) mod race;
 pub mod record;
 pub mod roster;
@@ -27,6 +28,7 @@ pub mod store;
 pub(crate) mod theirs;
 pub mod sweep;
 pub mod tenants;
+pub mod watch;
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -121,7 +123,7 @@ pub(crate) enum When {
 }
 
 /// When the call becomes a task: the tool's rule and what the client declared decide.
-/// Clients of older revisions cannot declare the extension and are answered directly.
+/// Clients of older revisions cannot declare the extension; those of one may ask for a task.
 pub(crate) fn when(
     rule: Option<&ToolRule>,
     one: &One,
@@ -129,8 +131,11 @@ pub(crate) fn when(
     settings: &Settings,
 ) -> Result<When, Error> {
     let execution = rule.map(|rule| rule.execution).unwrap_or_default();
-    if one.method != Method::ToolsCall || call.version.era() == Era::Legacy {
+    if one.method != Method::ToolsCall {
         return Ok(When::Never);
+    }
+    if call.version.era() == Era::Legacy {
+        return legacy::when(rule, call, settings);
     }
     let declared = call.meta.client_capabilities.has_extension(EXT_TASKS);
     match (execution, declared) {
@@ -212,6 +217,7 @@ pub(crate) struct Asked {
     capabilities: Object,
     meta: Object,
     timeout: Duration,
+    ttl: Duration,
     idempotent: bool,
 }
 
@@ -223,10 +229,10 @@ impl Asked {
         one: &One,
         call: &Call,
     ) -> Self {
-        let mut params = one.params.clone();
-        // An experimental `task` param of 2025-11-25 means nothing here.
-        params.remove("task");
         let timeout = rule.and_then(|rule| rule.timeout_ms);
+        // A legacy client is asked on the stream it waits on, not on this call's.
+        let session = call.session.as_ref().map(|session| &session.capabilities);
+        let declared = session.unwrap_or(&call.meta.client_capabilities);
         let mut carried = call.meta.rest.clone();
         let trace = &call.meta.trace;
         for (name, value) in [
@@ -243,10 +249,11 @@ impl Asked {
             upstream: one.upstream.name.clone(),
             tool: one.own.clone(),
             prefixed: one.prefixed,
-            params,
-            capabilities: discover::bridged(&call.meta.client_capabilities),
+            params: one.params.clone(),
+            capabilities: discover::bridged(declared),
             meta: carried,
             timeout: Duration::from_millis(timeout.unwrap_or(settings.config.tasks.timeout_ms)),
+            ttl: legacy::ttl(settings, call),
             idempotent: rule.is_some_and(|rule| rule.idempotent),
         }
     }
@@ -275,8 +282,7 @@ fn begin<P: Platform>(context: &Context<P>, asked: Asked) -> Result<(String, Rec
         upstream: &asked.upstream,
         tool: &asked.tool,
     };
-    let ttl = Duration::from_millis(tasks.ttl_ms);
-    let handle = Handle::new(id.clone(), owner.clone(), &of, now, ttl).seal(context)?;
+    let handle = Handle::new(id.clone(), owner.clone(), &of, now, asked.ttl).seal(context)?;
     let record = Record {
         v: 1,
         handle,
@@ -294,7 +300,7 @@ fn begin<P: Platform>(context: &Context<P>, asked: Asked) -> Result<(String, Rec
         status_message: None,
         created_at_ms: now.0,
         updated_at_ms: now.0,
-        ttl_ms: tasks.ttl_ms,
+        ttl_ms: u64::try_from(asked.ttl.as_millis()).unwrap_or(u64::MAX),
         poll_interval_ms: tasks.poll_interval_ms,
         attempts: 0,
         rounds: 0,
@@ -368,7 +374,7 @@ pub async fn get<P: Platform>(
             return passed::get(context, asking, &text).await;
         }
     };
-    let record = read(context, &handle).await?;
+    let (_, record) = read(context, &handle).await?;
     if record.status.is_terminal() {
         // Its end was written elsewhere, most likely.
         context
@@ -378,20 +384,23 @@ pub async fn get<P: Platform>(
             .ended(&record.owner, &handle.id);
     }
     repair(context, &handle.id, &record).await;
+    if call.version.era() == Era::Legacy {
+        return Ok(legacy::shown(&record));
+    }
     let detail = store::detail(context, &handle.id, &record).await?;
     Ok(task::get_result(&record.shown(), &detail))
 }
 
 /// The record behind a handle.
-async fn read<P: Platform>(context: &Context<P>, handle: &Handle) -> Result<Record, Error> {
-    let (_, record) = store::read(context, &handle.id).await?;
+async fn read<P: Platform>(context: &Context<P>, handle: &Handle) -> Result<store::Known, Error> {
+    let (version, record) = store::read(context, &handle.id).await?;
     let of = Of {
         tenant: record.tenant.as_deref(),
         upstream: &record.upstream,
         tool: &record.tool,
     };
     match handle.is_of(&of) {
-        true => Ok(record),
+        true => Ok((version, record)),
         false => Err(unknown()),
     }
 }
@@ -479,7 +488,8 @@ async fn answer<P: Platform>(
     Ok(())
 }
 
-/// `tasks/cancel`: cooperative, and an acknowledgement also where the task has ended.
+/// `tasks/cancel`: cooperative, and to modern clients an acknowledgement also where the task
+/// has ended.
 pub async fn cancel<P: Platform>(
     context: &Context<P>,
     endpoint: &Endpoint,
@@ -505,17 +515,23 @@ pub async fn cancel<P: Platform>(
         run::report(context, &handle.id, &record);
         follow::let_go(context, &record);
     }
-    Ok(task::acknowledged_result())
+    let rosters = &context.memory.tasks.rosters;
+    rosters.ended(&principal.id, &handle.id);
+    match call.version.era() {
+        Era::Modern => Ok(task::acknowledged_result()),
+        Era::Legacy => legacy::cancelled(&record, cancelled),
+    }
 }
 
-/// The handle a call names. Whether the client declared the extension is asked before
+/// The handle a call names. Whether a modern client declared the extension is asked before
 /// anything about the id.
 fn open<P: Platform>(
     context: &Context<P>,
     principal: &Principal,
     call: &Call,
 ) -> Result<(String, Named), Error> {
-    if !call.meta.client_capabilities.has_extension(EXT_TASKS) {
+    let modern = call.version.era() == Era::Modern;
+    if modern && !call.meta.client_capabilities.has_extension(EXT_TASKS) {
         return Err(undeclared());
     }
     let Some(text) = call.params.get_str("taskId") else {

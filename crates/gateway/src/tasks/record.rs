@@ -458,7 +458,8 @@ impl Record {
         }
     }
 
-    fn open_questions(&self) -> Object {
+    /// What its client is asked and has not answered, by key.
+    pub fn open_questions(&self) -> Object {
         let mut open = Object::new();
         for (key, asked) in &self.questions {
             if asked.answer.is_none() {
