@@ -26,9 +26,10 @@ use crate::http_sse;
 use crate::ingress::{self, Ask, Call, Door, Endpoint, Head, Refusal, Way, Word};
 use crate::limits::{self, Limit};
 use crate::platform::Platform;
-use crate::policy::{self, Permit};
+use crate::policy::{self, Hints, Permit};
 use crate::route::{self, Target};
 use crate::session;
+use crate::tools;
 use within::{attach, heard};
 
 pub(crate) use within::told;
@@ -153,8 +154,11 @@ async fn permit<P: Platform>(
     name(&target, audit);
     // Whether this principal may do this to that.
     let resource = Resource::of(&context.settings.config, &head.endpoint.path());
-    let permit = policy::authorize(principal, target, &context.settings, &resource)?;
+    let hints = hints(context, &principal, &target).await?;
+    let permit = policy::authorize(context, principal, target, hints, &resource)
+        .inspect_err(|error| audit.record.policy_rule = error.decided_by())?;
     audit.record.rule = permit.rule.as_ref().map(|rule| rule.name.clone());
+    audit.record.policy_rule.clone_from(&permit.allowed_by);
     // Whether they may do it again so soon.
     if let Some((rule, rate)) = permit
         .rule
@@ -169,6 +173,22 @@ async fn permit<P: Platform>(
         limits::admit(&context.platform, &context.memory, &[limit]).await?;
     }
     Ok(permit)
+}
+
+/// What the upstream says the tool does, if a rule of the policy asks.
+async fn hints<P: Platform>(
+    context: &Context<P>,
+    principal: &Principal,
+    target: &Target,
+) -> Result<Hints, Error> {
+    match target {
+        Target::One(one) if one.method == Method::ToolsCall && policy::wants_hints(context) => {
+            tools::hints(context, &one.upstream, &principal.id, &one.own).await
+        }
+        Target::One(_) | Target::Own(_) | Target::Every(_) | Target::Changes => {
+            Ok(Hints::default())
+        }
+    }
 }
 
 /// Each member of a batch goes the way of a call of its own; the first has been admitted
