@@ -8,6 +8,7 @@ mod within;
 
 use std::rc::Rc;
 
+use futures_util::FutureExt;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
 use serde_json::value::RawValue;
 use tidegate_mcp::headers::MCP_PARAM_PREFIX;
@@ -183,7 +184,10 @@ async fn hints<P: Platform>(
 ) -> Result<Hints, Error> {
     match target {
         Target::One(one) if one.method == Method::ToolsCall && policy::wants_hints(context) => {
-            tools::hints(context, &one.upstream, &principal.id, &one.own).await
+            // Boxed: it is in the future of every call, and few policies ask.
+            tools::hints(context, &one.upstream, &principal.id, &one.own)
+                .boxed_local()
+                .await
         }
         Target::One(_) | Target::Own(_) | Target::Every(_) | Target::Changes => {
             Ok(Hints::default())
