@@ -10,6 +10,7 @@
 pub mod challenge;
 pub mod metadata;
 
+mod claims;
 mod jwks;
 mod jwt;
 mod principal;
@@ -109,10 +110,10 @@ pub async fn authenticate<P: Platform>(
     // RFC 8414: issuers are compared as the text they are.
     let issuer = issuers
         .iter()
-        .find(|issuer| Some(issuer.issuer.as_str()) == token.issuer());
+        .find(|issuer| Some(issuer.issuer.as_str()) == token.claims.issuer());
     let issuer =
         issuer.ok_or_else(|| refuse(Refused("The token's issuer is not trusted here.")))?;
-    let expected = jwt::Expected {
+    let expected = claims::Expected {
         issuer,
         resource: &resource.url,
         now: platform.clock().now(),
@@ -120,10 +121,18 @@ pub async fn authenticate<P: Platform>(
     // Before any key is fetched or any signature computed: nobody makes us work with a
     // token that could not be accepted anyway.
     token.check(&expected).map_err(refuse)?;
+    // RFC 9449 section 7.1: a token bound to a key proves nothing without the proof.
+    if token.claims.get("cnf").is_some() {
+        return Err(refuse(Refused(
+            "The token is bound to a key and cannot be used as a bearer token.",
+        )));
+    }
     if !signed(platform, memory, issuer, &token, &expected).await? {
         return Err(refuse(Refused("The token's signature is not valid.")));
     }
-    Principal::of(issuer, &token).map(Rc::new).map_err(refuse)
+    Principal::of(issuer, &token.claims)
+        .map(Rc::new)
+        .map_err(refuse)
 }
 
 /// Whether a key the issuer publishes now has signed the token.
@@ -132,7 +141,7 @@ async fn signed<P: Platform>(
     memory: &Memory,
     issuer: &Issuer,
     token: &jwt::Token<'_>,
-    expected: &jwt::Expected<'_>,
+    expected: &claims::Expected<'_>,
 ) -> Result<bool, Error> {
     let digest: Sha256Digest = Sha256::digest(token.text()).into();
     let mut keys = jwks::load(platform, &memory.keys, issuer).await?;

@@ -6,17 +6,17 @@
 
 pub mod address;
 pub mod bounds;
+mod issuer;
 mod problems;
 mod snapshot;
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use url::Url;
 
 pub use bounds::{TOOL_RULES_MAX, UPSTREAM_NAME_MAX, UPSTREAMS_MAX};
+pub use issuer::{Algorithm, Binding, Introspection, Issuer};
 pub use problems::Problem;
 pub use snapshot::SNAPSHOT_VERSION;
 
@@ -169,56 +169,6 @@ pub enum Authentication {
     },
     /// Nobody is asked. Only in environment `dev` with a loopback `publicUrl`.
     None,
-}
-
-/// One authorization server.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Issuer {
-    /// The exact `iss` of its tokens, also advertised to clients (RFC 9728).
-    pub issuer: String,
-    /// Where its public keys are (RFC 7517).
-    pub jwks_uri: Url,
-    /// Audiences accepted besides the endpoint's own resource URL.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub audiences: Vec<String>,
-    /// Signature algorithms accepted.
-    #[serde(default = "Algorithm::all", skip_serializing_if = "Vec::is_empty")]
-    pub algorithms: Vec<Algorithm>,
-    /// Claims a token must carry, each with the value it must have (for an array claim:
-    /// must contain).
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub required_claims: BTreeMap<String, Value>,
-    /// Claim that holds the principal's roles.
-    #[serde(default = "roles_claim")]
-    pub roles_claim: String,
-    /// Claim that holds the principal's tenant.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tenant_claim: Option<String>,
-}
-
-/// A signature algorithm of RFC 7518 or RFC 8037. Symmetric ones are never accepted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub enum Algorithm {
-    /// RSASSA-PKCS1-v1_5 with SHA-256.
-    RS256,
-    /// ECDSA on P-256 with SHA-256.
-    ES256,
-    /// EdDSA on Ed25519.
-    EdDSA,
-}
-
-impl Algorithm {
-    /// Every algorithm this build verifies.
-    pub fn all() -> Vec<Self> {
-        vec![Self::RS256, Self::ES256, Self::EdDSA]
-    }
-}
-
-fn roles_claim() -> String {
-    "roles".to_owned()
 }
 
 /// One MCP server behind the gateway.

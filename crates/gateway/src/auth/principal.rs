@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::{Refused, jwt};
+use super::Refused;
+use super::claims::Claims;
 use crate::config::Issuer;
 use crate::seal::hex;
 use crate::time::Timestamp;
@@ -76,24 +77,24 @@ impl Principal {
     }
 
     /// The principal of a verified token.
-    pub(super) fn of(issuer: &Issuer, token: &jwt::Token<'_>) -> Result<Self, Refused> {
-        let subject = text(token.claim("sub"), "The token's `sub` is not a text.")?;
+    pub(super) fn of(issuer: &Issuer, token: &Claims) -> Result<Self, Refused> {
+        let subject = text(token.get("sub"), "The token's `sub` is not a text.")?;
         let subject = subject.ok_or(Refused("The token names no subject (`sub`)."))?;
         let client_id = text(
-            token.claim("client_id"),
+            token.get("client_id"),
             "The token's `client_id` is not a text.",
         )?;
         let client_id = match client_id {
             Some(client_id) => Some(client_id),
-            None => text(token.claim("azp"), "The token's `azp` is not a text.")?,
+            None => text(token.get("azp"), "The token's `azp` is not a text.")?,
         };
         let tenant = issuer
             .tenant_claim
             .as_deref()
-            .and_then(|name| token.claim_at(name));
+            .and_then(|name| token.at(name));
         let tenant = text(tenant, "The token's tenant is not a text.")?;
-        let mut scopes = words(token.claim("scope"));
-        scopes.append(&mut words(token.claim("scp")));
+        let mut scopes = words(token.get("scope"));
+        scopes.append(&mut words(token.get("scp")));
         Ok(Self {
             id: PrincipalId::of(
                 &issuer.issuer,
@@ -106,8 +107,8 @@ impl Principal {
             client_id,
             tenant,
             scopes,
-            roles: names(token.claim_at(&issuer.roles_claim)),
-            token_id: text(token.claim("jti"), "The token's `jti` is not a text.")?,
+            roles: names(token.at(&issuer.roles_claim)),
+            token_id: text(token.get("jti"), "The token's `jti` is not a text.")?,
             expires_at: token.expires_at(),
         })
     }
@@ -229,7 +230,7 @@ mod tests {
             "realm_access": { "roles": ["ops"] },
             "https://corp.example/tenant": "north",
         });
-        let principal = Principal::of(&issuer, &jwt::Token::unsigned(&claims)).unwrap();
+        let principal = Principal::of(&issuer, &Claims::of(&claims)).unwrap();
         assert_eq!(principal.roles, BTreeSet::from(["ops".to_owned()]));
         assert_eq!(principal.tenant.as_deref(), Some("north"));
     }
@@ -263,7 +264,7 @@ mod tests {
         all.as_object_mut()
             .unwrap()
             .extend(claims.as_object().unwrap().clone());
-        Principal::of(&issuer(), &jwt::Token::unsigned(&all))
+        Principal::of(&issuer(), &Claims::of(&all))
     }
 
     fn issuer() -> Issuer {

@@ -69,13 +69,15 @@ fn issuer(at: &str, issuer: &Issuer, findings: &mut Findings) {
             "use the exact `iss` of its tokens, an https URL (RFC 8414)",
         ),
     }
-    findings.remote_url(&format!("{at}/jwksUri"), &issuer.jwks_uri);
+    if let Some(url) = &issuer.jwks_uri {
+        findings.remote_url(&format!("{at}/jwksUri"), url);
+    }
     findings.names(&format!("{at}/audiences"), &issuer.audiences, "audiences");
     if issuer.algorithms.is_empty() {
         findings.add(
             format!("{at}/algorithms"),
             "is empty, so no signature could ever be accepted",
-            "list RS256, ES256 or EdDSA, or remove the field to accept all three",
+            "list algorithms such as RS256, ES256 or EdDSA, or remove the field to accept all",
         );
     }
     let claims = &issuer.required_claims;
