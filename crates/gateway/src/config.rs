@@ -164,8 +164,16 @@ pub enum Authentication {
     /// OAuth 2.1 bearer tokens in JWT form.
     Jwt {
         /// The authorization servers whose tokens are accepted.
-        #[cfg_attr(feature = "schema", schemars(length(min = 1, max = bounds::ISSUERS_MAX)))]
+        #[serde(default)]
+        #[cfg_attr(feature = "schema", schemars(length(max = bounds::ISSUERS_MAX)))]
         issuers: Vec<Issuer>,
+        /// Whether the gateway's own keys are accepted as bearer tokens, for clients that
+        /// know no OAuth: `tidegate keys create`.
+        #[serde(default, rename = "gatewayKeys", skip_serializing_if = "is_false")]
+        gateway_keys: bool,
+        /// Where it is looked up what has been revoked.
+        #[serde(default, skip_serializing_if = "Revocation::is_default")]
+        revocation: Revocation,
     },
     /// Nobody is asked. Only in environment `dev` with a loopback `publicUrl`.
     None,
@@ -451,6 +459,30 @@ impl Default for Audit {
             argument_fingerprint: true,
         }
     }
+}
+
+/// Where it is looked up what has been revoked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum Revocation {
+    /// In the published list: in force within 75 seconds where KV keeps its minute.
+    #[default]
+    Published,
+    /// In the atomic store as well, for every request: in force at once, for a few reads of
+    /// that store each time.
+    Immediate,
+}
+
+impl Revocation {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+const fn is_false(value: &bool) -> bool {
+    !*value
 }
 
 const fn timeout_ms() -> u64 {

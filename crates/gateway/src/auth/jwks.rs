@@ -36,6 +36,7 @@ use crate::seal::hex;
 use crate::time::Timestamp;
 
 pub(super) use key::Key;
+pub(super) use origin::AGENT;
 
 /// How long keys are used without asking for newer ones.
 pub const KEYS_FRESH: Duration = Duration::from_secs(5 * 60);

@@ -20,6 +20,13 @@ use crate::config::Algorithm;
 /// `typ` of an access token; absent in many. Other kinds of token say so here.
 const ACCESS_TOKEN_TYPES: [&str; 3] = ["jwt", "at+jwt", "application/at+jwt"];
 
+/// Whether a text is to be read as a JSON Web Token, whatever is wrong with it: three parts,
+/// of which the first is an object.
+pub(super) fn is_one(text: &str) -> bool {
+    let header = text.split('.').next().and_then(members);
+    header.is_some() && text.split('.').count() == 3
+}
+
 /// A token taken apart; nothing in it is verified yet.
 pub(super) struct Token<'a> {
     text: &'a str,

@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 
 use super::Refused;
 use super::claims::Claims;
+use super::gateway_key::{KEY_ISSUER, KeyRecord};
 use crate::config::Issuer;
 use crate::seal::hex;
 use crate::time::Timestamp;
@@ -52,7 +53,7 @@ pub struct Principal {
     pub scopes: BTreeSet<String>,
     /// Values of the issuer's roles claim.
     pub roles: BTreeSet<String>,
-    /// The token's `jti`.
+    /// The token's `jti`, or the name of a gateway key.
     pub token_id: Option<String>,
     /// When the token ends.
     pub expires_at: Option<Timestamp>,
@@ -73,6 +74,24 @@ impl Principal {
             token_id: None,
             expires_at: None,
             id: PrincipalId::of("", None, "", None),
+        }
+    }
+
+    /// The holder of a gateway key. Its name, not its secret, makes it who it is, so what it
+    /// owns stays its own when the secret changes.
+    pub(super) fn of_key(key: &KeyRecord) -> Self {
+        let (issuer, tenant) = (KEY_ISSUER.to_owned(), key.tenant.clone());
+        let subject = key.id.clone();
+        Self {
+            id: PrincipalId::of(&issuer, tenant.as_deref(), &subject, None),
+            issuer,
+            client_id: None,
+            tenant,
+            scopes: key.scopes.iter().cloned().collect(),
+            roles: key.roles.iter().cloned().collect(),
+            token_id: Some(subject.clone()),
+            subject,
+            expires_at: Some(Timestamp(key.expires_at_ms)),
         }
     }
 
