@@ -17,8 +17,11 @@
 
 mod admit;
 mod answers;
+#[path = "../attacks/mod.rs"]
+mod attacks;
 mod audit;
 mod auth;
+mod auth_attacks;
 mod batch;
 mod breaker;
 mod caching;

@@ -134,7 +134,7 @@ fn parse(jwk: &str, algorithm: Algorithm) -> Option<Verifier> {
 }
 
 /// The members we read, in an order of our own; nothing for a key that is not public.
-pub(super) fn public_members(jwk: &Value) -> Option<Map<String, Value>> {
+pub(in crate::auth) fn public_members(jwk: &Value) -> Option<Map<String, Value>> {
     let jwk = jwk.as_object()?;
     if PRIVATE_MEMBERS.iter().any(|name| jwk.contains_key(*name)) {
         return None;
