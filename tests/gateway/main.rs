@@ -22,6 +22,8 @@ mod attacks;
 mod audit;
 mod auth;
 mod auth_attacks;
+mod auth_issuer;
+mod auth_revocation;
 mod batch;
 mod breaker;
 mod caching;

@@ -8,6 +8,7 @@
 
 mod check;
 mod init;
+mod keys;
 mod push;
 mod schemas;
 
