@@ -84,7 +84,7 @@ fn said_of(issuer: &str, audience: &str, body: &str) -> Value {
         ENDED => json!({ "exp": 1 }),
         FOREIGN => json!({ "iss": "https://elsewhere.example" }),
         BOUND => json!({ "cnf": { "jkt": "x" } }),
-        NOBODY => json!({ "sub": null }),
+        NOBODY => json!({ "sub": null, "client_id": null }),
         TRUTHY => json!({ "active": "true" }),
         _ => return json!({ "active": false }),
     };

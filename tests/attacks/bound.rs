@@ -157,7 +157,7 @@ fn tokens(stage: &Stage, holder: &Holder<'_>) -> Vec<Attack> {
 
 fn headers(stage: &Stage, holder: &Holder<'_>) -> Vec<Attack> {
     let malformed = "The proof is malformed.";
-    let no_key = "The proof carries no public key.";
+    let no_key = "The proof carries no public key of a known kind.";
     let another = "The proof is by another key than the token's.";
     let stranger = Holder::new(stage);
     let mut private = holder.jwk();
@@ -191,7 +191,7 @@ fn headers(stage: &Stage, holder: &Holder<'_>) -> Vec<Attack> {
         (
             "a key of no kind",
             json!({ "jwk": { "kty": "oct" } }),
-            another,
+            no_key,
         ),
         (
             "a stranger's key",

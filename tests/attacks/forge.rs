@@ -1,6 +1,6 @@
 //! What an attacker can make: tokens with any header, any claims, any signature.
 
-use std::rc::Rc;
+use std::sync::Arc;
 
 use jwt_simple::prelude::{
     ECDSAP256KeyPairLike, Ed25519KeyPair, EdDSAKeyPairLike, JWTClaims, RSAKeyPairLike,
@@ -24,7 +24,7 @@ pub struct Stage {
     pub alone: &'static str,
     /// Now, in seconds.
     pub now: u64,
-    pub keys: Rc<Authority>,
+    pub keys: Arc<Authority>,
 }
 
 /// What [`Stage::scoped`] needs.

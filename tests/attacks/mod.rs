@@ -113,7 +113,7 @@ fn tail(stage: &Stage, path: &str) -> String {
 }
 
 fn algorithms() -> &'static str {
-    r#"algs="ES256 EdDSA""#
+    r#"algs="RS256 RS384 RS512 PS256 PS384 PS512 ES256 ES384 EdDSA""#
 }
 
 impl Stage {

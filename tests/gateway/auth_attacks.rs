@@ -1,7 +1,7 @@
 //! The table of attacks on the gateway in the simulator, with all it can be made to accept
 //! switched on.
 
-use std::rc::Rc;
+use std::sync::Arc;
 
 use http::{HeaderValue, Request, Response};
 use serde_json::json;
@@ -59,12 +59,12 @@ fn stage() -> (World, Stage) {
         .config(&json!({ "authentication": { "issuers": issuers, "gatewayKeys": true } }))
         .secret(authority::SECRET_NAME, authority::SECRET)
         .start();
-    let keys = Rc::new(Authority::new());
+    let keys = Arc::new(Authority::new());
     for issuer in [ISSUER, OTHER] {
-        let keys = Rc::clone(&keys);
+        let keys = Arc::clone(&keys);
         let host = issuer.strip_prefix("https://").unwrap();
         world.sim.http.serve(host, move |request: Request<Body>| {
-            let keys = Rc::clone(&keys);
+            let keys = Arc::clone(&keys);
             async move {
                 let path = request.uri().path().to_owned();
                 let body = request.into_body().read(64 * 1024).await.unwrap();

@@ -169,6 +169,20 @@ fn the_gateway_shows_the_issuer_its_own_secret_and_nobody_elses_token_in_the_log
 }
 
 #[test]
+fn a_client_that_acts_for_itself_is_its_own_subject() {
+    let (world, idp) = world(asking());
+    idp.says(
+        "/introspect",
+        &json!({ "active": true, "client_id": "machine", "aud": AUDIENCE }),
+    );
+    let told = world.call(tool("search__query").token("opaque"));
+    assert_eq!(told.status, 200);
+    let audit = world.audits();
+    assert_eq!(audit[0]["subject"], "machine");
+    assert_eq!(audit[0]["clientId"], "machine");
+}
+
+#[test]
 fn a_token_bound_to_a_certificate_works_on_its_connection_alone() {
     let (bound, other) = ([7; 32], [8; 32]);
     let claims = json!({ "cnf": { "x5t#S256": URL_SAFE_NO_PAD.encode(bound) } });
@@ -217,7 +231,9 @@ fn where_bound_tokens_are_required_no_other_is_taken_and_the_metadata_says_so() 
     assert_eq!(document["dpop_bound_access_tokens_required"], true);
     assert_eq!(
         document["dpop_signing_alg_values_supported"],
-        json!(["ES256", "EdDSA"])
+        json!([
+            "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA"
+        ])
     );
     assert_eq!(document["tls_client_certificate_bound_access_tokens"], true);
 }

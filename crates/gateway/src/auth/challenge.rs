@@ -7,7 +7,6 @@ use std::collections::BTreeSet;
 use http::HeaderValue;
 
 use super::Resource;
-use super::dpop::PROOF_ALGORITHMS;
 use crate::config::Algorithm;
 
 /// How a token is shown (RFC 6750 section 2.1, RFC 9449 section 7.1).
@@ -86,7 +85,7 @@ impl Challenge {
 
     /// The algorithms a proof may be signed with.
     fn algorithms(self) -> Self {
-        self.parameter("algs", &PROOF_ALGORITHMS.map(Algorithm::name).join(" "))
+        self.parameter("algs", &Algorithm::ALL.map(Algorithm::name).join(" "))
     }
 
     fn resource(self, resource: &Resource) -> Self {
@@ -167,7 +166,7 @@ mod tests {
             proofs: true,
             ..resource()
         };
-        let algorithms = r#"algs="ES256 EdDSA""#;
+        let algorithms = r#"algs="RS256 RS384 RS512 PS256 PS384 PS512 ES256 ES384 EdDSA""#;
         let metadata = format!(r#"resource_metadata="{}""#, resource.metadata_url);
         let error = r#"error="invalid_token", error_description="No.""#;
         let cases = [

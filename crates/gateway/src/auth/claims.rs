@@ -54,6 +54,16 @@ impl Claims {
         self.time("exp").ok().flatten()
     }
 
+    /// Where no subject is named, the client acts for itself (RFC 7662 leaves `sub` out
+    /// where RFC 9068 repeats the client in it).
+    pub(super) fn of_a_workload(mut self) -> Self {
+        if let (false, Some(client)) = (self.0.contains_key("sub"), self.0.get("client_id")) {
+            let client = client.clone();
+            self.0.insert("sub".to_owned(), client);
+        }
+        self
+    }
+
     /// Judges audience, times and the claims the configuration asks for. Whoever says when
     /// a token ends each time it is asked need not say it in the token.
     pub(super) fn check(&self, expected: &Expected<'_>, ends: bool) -> Result<(), Refused> {

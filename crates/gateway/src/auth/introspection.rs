@@ -90,7 +90,7 @@ pub(super) async fn ask<P: Platform>(
         true => {
             let until = now + ACTIVE_KEPT;
             let ends = told.expires_at().unwrap_or(until);
-            (until.min(ends), Some(Rc::new(told)))
+            (until.min(ends), Some(Rc::new(told.of_a_workload())))
         }
         false => (now + INACTIVE_KEPT, None),
     };

@@ -91,19 +91,14 @@ impl<'a, P: Platform> Judging<'a, P> {
             .check(&expected)
             .and_then(|()| self.check_binding(issuer, &token.claims))
             .map_err(refuse)?;
-        if !self.signed(issuer, &token, &expected).await? {
+        if !self.signed(issuer, &token).await? {
             return Err(refuse(Refused("The token's signature is not valid.")));
         }
         Ok((issuer, Rc::new(token.claims)))
     }
 
     /// Whether a key the issuer publishes now has signed the token.
-    async fn signed(
-        &self,
-        issuer: &Issuer,
-        token: &jwt::Token<'_>,
-        expected: &Expected<'_>,
-    ) -> Result<bool, Error> {
+    async fn signed(&self, issuer: &Issuer, token: &jwt::Token<'_>) -> Result<bool, Error> {
         let (platform, memory) = (self.platform, self.memory);
         let digest: Sha256Digest = Sha256::digest(token.text()).into();
         let mut keys = jwks::load(platform, &memory.keys, issuer).await?;
@@ -119,7 +114,7 @@ impl<'a, P: Platform> Judging<'a, P> {
         }
         let signer = keys
             .candidates(token.key_id(), token.algorithm())
-            .find(|key| token.is_signed_by(key, expected));
+            .find(|key| token.is_signed_by(key));
         if let Some(key) = signer {
             memory.signers.insert(digest, key.digest);
         }

@@ -35,7 +35,7 @@ use crate::platform::{Clock, LogLevel, Platform};
 use crate::seal::hex;
 use crate::time::Timestamp;
 
-pub(super) use key::{Key, public_members};
+pub(super) use key::Key;
 pub(super) use origin::AGENT;
 
 /// How long keys are used without asking for newer ones.

@@ -6,7 +6,6 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value, json};
 
 use super::Resource;
-use super::dpop::PROOF_ALGORITHMS;
 use crate::config::{Algorithm, Authentication, Binding, Config, Issuer, NAME_SEPARATOR};
 
 /// Where metadata lives; the endpoint's own path follows (RFC 9728 section 3.1).
@@ -45,7 +44,7 @@ fn issuers(config: &Config) -> &[Issuer] {
 fn bindings(config: &Config, members: &mut Map<String, Value>) {
     let issuers = issuers(config);
     if issuers.iter().any(|issuer| !issuer.dpop.is_off()) {
-        let algorithms = PROOF_ALGORITHMS.map(Algorithm::name);
+        let algorithms = Algorithm::ALL.map(Algorithm::name);
         members.insert(
             "dpop_signing_alg_values_supported".to_owned(),
             json!(algorithms),

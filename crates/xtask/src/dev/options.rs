@@ -23,6 +23,8 @@ gateway in front of it, and prints a URL and a token for an MCP client. Ctrl-C e
                          (default: 8787 or the next free one)
   --auth dev|off         off: anybody on this machine may call (default: dev)
   --name-prefix on|off   whether tools are called upstream__tool (default: as configured)
+  --own-issuers          the configuration's issuers, on this machine, in place of ours
+  --secret NAME=TEXT     one more secret of the platform; may be given several times
   --token-claims JSON    claims laid over the token's; null removes one
   --ready-file FILE      written when the gateway answers: {\"url\",\"token\",\"pid\",…}
   --fresh                with empty local KV, queues and objects
@@ -64,6 +66,10 @@ pub struct Options {
     pub selftest: bool,
     /// On bare workerd: an upstream to also serve through a Worker that only passes on.
     pub pass_through: Option<String>,
+    /// Whether the configuration's issuers stay.
+    pub own_issuers: bool,
+    /// Secrets besides those of `.dev.vars`.
+    pub secrets: Vec<(String, String)>,
     /// Upstreams besides the configuration's: name and URL.
     pub upstreams: Vec<(String, String)>,
 }
@@ -85,6 +91,8 @@ impl Options {
             raw: false,
             selftest: false,
             pass_through: None,
+            own_issuers: false,
+            secrets: Vec::new(),
             upstreams: vec![(upstream.to_owned(), url.to_owned())],
         }
     }
@@ -105,6 +113,8 @@ impl Options {
             match argument.as_str() {
                 "--config" => options.config = Some(arguments.text()?.into()),
                 "--upstream" => options.upstreams.push(upstream(&arguments.text()?)?),
+                "--own-issuers" => options.own_issuers = true,
+                "--secret" => options.secrets.push(secret(&arguments.text()?)?),
                 "--no-demo" => demo = false,
                 "--port" => options.port = Some(arguments.parsed("port")?),
                 "--auth" => options.auth = arguments.choice("auth", "dev", "off")?,
@@ -129,6 +139,9 @@ impl Options {
         {
             bail!("--config: there is no {}", file.display());
         }
+        if options.own_issuers && !options.auth {
+            bail!("--own-issuers asks for tokens; leave --auth off out");
+        }
         if options.twin && options.raw {
             bail!("--twin needs wrangler, which lets two processes share objects");
         }
@@ -142,6 +155,12 @@ fn upstream(text: &str) -> Result<(String, String)> {
         .split_once('=')
         .with_context(|| format!("--upstream takes NAME=URL, not {text:?}"))?;
     Ok((name.to_owned(), url.to_owned()))
+}
+
+fn secret(text: &str) -> Result<(String, String)> {
+    // Not repeated: what was mistyped may be the secret.
+    let (name, value) = text.split_once('=').context("--secret takes NAME=TEXT")?;
+    Ok((name.to_owned(), value.to_owned()))
 }
 
 #[cfg(test)]
@@ -170,6 +189,8 @@ mod tests {
             (&["--config", "/nowhere.yaml"], "there is no"),
             (&["--spin"], "build --spin"),
             (&["--twin", "--raw"], "needs wrangler"),
+            (&["--secret", "a"], "NAME=TEXT"),
+            (&["--own-issuers", "--auth", "off"], "asks for tokens"),
             (&["--frehs"], "--help"),
         ] {
             let error = format!("{:#}", parse(words).unwrap_err());

@@ -1,19 +1,20 @@
 //! One public key, and the algorithms it may be used with (RFC 7517, RFC 7518, RFC 8037).
 //!
 //! The kind of key decides which algorithms there can be, and the key's own `alg` leaves one
-//! of them: a token never chooses. What a key is parsed into is kept for each algorithm,
-//! because parsing an RSA key is slow.
+//! of them: a token never chooses.
 
-use std::cell::RefCell;
-use std::collections::BTreeMap;
-use std::rc::Rc;
-
-use jwt_simple::prelude as jwt;
+use ed25519_compact::Signature as EdSignature;
 use jwt_simple::prelude::{
-    ECDSAP256PublicKeyLike, ECDSAP384PublicKeyLike, EdDSAPublicKeyLike, RSAPublicKeyLike,
+    ECDSAP256PublicKeyLike, ECDSAP384PublicKeyLike, ES256PublicKey, ES384PublicKey,
+    Ed25519PublicKey, EdDSAPublicKeyLike, RS256PublicKey, RSAPublicKeyLike,
 };
+use p256::ecdsa::signature::hazmat::PrehashVerifier;
 use serde_json::{Map, Value};
-use sha2::{Digest, Sha256};
+use sha2::{Digest, Sha256, Sha384};
+use superboring::hash::MessageDigest;
+use superboring::pkey::{PKey, Public};
+use superboring::rsa::Padding;
+use superboring::sign::Verifier;
 
 use crate::auth::Sha256Digest;
 use crate::config::Algorithm;
@@ -35,48 +36,79 @@ const RSA: &[Algorithm] = &[
     Algorithm::PS512,
 ];
 
-/// Whether a token's text, under these options, is signed by the key inside.
-type Verifier = Rc<dyn Fn(&str, jwt::VerificationOptions) -> bool>;
-
-/// A key that may verify.
+/// A key, ready to verify.
 pub(in crate::auth) struct Key {
     /// Its `kid`.
     pub(in crate::auth) id: Option<String>,
     /// Digest of all its public members.
     pub(in crate::auth) digest: Sha256Digest,
     algorithms: &'static [Algorithm],
-    text: String,
-    /// What it was parsed into, or that it cannot be.
-    verifiers: RefCell<BTreeMap<Algorithm, Option<Verifier>>>,
+    kind: Kind,
+}
+
+enum Kind {
+    Rsa(Box<PKey<Public>>),
+    P256(Box<ES256PublicKey>),
+    P384(Box<ES384PublicKey>),
+    Ed25519(Box<Ed25519PublicKey>),
+}
+
+impl Kind {
+    /// RSA keys have 2048 to 4096 bits and exponent 65537; the library refuses others. It
+    /// also checks `use` and `key_ops`.
+    fn parse(jwk: &Map<String, Value>) -> Option<Self> {
+        let mut jwk = jwk.clone();
+        // Judged by us: the library knows one algorithm for each kind of key it has.
+        jwk.shift_remove("alg");
+        let member = |name: &str| jwk.get(name).and_then(Value::as_str);
+        let kind = (member("kty")?, member("crv"));
+        let text = Value::Object(jwk.clone()).to_string();
+        Some(match kind {
+            ("RSA", None) => {
+                let key = RS256PublicKey::from_jwk(&text).ok()?;
+                let key = PKey::from_rsa(key.public_key().as_ref().clone());
+                Self::Rsa(Box::new(key.ok()?))
+            }
+            ("EC", Some("P-256")) => Self::P256(Box::new(ES256PublicKey::from_jwk(&text).ok()?)),
+            ("EC", Some("P-384")) => Self::P384(Box::new(ES384PublicKey::from_jwk(&text).ok()?)),
+            ("OKP", Some("Ed25519")) => {
+                Self::Ed25519(Box::new(Ed25519PublicKey::from_jwk(&text).ok()?))
+            }
+            _ => return None,
+        })
+    }
+
+    const fn algorithms(&self) -> &'static [Algorithm] {
+        match self {
+            Self::Rsa(_) => RSA,
+            Self::P256(_) => &[Algorithm::ES256],
+            Self::P384(_) => &[Algorithm::ES384],
+            Self::Ed25519(_) => &[Algorithm::EdDSA],
+        }
+    }
 }
 
 impl Key {
-    /// The key, if it is of a kind that verifies signatures with an algorithm of ours.
+    /// The key, if it is for verifying signatures with an algorithm of ours.
     pub(in crate::auth) fn parse(jwk: &Value) -> Option<Self> {
-        let text = Value::Object(public_members(jwk)?).to_string();
-        let member = |name: &str| jwk.get(name).and_then(Value::as_str);
-        let algorithms = match (member("kty")?, member("crv")) {
-            ("RSA", None) => RSA,
-            ("EC", Some("P-256")) => &[Algorithm::ES256],
-            ("EC", Some("P-384")) => &[Algorithm::ES384],
-            ("OKP", Some("Ed25519")) => &[Algorithm::EdDSA],
-            _ => return None,
-        };
-        let algorithms = match jwk.get("alg") {
-            None => algorithms,
+        let members = public_members(jwk)?;
+        let kind = Kind::parse(&members)?;
+        let algorithms = match members.get("alg") {
+            None => kind.algorithms(),
             // One of those its kind can do, or the key is for something else.
             Some(named) => {
                 let named = Algorithm::named(named.as_str()?)?;
-                let at = algorithms.iter().position(|known| *known == named)?;
-                &algorithms[at..=at]
+                let of_kind = kind.algorithms();
+                let at = of_kind.iter().position(|known| *known == named)?;
+                &of_kind[at..=at]
             }
         };
+        let id = members.get("kid").and_then(Value::as_str);
         Some(Self {
-            id: member("kid").map(str::to_owned),
-            digest: Sha256::digest(&text).into(),
+            id: id.map(str::to_owned),
+            digest: Sha256::digest(Value::Object(members.clone()).to_string()).into(),
             algorithms,
-            text,
-            verifiers: RefCell::default(),
+            kind,
         })
     }
 
@@ -85,56 +117,62 @@ impl Key {
         self.algorithms.contains(&algorithm)
     }
 
-    /// Whether this key signed `text` with `algorithm`, as the token says, under `options`.
-    pub(in crate::auth) fn verifies(
+    /// Whether this key signed `text` with `algorithm`, which the text's author names and the
+    /// key must agree to.
+    pub(in crate::auth) fn signed(
         &self,
         text: &str,
         algorithm: Algorithm,
-        options: jwt::VerificationOptions,
+        signature: &[u8],
     ) -> bool {
-        self.verifier(algorithm)
-            .is_some_and(|verifier| verifier(text, options))
-    }
-
-    fn verifier(&self, algorithm: Algorithm) -> Option<Verifier> {
         if !self.is_for(algorithm) {
-            return None;
+            return false;
         }
-        let mut parsed = self.verifiers.borrow_mut();
-        let verifier = parsed.entry(algorithm);
-        verifier
-            .or_insert_with(|| parse(&self.text, algorithm))
-            .clone()
+        match &self.kind {
+            Kind::Rsa(key) => signed_by_rsa(key, text, algorithm, signature).unwrap_or(false),
+            Kind::P256(key) => {
+                p256::ecdsa::Signature::from_slice(signature).is_ok_and(|signature| {
+                    let key = key.public_key().as_ref();
+                    key.verify_prehash(&Sha256::digest(text), &signature)
+                        .is_ok()
+                })
+            }
+            Kind::P384(key) => {
+                p384::ecdsa::Signature::from_slice(signature).is_ok_and(|signature| {
+                    let key = key.public_key().as_ref();
+                    key.verify_prehash(&Sha384::digest(text), &signature)
+                        .is_ok()
+                })
+            }
+            Kind::Ed25519(key) => EdSignature::from_slice(signature)
+                .is_ok_and(|signature| key.public_key().as_ref().verify(text, &signature).is_ok()),
+        }
     }
 }
 
-/// RSA keys have 2048 to 4096 bits and exponent 65537; the library refuses others. It also
-/// checks `alg`, `use` and `key_ops` against what the key is for.
-fn parse(jwk: &str, algorithm: Algorithm) -> Option<Verifier> {
-    macro_rules! verifier {
-        ($key:ty) => {{
-            let key = <$key>::from_jwk(jwk).ok()?;
-            Some(Rc::new(move |text: &str, options| {
-                key.verify_token::<jwt::NoCustomClaims>(text, Some(options))
-                    .is_ok()
-            }))
-        }};
-    }
-    match algorithm {
-        Algorithm::RS256 => verifier!(jwt::RS256PublicKey),
-        Algorithm::RS384 => verifier!(jwt::RS384PublicKey),
-        Algorithm::RS512 => verifier!(jwt::RS512PublicKey),
-        Algorithm::PS256 => verifier!(jwt::PS256PublicKey),
-        Algorithm::PS384 => verifier!(jwt::PS384PublicKey),
-        Algorithm::PS512 => verifier!(jwt::PS512PublicKey),
-        Algorithm::ES256 => verifier!(jwt::ES256PublicKey),
-        Algorithm::ES384 => verifier!(jwt::ES384PublicKey),
-        Algorithm::EdDSA => verifier!(jwt::Ed25519PublicKey),
-    }
+fn signed_by_rsa(
+    key: &PKey<Public>,
+    text: &str,
+    algorithm: Algorithm,
+    signature: &[u8],
+) -> Option<bool> {
+    let (digest, padding) = match algorithm {
+        Algorithm::RS256 => (MessageDigest::sha256(), Padding::PKCS1),
+        Algorithm::RS384 => (MessageDigest::sha384(), Padding::PKCS1),
+        Algorithm::RS512 => (MessageDigest::sha512(), Padding::PKCS1),
+        Algorithm::PS256 => (MessageDigest::sha256(), Padding::PKCS1_PSS),
+        Algorithm::PS384 => (MessageDigest::sha384(), Padding::PKCS1_PSS),
+        Algorithm::PS512 => (MessageDigest::sha512(), Padding::PKCS1_PSS),
+        Algorithm::ES256 | Algorithm::ES384 | Algorithm::EdDSA => return None,
+    };
+    let mut verifier = Verifier::new(digest, key).ok()?;
+    verifier.set_rsa_padding(padding).ok()?;
+    verifier.update(text.as_bytes()).ok()?;
+    verifier.verify(signature).ok()
 }
 
 /// The members we read, in an order of our own; nothing for a key that is not public.
-pub(in crate::auth) fn public_members(jwk: &Value) -> Option<Map<String, Value>> {
+pub(super) fn public_members(jwk: &Value) -> Option<Map<String, Value>> {
     let jwk = jwk.as_object()?;
     if PRIVATE_MEMBERS.iter().any(|name| jwk.contains_key(*name)) {
         return None;
@@ -229,12 +267,11 @@ mod tests {
             json!("a"),
             json!([]),
             json!({}),
-            json!({ "kty": "EC" }),
+            json!({ "kty": "EC", "crv": "P-256" }),
             json!({ "kty": 1 }),
         ] {
             assert!(Key::parse(&jwk).is_none(), "{jwk}");
         }
-        assert_eq!(usable(r#"{"kty":"EC","crv":"P-256"}"#, json!({})), []);
     }
 
     /// The algorithms a changed key verifies; `null` takes a member away.
@@ -246,7 +283,7 @@ mod tests {
         let Some(key) = Key::parse(&jwk) else {
             return Vec::new();
         };
-        let verifies = |algorithm: &Algorithm| key.verifier(*algorithm).is_some();
-        Algorithm::ALL.into_iter().filter(verifies).collect()
+        let is_for = |algorithm: &Algorithm| key.is_for(*algorithm);
+        Algorithm::ALL.into_iter().filter(is_for).collect()
     }
 }
