@@ -40,7 +40,7 @@ impl<'a> Token<'a> {
         let known = |kind: &Value| {
             let kind = kind.as_str().unwrap_or_default();
             let is = |known: &&str| kind.eq_ignore_ascii_case(known);
-            ACCESS_TOKEN_TYPES.iter().any(|known| is(&known))
+            ACCESS_TOKEN_TYPES.iter().any(is)
         };
         match token.header.get("typ").is_none_or(known) {
             true => Ok(token),
