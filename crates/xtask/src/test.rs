@@ -255,7 +255,7 @@ fn functions(layout: &Layout) -> Result<Counts> {
     let tools = setup::cloudflare(layout)?;
     build::cloudflare(layout, &tools, Profile::Release, false).context("functions/cloudflare")?;
     let toolchain = setup::spin(layout)?;
-    build::spin(layout, &toolchain, Profile::Release).context("functions/spin")?;
+    build::spin(layout, &toolchain, Profile::Release, false).context("functions/spin")?;
     Ok(Counts {
         passed: 2,
         failed: 0,
@@ -264,7 +264,7 @@ fn functions(layout: &Layout) -> Result<Counts> {
 
 /// The host is no member of the workspace, so the lanes above do not lint it.
 fn spin(layout: &Layout) -> Result<Counts> {
-    let component = build::spin(layout, &setup::spin(layout)?, Profile::Release)?;
+    let component = build::spin(layout, &setup::spin(layout)?, Profile::Release, false)?;
     let host = build::spin_host(layout)?;
     let mut clippy = cargo(layout);
     clippy
