@@ -50,7 +50,7 @@ use crate::manifest::Application;
 
 const HELP: &str = "\
 spin-host [--from SPIN.TOML] [--listen ADDRESS:PORT] [--state-dir DIR]
-          [--variable NAME=VALUE]… [--key-value KEY=VALUE|KEY=@FILE]…
+          [--variable NAME=VALUE|NAME=@FILE]… [--key-value KEY=VALUE]…
 
 Serves the component of a manifest over HTTP until it is told to stop (SIGINT or SIGTERM).
 Prints `listening on http://ADDRESS:PORT` when it answers. Options are those of `spin up`.
@@ -58,7 +58,7 @@ Prints `listening on http://ADDRESS:PORT` when it answers. Options are those of 
   --from       the manifest (default spin.toml)
   --listen     a loopback address; port 0 takes a free one (default 127.0.0.1:3000)
   --state-dir  where stores and databases are kept (default .spin beside the manifest)
-  --variable   the value of a variable; one that begins with @ is read from that file
+  --variable   the value of a variable, or the file it stands in
   --key-value  writes a value into the default key-value store first
 ";
 
@@ -72,7 +72,7 @@ struct Options {
     manifest: PathBuf,
     state: PathBuf,
     variables: BTreeMap<String, String>,
-    values: Vec<(String, Vec<u8>)>,
+    values: Vec<(String, String)>,
 }
 
 fn main() -> ExitCode {
@@ -110,7 +110,7 @@ fn options(mut arguments: lexopt::Parser) -> Result<Option<Options>> {
             Arg::Long("state-dir") => state = Some(text(&mut arguments)?.into()),
             Arg::Long("variable") => {
                 let (name, value) = pair(&text(&mut arguments)?)?;
-                variables.insert(name, String::from_utf8(value)?.trim_end().to_owned());
+                variables.insert(name, content(value)?);
             }
             Arg::Long("key-value") => values.push(pair(&text(&mut arguments)?)?),
             Arg::Long("help") | Arg::Short('h') => return Ok(None),
@@ -140,16 +140,20 @@ fn text(arguments: &mut lexopt::Parser) -> Result<String> {
     Ok(arguments.value()?.to_string_lossy().into_owned())
 }
 
-/// Reads `NAME=VALUE`, or `NAME=@FILE` with the value in a file.
-fn pair(text: &str) -> Result<(String, Vec<u8>)> {
+/// Reads `NAME=VALUE`.
+fn pair(text: &str) -> Result<(String, String)> {
     let (name, value) = text
         .split_once('=')
         .with_context(|| format!("{text:?} is not NAME=VALUE"))?;
-    let value = match value.strip_prefix('@') {
-        Some(file) => std::fs::read(file).with_context(|| format!("cannot read {file}"))?,
-        None => value.as_bytes().to_vec(),
-    };
-    Ok((name.to_owned(), value))
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+/// The value itself, or what is in the file it names with an `@`.
+fn content(value: String) -> Result<String> {
+    match value.strip_prefix('@') {
+        Some(file) => std::fs::read_to_string(file).with_context(|| format!("cannot read {file}")),
+        None => Ok(value),
+    }
 }
 
 /// What the instances share, with the state folder there and filled.
@@ -159,7 +163,7 @@ fn shared(options: &Options) -> Result<Shared> {
     std::fs::create_dir_all(state).with_context(|| format!("cannot create {}", state.display()))?;
     let key_value = Stores::open(&state.join("key_value.db"))?;
     for (key, value) in &options.values {
-        key_value.set(DEFAULT_STORE, key, value)?;
+        key_value.set(DEFAULT_STORE, key, value.as_bytes())?;
     }
     Ok(Shared {
         application: Arc::new(application),
