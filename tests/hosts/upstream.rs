@@ -33,20 +33,7 @@ fn mcp_at(port: u16) -> String {
 
 /// Starts npm server-everything, kept to loopback; returns its endpoint.
 pub fn everything() -> String {
-    everything_at(free_port())
-}
-
-/// Starts it where an address was taken before; see [`closed_url`].
-pub fn everything_on(url: &str) {
-    let port = url
-        .trim_start_matches("http://127.0.0.1:")
-        .split('/')
-        .next();
-    let port = port.and_then(|port| port.parse().ok());
-    everything_at(port.expect("an address of closed_url"));
-}
-
-fn everything_at(port: u16) -> String {
+    let port = free_port();
     let modules = root().join("node_modules/@modelcontextprotocol/server-everything");
     let mut command = Command::new(node());
     command
