@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::arguments::{Arguments, unexpected};
 use crate::build::{self, Profile};
+use crate::conformance::front::Runtime;
 use crate::layout::{Layout, read};
 use crate::process::{self, command};
 use crate::progress::say;
@@ -30,7 +31,7 @@ Runs every lane, or those named, and ends with `N passed, M failed`.
   hosts        the functions on their runtimes, with third-party clients
   conformance  the official MCP conformance suite, against its baseline
   interop      third-party clients against third-party servers, against its table
-  spin         the same claims about the Spin component, and its host (the first build
+  spin         hosts and conformance for the Spin component, and its host (the first build
                takes minutes)
 ";
 
@@ -101,7 +102,9 @@ const LANES: [Lane; 10] = [
         setup::conformance(layout)?;
         tests(layout, "hosts", &mut hosts(layout))
     }),
-    ("conformance", conformance::lane),
+    ("conformance", |layout| {
+        conformance::lane(layout, Runtime::Workerd)
+    }),
     ("interop", interop::lane),
     ("spin", spin),
 ];
@@ -277,9 +280,11 @@ fn spin(layout: &Layout) -> Result<Counts> {
         .env("TIDEGATE_HOST", "spin")
         .env("TIDEGATE_SPIN_HOST", host);
     let hosts = tests(layout, "spin", &mut hosts)?;
+    let suite = conformance::lane(layout, Runtime::Spin)?;
+    let all = [unit, hosts, suite];
     Ok(Counts {
-        passed: unit.passed + hosts.passed,
-        failed: unit.failed + hosts.failed,
+        passed: all.iter().map(|counts| counts.passed).sum(),
+        failed: all.iter().map(|counts| counts.failed).sum(),
     })
 }
 
