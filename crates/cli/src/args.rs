@@ -21,6 +21,9 @@ pub enum Command {
         /// Where the configuration is.
         #[command(flatten)]
         source: Source,
+        /// Say as well what this Spin manifest does not give the gateway
+        #[arg(long, value_name = "SPIN.TOML")]
+        spin: Option<PathBuf>,
         /// How to say it
         #[arg(long, value_enum, default_value_t = Format::Text)]
         format: Format,

@@ -191,6 +191,7 @@ impl Whence {
         Peer {
             address: self.address.clone(),
             country: self.country.clone(),
+            certificate: None,
         }
     }
 }

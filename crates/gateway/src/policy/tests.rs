@@ -53,6 +53,7 @@ fn peer() -> Peer {
     Peer {
         address: Some("10.1.2.3".to_owned()),
         country: Some("DE".to_owned()),
+        certificate: None,
     }
 }
 
