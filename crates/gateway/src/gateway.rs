@@ -11,6 +11,7 @@ use http::header::{
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use serde_json::json;
 
+use crate::admin;
 use crate::auth::{Resource, metadata};
 use crate::body::Body;
 use crate::context::Context;
@@ -76,6 +77,9 @@ impl<P: Platform> Gateway<P> {
         if path == "/health/deep" && request.method() == Method::GET {
             return health::deep(context, request.headers()).await;
         }
+        if let Some(rest) = path.strip_prefix(admin::ADMIN) {
+            return admin::answer(context, rest, request).await;
+        }
         if let Some(endpoint) = metadata::resource_path(&path) {
             return protected_resource(context, &endpoint);
         }
@@ -96,7 +100,10 @@ impl<P: Platform> Gateway<P> {
             return keep::ping(&*self.platform, &self.memory.keep, request).await;
         }
         match self.context().await {
-            Ok(context) => park::answer(&context, request).await,
+            Ok(context) => match request.uri().path().starts_with(park::CALLS) {
+                true => park::answer(&context, request).await,
+                false => tasks::kept(&context, request).await,
+            },
             Err(error) => self.unconfigured(&error),
         }
     }
@@ -106,18 +113,18 @@ impl<P: Platform> Gateway<P> {
     /// until it hears no.
     pub fn kept(&self) -> bool {
         let now = self.platform.clock().now();
-        self.memory.keep.is_busy() || self.memory.park.is_busy(now)
+        self.memory.keep.is_busy() || self.memory.park.is_busy(now) || self.memory.tasks.is_busy()
     }
 
-    /// Takes a message from the queue; `attempt` counts deliveries from one.
-    pub async fn consume(&self, message: &[u8], attempt: u32) -> Consumed {
+    /// Takes a message from the queue.
+    pub async fn consume(&self, message: &[u8]) -> Consumed {
         let Ok(context) = self.context().await else {
             return Consumed::Retry {
                 after: CONFIGURATION_PAUSE,
             };
         };
         match serde_json::from_slice(message) {
-            Ok(Message::RunTaskV1 { task }) => tasks::run::run(&context, &task, attempt).await,
+            Ok(Message::RunTaskV1 { task }) => tasks::run::run(&context, &task).await,
             Err(e) => {
                 // Of a later version, or not ours: another delivery would not help.
                 context.log(
@@ -140,10 +147,12 @@ impl<P: Platform> Gateway<P> {
     }
 
     /// Called by a timer: renews the configuration, so that a quiet deployment notices a
-    /// push, and a broken snapshot is reported without traffic.
+    /// push, and a broken snapshot is reported without traffic; and looks after tasks that
+    /// nobody runs.
     pub async fn tick(&self) {
-        if let Err(error) = self.context().await {
-            self.unconfigured(&error);
+        match self.context().await {
+            Ok(context) => tasks::sweep::sweep(&context).await,
+            Err(error) => drop(self.unconfigured(&error)),
         }
     }
 
