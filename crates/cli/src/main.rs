@@ -1,8 +1,10 @@
-//! `tidegate`: checks, compiles and publishes a gateway's configuration.
+//! `tidegate`: checks, compiles and publishes a gateway's configuration, and looks after the
+//! tasks of one that runs.
 //!
 //! What `check` accepts the gateway accepts: both ask the same code. Secrets stay
 //! references; this program never resolves one. Exit codes: 0, all is well; 1, the
-//! configuration has problems or publishing failed; 2, it was called wrongly.
+//! configuration has problems, or publishing failed, or the gateway refused; 2, it was
+//! called wrongly.
 
 mod args;
 mod document;
@@ -13,6 +15,7 @@ mod overlay;
 mod push;
 mod structure;
 mod suggest;
+mod tasks;
 mod yaml;
 
 use std::io::{self, Write};
@@ -72,6 +75,7 @@ fn run(command: Command, out: &mut impl Write) -> Result<(), Failure> {
         Command::Check { source, format } => check(&source, format, out),
         Command::Compile { source, out: file } => compile(&source, file.as_deref(), out),
         Command::Push(push) => push::push(&push, out),
+        Command::Tasks(asked) => tasks::tasks(asked, out),
         Command::Schema { out: folder } => schema(folder.as_deref(), out),
         Command::Init { file, force } => init::init(&file, force, out),
     }

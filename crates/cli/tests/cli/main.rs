@@ -10,6 +10,7 @@ mod check;
 mod init;
 mod push;
 mod schemas;
+mod tasks;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
