@@ -27,6 +27,7 @@ mod contract;
 mod gateway;
 mod limit;
 mod old;
+mod operator;
 mod outage;
 mod patience;
 mod probe;
@@ -67,6 +68,7 @@ fn worker_trials(world: &Arc<World>) -> Vec<Trial> {
     trials.extend(wire::trials(world));
     if world.starts_its_own() {
         trials.extend(task::trials(world));
+        trials.extend(operator::trials(world));
         trials.extend(refusal::trials(world));
         trials.extend(limit::trials(world));
         trials.extend(outage::trials(world));

@@ -39,6 +39,9 @@ pub const RECONCILED_MAX: usize = 100;
 const RECONCILED_AT_ONCE: usize = 16;
 /// How long a principal whose tasks are really all open is refused without asking again.
 pub const FULL_FOR: Duration = Duration::from_secs(5);
+/// How long after its creation a task may still come to be stored: a call may have run for a
+/// minute (`tasks.afterMs`) before it becomes one.
+const SETTLED: Duration = Duration::from_secs(120);
 /// How long an isolate trusts that a roster is as it wrote it.
 const HELD_FOR: Duration = Duration::from_secs(10);
 /// Most rosters one isolate remembers.
@@ -323,7 +326,7 @@ async fn is_over<P: Platform>(context: &Context<P>, entry: Entry) -> Option<Stri
 
 /// Whether a record that is not there will not come any more.
 pub(super) fn is_settled(entry: &Entry, now: Timestamp) -> bool {
-    now.since(Timestamp(entry.created_at_ms)) >= super::START_WITHIN
+    now.since(Timestamp(entry.created_at_ms)) >= SETTLED
 }
 
 /// How writing a record that many write has gone so far.
