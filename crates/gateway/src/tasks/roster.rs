@@ -189,7 +189,6 @@ pub(super) async fn read<P: Platform>(
 
 /// The ids of the principal's tasks, newest first: all that are open, and of those that have
 /// ended the last [`ENDED_MAX`]. There may be no record of an id.
-#[allow(dead_code, reason = "what lists tasks comes with the older revisions")]
 pub(crate) async fn list<P: Platform>(
     context: &Context<P>,
     owner: &PrincipalId,
