@@ -11,8 +11,7 @@
 //! - *Too high* by one for each task whose end was not counted, because the isolate died
 //!   in between or the store did not say what became of the subtraction, and for each whose
 //!   making was counted and failed: until its counter expires, at most a lifetime and one
-//!   stretch after the task was made. A task that never ends counts up to one stretch longer
-//!   than it can be read. What the counters of other stretches say is up to [`LOOK_FOR`] old,
+//!   stretch after the task was made. A task that never ends counts for as long. What the counters of other stretches say is up to [`LOOK_FOR`] old,
 //!   and they fall. Of several tasks made at once at the very limit all may be refused.
 //! - *Too low* by the calls of `auto` tools that begin in one stretch and become tasks in the
 //!   next, within [`LOOK_FOR`]; and within a lifetime after the limit was introduced, or the
@@ -76,13 +75,14 @@ struct Counters {
 impl Counters {
     /// Those a task is counted in; `None` where no limit asks for it.
     fn of<P: Platform>(context: &Context<P>, record: &Record) -> Option<(Self, u32)> {
-        let max = context.settings.config.tasks.max_open_per_tenant?;
+        let tasks = &context.settings.config.tasks;
+        let (max, lifetime_ms) = (tasks.max_open_per_tenant?, tasks.ttl_ms);
         let tenant = record.tenant.as_deref()?;
         let least = u64::try_from(BUCKET_MIN.as_millis()).unwrap_or(u64::MAX);
         let counters = Self {
             tenant: hex(&Sha256::digest(tenant.as_bytes())[..16]),
-            lifetime_ms: record.ttl_ms,
-            length_ms: (record.ttl_ms / BUCKETS).max(least),
+            lifetime_ms,
+            length_ms: (lifetime_ms / BUCKETS).max(least),
         };
         Some((counters, max))
     }
