@@ -44,6 +44,7 @@ mod metadata;
 mod naming;
 mod park;
 mod policy;
+mod policy_rules;
 mod rounds;
 mod session;
 mod sessions;

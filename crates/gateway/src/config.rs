@@ -6,6 +6,7 @@
 
 pub mod address;
 pub mod bounds;
+pub mod policy;
 mod problems;
 mod snapshot;
 
@@ -17,6 +18,7 @@ use serde_json::Value;
 use url::Url;
 
 pub use bounds::{TOOL_RULES_MAX, UPSTREAM_NAME_MAX, UPSTREAMS_MAX};
+pub use policy::{Classification, Clearance, Effect, Policy, PolicyRule};
 pub use problems::Problem;
 pub use snapshot::SNAPSHOT_VERSION;
 
@@ -85,6 +87,9 @@ pub struct Config {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(feature = "schema", schemars(length(max = TOOL_RULES_MAX)))]
     pub tools: Vec<ToolRule>,
+    /// Who may use what, with which arguments.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<Policy>,
     /// Limits that hold for every call.
     #[serde(default)]
     pub limits: Limits,
@@ -250,6 +255,10 @@ pub struct Upstream {
     // those published before there was this member must keep theirs.
     #[serde(default, skip_serializing_if = "Validation::is_default")]
     pub validation: Validation,
+    /// How closely its data is held. Only principals of this clearance, or a higher one,
+    /// see and use it (`policy.clearance`).
+    #[serde(default, skip_serializing_if = "Classification::is_default")]
+    pub classification: Classification,
 }
 
 /// How an upstream is spoken to.

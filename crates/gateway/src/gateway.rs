@@ -19,7 +19,7 @@ use crate::egress::{self, json_response};
 use crate::error::{Error, Rejection};
 use crate::health;
 use crate::http_sse;
-use crate::ingress::{self, Endpoint, Way};
+use crate::ingress::{self, Endpoint, Peer, Way};
 use crate::keep;
 use crate::memory::Memory;
 use crate::park;
@@ -53,10 +53,13 @@ impl<P: Platform> Gateway<P> {
         if request.uri().path() == "/health" {
             return health::live();
         }
-        let context = match self.context().await {
+        let mut context = match self.context().await {
             Ok(context) => context,
             Err(error) => return self.unconfigured(&error),
         };
+        if let Some(peer) = request.extensions().get::<Peer>() {
+            context.peer = Rc::new(peer.clone());
+        }
         let origin = request.headers().get(ORIGIN).cloned();
         let mut response = self.route(&context, request).await;
         if let Some(origin) = origin {
@@ -159,6 +162,7 @@ impl<P: Platform> Gateway<P> {
             platform: Rc::clone(&self.platform),
             memory: Rc::clone(&self.memory),
             settings,
+            peer: Rc::default(),
         })
     }
 
