@@ -13,6 +13,8 @@ use serde_json::{Value, json};
 use crate::client::root;
 use crate::stopwatch::{Stopwatch, wait_for};
 
+/// What opens the operators' door of every gateway started here.
+pub const ADMIN_TOKEN: &str = "the-operators-token-of-these-tests";
 /// How long a gateway may take to answer: the first start in a checkout builds it.
 const START_MAX: Duration = Duration::from_secs(900);
 /// How long it may take to end what it started.
@@ -294,6 +296,7 @@ fn xtask() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command
         .arg("xtask")
+        .env("TIDEGATE_ADMIN_TOKEN", ADMIN_TOKEN)
         .current_dir(root())
         .stdin(Stdio::null());
     command

@@ -31,6 +31,7 @@ mod gateway;
 mod limit;
 mod login;
 mod old;
+mod operator;
 mod outage;
 mod patience;
 mod probe;
@@ -71,6 +72,7 @@ fn worker_trials(world: &Arc<World>) -> Vec<Trial> {
     trials.extend(wire::trials(world));
     if world.starts_its_own() {
         trials.extend(task::trials(world));
+        trials.extend(operator::trials(world));
         trials.extend(refusal::trials(world));
         trials.extend(limit::trials(world));
         trials.extend(outage::trials(world));

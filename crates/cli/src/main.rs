@@ -1,8 +1,10 @@
-//! `tidegate`: checks, compiles and publishes a gateway's configuration.
+//! `tidegate`: checks, compiles and publishes a gateway's configuration, and looks after the
+//! tasks of one that runs.
 //!
 //! What `check` accepts the gateway accepts: both ask the same code. Secrets stay
 //! references; this program never resolves one. Exit codes: 0, all is well; 1, the
-//! configuration has problems or publishing failed; 2, it was called wrongly.
+//! configuration has problems, or publishing failed, or the gateway refused; 2, it was
+//! called wrongly.
 
 mod args;
 mod document;
@@ -18,6 +20,7 @@ mod revoke;
 mod store;
 mod structure;
 mod suggest;
+mod tasks;
 mod yaml;
 
 use std::io::{self, Write};
@@ -81,6 +84,7 @@ fn run(command: Command, out: &mut impl Write) -> Result<(), Failure> {
         } => check(&source, spin.as_deref(), format, out),
         Command::Compile { source, out: file } => compile(&source, file.as_deref(), out),
         Command::Push(push) => push::push(&push, out),
+        Command::Tasks(asked) => tasks::tasks(asked, out),
         Command::Schema { out: folder } => schema(folder.as_deref(), out),
         Command::Policy { command } => match command {
             args::Policy::Test {

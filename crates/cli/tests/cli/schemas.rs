@@ -68,11 +68,11 @@ fn every_example_is_a_record_of_its_family_and_every_family_has_one() {
         family::<QuotaFamily>(),
         family::<UpstreamFamily>(),
         family::<CatalogFamily>(),
-        family::<TaskFamily>(),
         family::<RosterFamily>(),
         family::<DirectoryFamily>(),
         family::<TenantFamily>(),
         family::<SweepFamily>(),
+        family::<TaskFamily>(),
         family::<SessionFamily>(),
         family::<MailFamily>(),
     ]
