@@ -11,6 +11,7 @@
 
 mod drive;
 pub mod handle;
+mod keepers;
 pub(crate) mod race;
 pub mod record;
 pub mod run;
@@ -55,9 +56,10 @@ pub const ANSWERS_MAX: usize = 64;
 const REQUEUED_MAX: usize = 1024;
 
 /// What an isolate remembers of tasks: when it queued one again, so that polling does not
-/// fill the queue, and, in a keeper, what it runs.
+/// fill the queue, which keepers are idle, and, in a keeper, what it runs.
 pub(crate) struct Memory {
     requeued: Bounded<String, Timestamp>,
+    idle: keepers::Idle,
     running: run::Running,
 }
 
@@ -65,6 +67,7 @@ impl Default for Memory {
     fn default() -> Self {
         Self {
             requeued: Bounded::new(REQUEUED_MAX),
+            idle: keepers::Idle::default(),
             running: run::Running::default(),
         }
     }
