@@ -212,7 +212,9 @@ impl Client<'_> {
                         since,
                     });
                 }
-                _ => outcome.wrong.push(format!("no handle for {text}: {answer:?}")),
+                _ => outcome
+                    .wrong
+                    .push(format!("no handle for {text}: {answer:?}")),
             }
         }
         while !open.is_empty() {
@@ -260,7 +262,10 @@ fn micros(since: std::time::Instant) -> u32 {
 fn result(answer: &http::Response) -> Result<Value> {
     let text = String::from_utf8_lossy(&answer.body);
     // Of a stream, the last event.
-    let last = text.lines().rev().find_map(|line| line.strip_prefix("data:"));
+    let last = text
+        .lines()
+        .rev()
+        .find_map(|line| line.strip_prefix("data:"));
     let message: Value = serde_json::from_str(last.unwrap_or(&text))
         .with_context(|| format!("status {}: {text}", answer.status))?;
     match message.get("result") {
@@ -318,7 +323,10 @@ fn report(flags: &Flags, outcome: &mut Outcome, quick: &mut Quick, count: usize)
         outcome.ended.len(),
         outcome.lasted.as_secs_f64()
     );
-    println!("{:<28}{:>8}{:>8}{:>8}{:>8}", "ms", "p50", "p90", "p99", "max");
+    println!(
+        "{:<28}{:>8}{:>8}{:>8}{:>8}",
+        "ms", "p50", "p90", "p99", "max"
+    );
     for (name, [p50, p90, p99, max]) in [("to the handle", submitted), ("to the end", ended)] {
         println!("{name:<28}{p50:>8}{p90:>8}{p99:>8}{max:>8}");
     }

@@ -100,10 +100,7 @@ impl RawHost {
         make_dir(&state.join("kv"))?;
         make_dir(&state.join("objects"))?;
         let (kv, queue) = (http::free_port(0)?, http::free_port(0)?);
-        let tally = options
-            .metered
-            .then(|| http::free_port(0))
-            .transpose()?;
+        let tally = options.metered.then(|| http::free_port(0)).transpose()?;
         let pass_through = match options.pass_through {
             Some(upstream) => Some((http::free_port(0)?, upstream)),
             None => None,
