@@ -10,6 +10,7 @@ mod finding;
 mod init;
 mod load;
 mod overlay;
+mod policy;
 mod push;
 mod structure;
 mod suggest;
@@ -73,6 +74,16 @@ fn run(command: Command, out: &mut impl Write) -> Result<(), Failure> {
         Command::Compile { source, out: file } => compile(&source, file.as_deref(), out),
         Command::Push(push) => push::push(&push, out),
         Command::Schema { out: folder } => schema(folder.as_deref(), out),
+        Command::Policy { command } => match command {
+            args::Policy::Test {
+                source,
+                cases,
+                strict,
+            } => policy::test(&cases, strict, &load_or_report(&source)?, out),
+            args::Policy::Explain(asked) => {
+                policy::explain(&asked, &load_or_report(&asked.source)?, out)
+            }
+        },
         Command::Init { file, force } => init::init(&file, force, out),
     }
 }

@@ -11,6 +11,7 @@ use http::header::{
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use serde_json::json;
 
+use crate::admin;
 use crate::auth::{Resource, metadata};
 use crate::body::Body;
 use crate::context::Context;
@@ -18,7 +19,7 @@ use crate::egress::{self, json_response};
 use crate::error::{Error, Rejection};
 use crate::health;
 use crate::http_sse;
-use crate::ingress::{self, Endpoint, Way};
+use crate::ingress::{self, Endpoint, Peer, Way};
 use crate::keep;
 use crate::memory::Memory;
 use crate::park;
@@ -52,10 +53,13 @@ impl<P: Platform> Gateway<P> {
         if request.uri().path() == "/health" {
             return health::live();
         }
-        let context = match self.context().await {
+        let mut context = match self.context().await {
             Ok(context) => context,
             Err(error) => return self.unconfigured(&error),
         };
+        if let Some(peer) = request.extensions().get::<Peer>() {
+            context.peer = Rc::new(peer.clone());
+        }
         let origin = request.headers().get(ORIGIN).cloned();
         let mut response = self.route(&context, request).await;
         if let Some(origin) = origin {
@@ -72,6 +76,9 @@ impl<P: Platform> Gateway<P> {
         }
         if path == "/health/deep" && request.method() == Method::GET {
             return health::deep(context, request.headers()).await;
+        }
+        if let Some(rest) = path.strip_prefix(admin::ADMIN) {
+            return admin::answer(context, rest, request).await;
         }
         if let Some(endpoint) = metadata::resource_path(&path) {
             return protected_resource(context, &endpoint);
@@ -140,10 +147,12 @@ impl<P: Platform> Gateway<P> {
     }
 
     /// Called by a timer: renews the configuration, so that a quiet deployment notices a
-    /// push, and a broken snapshot is reported without traffic.
+    /// push, and a broken snapshot is reported without traffic; and looks after tasks that
+    /// nobody runs.
     pub async fn tick(&self) {
-        if let Err(error) = self.context().await {
-            self.unconfigured(&error);
+        match self.context().await {
+            Ok(context) => tasks::sweep::sweep(&context).await,
+            Err(error) => drop(self.unconfigured(&error)),
         }
     }
 
@@ -153,6 +162,7 @@ impl<P: Platform> Gateway<P> {
             platform: Rc::clone(&self.platform),
             memory: Rc::clone(&self.memory),
             settings,
+            peer: Rc::default(),
         })
     }
 

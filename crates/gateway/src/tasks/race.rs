@@ -6,6 +6,8 @@
 //! outcome is the one that made it. Where the host has no keepers it goes on after the
 //! response, for as long as the host lets it; a run that is lost leaves a lapsed lease.
 //!
+//! A task the upstream makes of the call before that is passed on as it is.
+//!
 //! A task that cannot be made (the store or the queue is away, or a limit is reached) costs
 //! nothing but the task: the call goes on and is answered when it is done.
 
@@ -21,13 +23,14 @@ use http::{Request, Response, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tidegate_mcp::json::Object;
-use tidegate_mcp::meta::RequestMeta;
+use tidegate_mcp::meta::{ClientCapabilities, RequestMeta};
 use tidegate_mcp::task::created_result;
 
 use super::drive::{self, Run};
 use super::record::Record;
 use super::run::{self, STORE_PAUSE};
-use super::{Asked, begin, fail_unqueued};
+use super::theirs::Maker;
+use super::{Asked, begin, fail_unqueued, follow, passed};
 use crate::body::Body;
 use crate::context::Context;
 use crate::egress::{self, Event, Question, Reply};
@@ -84,7 +87,7 @@ pub(crate) async fn call<P: Platform>(
     let mut events = park::heard(body, meta)
         .inspect(move |event| {
             if let Event::End(end) = event
-                && !end.as_ref().is_ok_and(is_task)
+                && !end.as_ref().is_ok_and(follow::is_task)
                 && let Some(name) = taken.take()
             {
                 memory.tasks.idle.give_back(name);
@@ -98,11 +101,6 @@ pub(crate) async fn call<P: Platform>(
         )),
         None => Err(Fault::Dependency("a keeper said nothing".to_owned()).into()),
     }
-}
-
-/// Whether the call goes on as a task.
-fn is_task(result: &Object) -> bool {
-    result.get_str("resultType").as_deref() == Some("task")
 }
 
 /// The keeper's side of [`call`].
@@ -139,6 +137,10 @@ fn frames<P: Platform>(context: Context<P>, id: String, told: Told) -> impl Stre
                 }
                 Either::Left((Some(Event::Request(_)), _)) => continue,
                 Either::Left((Some(Event::End(end)), _)) => {
+                    let end = match end {
+                        Ok(result) if follow::is_task(&result) => pass(&context, &record, result),
+                        end => end,
+                    };
                     yield match end {
                         Ok(result) => Frame::Result(result),
                         Err(error) => Frame::Failed(error.into()),
@@ -174,6 +176,17 @@ fn frames<P: Platform>(context: Context<P>, id: String, told: Told) -> impl Stre
     }
 }
 
+/// Gives the client the task its upstream has made of the call.
+fn pass<P: Platform>(
+    context: &Context<P>,
+    record: &Record,
+    result: Object,
+) -> Result<Object, Error> {
+    let maker = Rc::new(Maker::of(context, record).ok_or_else(drive::gone)?);
+    let client = ClientCapabilities(record.capabilities.clone());
+    passed::created(context, &maker, &client, result)
+}
+
 /// Makes the task of a call that is under way.
 async fn hand_over<P: Platform>(
     context: &Context<P>,
@@ -182,7 +195,7 @@ async fn hand_over<P: Platform>(
 ) -> Result<Run<P>, Error> {
     let lease = run::lease(context);
     let lasts = run::LEASE + STORE_PAUSE;
-    record.begin(lease.clone());
+    record.begin(lease.clone(), context.now());
     let version = super::insert(context, id, &record).await?;
     // Should this run be lost, the message is what finds out.
     if let Err(unavailable) = run::enqueue(context, id, lasts).await {

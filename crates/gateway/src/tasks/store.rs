@@ -8,11 +8,11 @@ use tidegate_mcp::json::Object;
 use tidegate_mcp::task::TaskDetail;
 
 use super::handle::unknown;
-use super::record::{Outcome, Record, TaskFamily};
+use super::record::{Outcome, Record, TaskFamily, is_tool_error};
 use crate::context::Context;
 use crate::error::{Error, Fault};
 use crate::keyspace::{self, Family, Key, ReadError, Store};
-use crate::platform::{Clock, Platform, Swap, Version};
+use crate::platform::{Clock, Platform, Swap, Version, WAIT_MAX};
 use crate::time::Timestamp;
 
 /// Largest result a task keeps, in bytes: as much as is read of an upstream's answer.
@@ -24,6 +24,9 @@ pub const PART_MAX: usize = 512 * 1024;
 const SWAPS_MAX: u32 = 8;
 /// Pause before a store that did not answer is asked again; longer each time.
 const SWAP_PAUSE: Duration = Duration::from_millis(50);
+
+/// Least time between two looks at a record that has not changed.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// A task as it was last read.
 pub(super) type Known = (Version, Record);
@@ -41,6 +44,28 @@ pub(super) async fn read<P: Platform>(context: &Context<P>, id: &str) -> Result<
     find(context, id).await.map_err(failed)?.ok_or_else(unknown)
 }
 
+/// The record once it is no longer as `seen`, or as it is when `within` is over; `None` if it
+/// is there no longer.
+pub(super) async fn changed<P: Platform>(
+    context: &Context<P>,
+    id: &str,
+    seen: Version,
+    within: Duration,
+) -> Result<Option<Known>, ReadError> {
+    let began = context.now();
+    let (atomic, key) = (context.platform.atomic(), key(id));
+    let found = keyspace::atomic_wait(atomic, &key, Some(seen), within.min(WAIT_MAX)).await;
+    let still = match &found {
+        Ok(found) => found.as_ref().is_some_and(|(version, _)| *version == seen),
+        Err(_) => true,
+    };
+    // A store that lets nobody wait answers at once.
+    if still && context.now().since(began) < LOOK_EVERY {
+        context.platform.clock().sleep(LOOK_EVERY).await;
+    }
+    found
+}
+
 /// Stores a record that was not there; it is there when this gives its version.
 pub(super) async fn create<P: Platform>(
     context: &Context<P>,
@@ -48,9 +73,14 @@ pub(super) async fn create<P: Platform>(
     record: &Record,
 ) -> Result<Version, Error> {
     let atomic = context.platform.atomic();
-    match keyspace::atomic_swap(atomic, &key(id), None, record, record.expiry()).await? {
-        Swap::Done(version) => Ok(version),
-        Swap::Conflict => Err(Fault::Internal("a random task id was taken".to_owned()).into()),
+    match keyspace::atomic_swap(atomic, &key(id), None, record, record.expiry()).await {
+        Ok(Swap::Done(version)) => Ok(version),
+        Ok(Swap::Conflict) => Err(Fault::Internal("a random task id was taken".to_owned()).into()),
+        // It may have been written.
+        Err(unavailable) => match find(context, id).await {
+            Ok(Some((version, found))) if found.handle == record.handle => Ok(version),
+            Ok(_) | Err(_) => Err(unavailable.into()),
+        },
     }
 }
 
@@ -83,7 +113,12 @@ pub(super) async fn edit<P: Platform>(
         }
         let until = record.expiry();
         match keyspace::atomic_swap(atomic, &key, Some(version), &record, until).await {
-            Ok(Swap::Done(version)) => return Ok(Some((version, record))),
+            Ok(Swap::Done(version)) => {
+                if record.status.is_terminal() {
+                    super::ended(context, id, &record);
+                }
+                return Ok(Some((version, record)));
+            }
             Ok(Swap::Conflict) => {}
             // It may have been written: what is stored now decides.
             Err(_) => pause(context, round).await,
@@ -96,7 +131,7 @@ async fn pause<P: Platform>(context: &Context<P>, round: u32) {
     context.platform.clock().sleep(SWAP_PAUSE * round).await;
 }
 
-fn failed(error: ReadError) -> Error {
+pub(super) fn failed(error: ReadError) -> Error {
     match error {
         ReadError::Unavailable(e) => e.into(),
         ReadError::Unreadable { .. } => Fault::Internal(error.to_string()).into(),
@@ -139,12 +174,11 @@ pub(super) async fn keep<P: Platform>(
     id: &str,
     run: &str,
     expiry: Timestamp,
-    result: Object,
+    result: &Object,
 ) -> Result<Outcome, Error> {
     if result.text_len() <= PART_MAX {
-        return Ok(Outcome::Result(result));
+        return Ok(Outcome::Result(result.clone()));
     }
-    let is_error = Outcome::Result(result.clone()).is_tool_error();
     let text = result.to_raw();
     let mut rest = text.get();
     let mut count = 0;
@@ -163,7 +197,7 @@ pub(super) async fn keep<P: Platform>(
     Ok(Outcome::Parts {
         run: run.to_owned(),
         count,
-        is_error,
+        is_error: is_tool_error(result),
     })
 }
 
