@@ -205,10 +205,9 @@ impl Stage {
             declared["elicitation"] = json!({ "form": {} });
         }
         let mut answer = send(&self.gateway.mcp(), &call.at(capabilities, declared)).json();
-        match answer["result"].take() {
-            Value::Null => panic!("{answer}"),
-            result => result,
-        }
+        let result = answer["result"].take();
+        assert!(result.is_object(), "{answer}");
+        result
     }
 
     fn submit(&mut self, tool: &str, seconds: u64, label: &'static str) {
