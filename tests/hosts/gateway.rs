@@ -57,23 +57,25 @@ pub fn end_later(child: Child) {
     STARTED.lock().unwrap().push(child);
 }
 
-/// Ends everything started, latest first: politely, so that a gateway can end what it
-/// started in turn, and then surely. Its logs and state stay only where a claim failed.
+/// Ends one: politely, so that a gateway can end what it started in turn, and then surely.
+pub fn end(mut child: Child) {
+    // `cargo run` becomes the program it runs: this is the gateway's own process.
+    let process = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    if let Some(process) = process {
+        let _ = kill_process(process, Signal::INT);
+    }
+    let watch = Stopwatch::start();
+    while watch.elapsed() < END_MAX && matches!(child.try_wait(), Ok(None)) {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let _ = child.kill();
+    let _ = child.wait();
+}
+
+/// Ends everything started, latest first. Its logs and state stay only where a claim failed.
 pub fn end_all(all_held: bool) {
     let children = std::mem::take(&mut *STARTED.lock().unwrap());
-    for mut child in children.into_iter().rev() {
-        // `cargo run` becomes the program it runs: this is the gateway's own process.
-        let process = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-        if let Some(process) = process {
-            let _ = kill_process(process, Signal::INT);
-        }
-        let watch = Stopwatch::start();
-        while watch.elapsed() < END_MAX && matches!(child.try_wait(), Ok(None)) {
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        let _ = child.kill();
-        let _ = child.wait();
-    }
+    children.into_iter().rev().for_each(end);
     let folders = std::mem::take(&mut *FOLDERS.lock().unwrap());
     for folder in folders.iter().filter(|_| all_held) {
         let _ = std::fs::remove_dir_all(folder);
@@ -112,6 +114,14 @@ impl Gateway {
 
     /// Starts one with flags of `cargo xtask dev` besides.
     pub fn start_with(name: &str, settings: Value, flags: &[&str]) -> Self {
+        let flags = [&["--fresh", "--port", "0"], flags].concat();
+        let (gateway, child) = Self::spawn(name, settings, &flags);
+        end_later(child);
+        gateway
+    }
+
+    /// Starts one with these flags alone; whoever asked for it ends it.
+    pub fn spawn(name: &str, settings: Value, flags: &[&str]) -> (Self, Child) {
         let mut failed = FAILED.lock().unwrap_or_else(PoisonError::into_inner);
         assert!(
             !*failed,
@@ -131,7 +141,7 @@ impl Gateway {
         let said = folder.join("dev.log");
 
         let mut command = xtask();
-        command.args(["dev", "--no-demo", "--fresh", "--port", "0"]);
+        command.args(["dev", "--no-demo"]);
         command.args(flags);
         if Host::chosen() == Host::Spin {
             command.arg("--spin");
@@ -160,14 +170,13 @@ impl Gateway {
                 serde_json::from_str::<Value>(&text).ok()
             },
         );
-        end_later(child);
         *failed = false;
         let log = told["log"].as_str().map(PathBuf::from);
         FOLDERS
             .lock()
             .unwrap()
             .extend(log.as_deref().and_then(Path::parent).map(Path::to_owned));
-        Self {
+        let gateway = Self {
             url: origin(told["url"].as_str().expect("url in the ready file")),
             // There is none where the issuers are the configuration's own.
             token: told["token"].as_str().unwrap_or_default().to_owned(),
@@ -177,7 +186,8 @@ impl Gateway {
                 .and_then(|port| u16::try_from(port).ok()),
             log,
             minted: Mutex::default(),
-        }
+        };
+        (gateway, child)
     }
 
     /// The federated endpoint.
@@ -196,11 +206,13 @@ impl Gateway {
 
     /// Its own port, and that of its twin.
     pub fn ports(&self) -> (u16, u16) {
-        let own = self
-            .url
-            .rsplit_once(':')
-            .and_then(|(_, port)| port.parse().ok());
-        own.zip(self.twin).expect("a gateway started with a twin")
+        let twin = self.twin.expect("a gateway started with a twin");
+        (self.port(), twin)
+    }
+
+    pub fn port(&self) -> u16 {
+        let port = self.url.rsplit_once(':').map(|(_, port)| port.parse());
+        port.expect("a port in the URL").expect("a port")
     }
 
     /// The token minted at its start.
@@ -292,7 +304,8 @@ fn origin(url: &str) -> String {
         .to_owned()
 }
 
-fn xtask() -> Command {
+/// `cargo xtask`.
+pub fn xtask() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command
         .arg("xtask")

@@ -30,12 +30,15 @@ mod contract;
 mod gateway;
 mod limit;
 mod login;
+mod load;
+mod minute;
 mod old;
 mod operator;
 mod outage;
 mod patience;
 mod probe;
 mod refusal;
+mod restart;
 mod spin;
 mod stopwatch;
 mod task;
@@ -68,7 +71,13 @@ fn main() -> ExitCode {
 }
 
 fn worker_trials(world: &Arc<World>) -> Vec<Trial> {
-    let mut trials = work::trials(world);
+    let mut trials = Vec::new();
+    let (minute, restart) = (Arc::default(), Arc::default());
+    if world.starts_its_own() {
+        // What takes a minute begins before everything else, and is asked about after it.
+        trials.push(minute::beginning(&minute, &restart));
+    }
+    trials.extend(work::trials(world));
     trials.extend(wire::trials(world));
     if world.starts_its_own() {
         trials.extend(task::trials(world));
@@ -82,6 +91,9 @@ fn worker_trials(world: &Arc<World>) -> Vec<Trial> {
         trials.extend(login::trials(world));
         trials.extend(old::trials());
         trials.extend(patience::trials());
+        trials.extend(load::trials(world));
+        trials.extend(minute::trials(&minute));
+        trials.extend(restart::trials(&restart));
     }
     trials
 }

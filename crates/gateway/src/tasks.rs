@@ -18,6 +18,7 @@ pub mod directory;
 mod drive;
 pub(crate) mod follow;
 pub mod handle;
+mod keepers;
 pub mod legacy;
 pub(crate) mod operate;
 pub(crate) mod passed;
@@ -74,9 +75,10 @@ pub const ANSWERS_MAX: usize = 64;
 const REQUEUED_MAX: usize = 1024;
 
 /// What an isolate remembers of tasks: when it queued one again, so that polling does not
-/// fill the queue, and, in a keeper, what it runs.
+/// fill the queue, which keepers are idle, and, in a keeper, what it runs.
 pub(crate) struct Memory {
     requeued: Bounded<String, Timestamp>,
+    idle: keepers::Idle,
     running: run::Running,
     rosters: roster::Memory,
     directory: directory::Memory,
@@ -87,6 +89,7 @@ impl Default for Memory {
     fn default() -> Self {
         Self {
             requeued: Bounded::new(REQUEUED_MAX),
+            idle: keepers::Idle::default(),
             running: run::Running::default(),
             rosters: roster::Memory::default(),
             directory: directory::Memory::default(),
