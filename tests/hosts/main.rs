@@ -34,6 +34,7 @@ mod refusal;
 mod spin;
 mod stopwatch;
 mod task;
+mod task_legacy;
 mod upstream;
 mod wire;
 mod work;
@@ -67,6 +68,7 @@ fn worker_trials(world: &Arc<World>) -> Vec<Trial> {
     trials.extend(wire::trials(world));
     if world.starts_its_own() {
         trials.extend(task::trials(world));
+        trials.extend(task_legacy::trials(world));
         trials.extend(refusal::trials(world));
         trials.extend(limit::trials(world));
         trials.extend(outage::trials(world));

@@ -82,8 +82,10 @@ pub fn begin<P: Platform>(context: &Context<P>, work: Work) -> Dispatch {
                 list.await.map(Reply::Result)
             }
             Target::One(mut one) => {
-                // How a client of 2025-11-25 asks for a task: between it and the gateway.
-                one.params.remove("task");
+                if one.method == Method::ToolsCall {
+                    // How a client of 2025-11-25 asks for a task: between it and the gateway.
+                    one.params.remove("task");
+                }
                 let parked = rounds::resume(&context, &principal.id, &mut one)?;
                 let when = match &parked {
                     None => tasks::when(rule.as_ref(), &one, &call, &context.settings)?,
