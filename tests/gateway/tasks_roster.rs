@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tidegate_gateway::Consumed;
 use tidegate_simulator::Fault;
 
-use crate::tasks::{cancel, create, get, handle};
+use crate::tasks::{cancel, create, handle};
 use crate::world::{Ask, Script, Setup, World, tool};
 
 #[test]
@@ -162,7 +162,7 @@ fn ask() -> Ask {
 }
 
 /// The ids in all rosters that are not known to have ended.
-fn open(world: &World) -> Vec<String> {
+pub fn open(world: &World) -> Vec<String> {
     let keys = world.sim.atomic.keys().into_iter();
     let rosters = keys
         .filter(|key| key.starts_with("roster/"))

@@ -10,9 +10,13 @@ pub mod script;
 pub mod setup;
 pub mod told;
 
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::Duration;
 
+use futures_util::future::select;
 use http::{Request, Response};
 use serde_json::{Value, json};
 use tidegate_gateway::body::Body;
@@ -131,6 +135,14 @@ impl World {
         Running::new(&self.sim.clock, async move { gateway.serve(request).await })
     }
 
+    /// Begins to answer and to read the answer to its end.
+    pub fn start_call(&self, ask: Ask) -> Running<'static, Told> {
+        let (gateway, request) = (Rc::clone(&self.gateway), self.request(ask));
+        Running::new(&self.sim.clock, async move {
+            Told::read(gateway.serve(request).await).await
+        })
+    }
+
     /// The token a subject holds; a new one where the old one is soon over.
     fn token_of(&self, subject: &str) -> String {
         let now = self.sim.clock.now();
@@ -216,6 +228,26 @@ impl World {
         Running::new(&self.sim.clock, self.host.drive()).step();
     }
 
+    /// Lets what was deferred go on to the next place where others may come between.
+    pub fn poll_deferred(&self) {
+        Running::new(&self.sim.clock, self.host.drive()).poll_once();
+    }
+
+    /// Lets time pass, and whatever is under way go on meanwhile.
+    pub fn wait(&self, by: Duration) {
+        let deferred = poll_fn(|context| {
+            let _ = pin!(self.host.drive()).poll(context);
+            Poll::<()>::Pending
+        });
+        let over = self.sim.clock.sleep(by);
+        self.sim.run(select(pin!(over), deferred));
+    }
+
+    /// Loses what this isolate has deferred, as a crash does.
+    pub fn lose_deferred(&self) {
+        self.host.lose_deferred();
+    }
+
     /// Runs what was deferred, then moves time.
     pub fn later(&self, by: Duration) {
         self.settle();
@@ -249,6 +281,14 @@ impl World {
             &self.sim.clock,
             async move { gateway.consume(&message).await },
         )
+    }
+
+    /// Begins to take a message the queue gave up on.
+    pub fn start_giving_up(&self, message: bytes::Bytes) -> Running<'static, ()> {
+        let gateway = Rc::clone(&self.gateway);
+        Running::new(&self.sim.clock, async move {
+            gateway.consume_dead(&message).await;
+        })
     }
 
     /// Gives the gateway the messages the queue gave up on.

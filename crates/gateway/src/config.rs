@@ -392,12 +392,15 @@ pub struct ToolRule {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Execution {
-    /// Answered in the response.
+    /// As the upstream has it: answered in the response, or a task of the upstream's own for
+    /// clients that declare the tasks extension.
     #[default]
+    Upstream,
+    /// Answered in the response.
     Sync,
     /// Answered in the response if it is quick; for clients that declare the tasks extension
-    /// a task if it is still running after a while, and for those of 2025-11-25 that ask for
-    /// one a task at once.
+    /// a task if it is still running after a while, or as soon as the upstream makes one, and
+    /// for those of 2025-11-25 that ask for one a task at once.
     Auto,
     /// Always a task; clients that do not declare the extension, or that could ask for a task
     /// (2025-11-25) and do not, are refused.

@@ -11,7 +11,7 @@ use tidegate_mcp::meta::{ClientCapabilities, EXT_TASKS, EXT_UI};
 use tidegate_mcp::version::{Era, ProtocolVersion, negotiate_legacy};
 
 use crate::auth::Principal;
-use crate::config::{Execution, Upstream};
+use crate::config::Upstream;
 use crate::context::Context;
 use crate::error::Error;
 use crate::ingress::Endpoint;
@@ -32,8 +32,8 @@ pub fn server_info(settings: &Settings) -> serde_json::Value {
 /// What clients can be asked for, by the capability they declare it with.
 const ASKABLE: [&str; 3] = ["elicitation", "sampling", "roots"];
 
-/// What a client declared that the gateway can carry to an upstream. Tasks are the gateway's
-/// own.
+/// What a client declared that the gateway can carry to an upstream. Of tasks each call says
+/// for itself whether they are understood.
 pub fn bridged(client: &ClientCapabilities) -> Object {
     let mut carried = askable(client);
     if let Some(Ok(mut extensions)) = client.0.get_object("extensions") {
@@ -196,8 +196,8 @@ fn capabilities(
         union.insert("logging", &json!({}));
     }
     let mut extensions = extensions(&declared, is_alone(settings, endpoint));
-    let rules = &settings.config.tools;
-    if version.era() == Era::Modern && rules.iter().any(|rule| rule.execution != Execution::Sync) {
+    let minted = tasks::are_made(settings) || facts.iter().any(|facts| facts.offers_tasks());
+    if version.era() == Era::Modern && minted {
         extensions.insert(EXT_TASKS, &json!({}));
     }
     if !extensions.is_empty() {
@@ -210,7 +210,7 @@ fn capabilities(
 }
 
 /// The upstreams' extensions that can be carried; of several declarations the first. Tasks
-/// are the gateway's own.
+/// are shown in the gateway's own name.
 fn extensions(declared: &[Object], alone: bool) -> Object {
     let mut carried = Object::new();
     let all = declared.iter().filter_map(|c| c.get_object("extensions"));

@@ -9,7 +9,7 @@ use tidegate_mcp::catalog::CacheHints;
 use tidegate_mcp::input::ResultType;
 use tidegate_mcp::json::Object;
 use tidegate_mcp::jsonrpc::{INTERNAL_ERROR, RpcError};
-use tidegate_mcp::meta::{ClientCapabilities, LOG_LEVELS, RequestMeta};
+use tidegate_mcp::meta::{ClientCapabilities, EXT_TASKS, LOG_LEVELS, RequestMeta};
 use tidegate_mcp::method::Method;
 use tidegate_mcp::task::created_result;
 use tidegate_mcp::version::{Era, ProtocolVersion};
@@ -31,7 +31,9 @@ use crate::policy::Permit;
 use crate::rounds;
 use crate::route::{One, Own, Target};
 use crate::session;
-use crate::tasks::{self, When};
+use crate::tasks::follow::{Follower, For};
+use crate::tasks::theirs::Maker;
+use crate::tasks::{self, Minted, When, passed};
 use crate::tools;
 use crate::upstream::{self, Outgoing};
 
@@ -53,7 +55,7 @@ pub fn begin<P: Platform>(context: &Context<P>, work: Work) -> Dispatch {
     async move {
         let Work {
             endpoint,
-            call,
+            mut call,
             permit,
             param_headers,
         } = work;
@@ -87,6 +89,8 @@ pub fn begin<P: Platform>(context: &Context<P>, work: Work) -> Dispatch {
                     one.params.remove("task");
                 }
                 let parked = rounds::resume(&context, &principal.id, &mut one)?;
+                let client = &mut call.meta.client_capabilities;
+                discover::carry(&context.settings, &endpoint, client);
                 let when = match &parked {
                     None => tasks::when(rule.as_ref(), &one, &call, &context.settings)?,
                     Some(_) => When::Never,
@@ -97,14 +101,25 @@ pub fn begin<P: Platform>(context: &Context<P>, work: Work) -> Dispatch {
                 let judged = tools::check(&context, &principal.id, &one, &call, &param_headers);
                 if let Some(refusal) = judged.await? {
                     let result = match when {
-                        When::Now if legacy => tasks::legacy::ended(&context, asked(), refusal),
+                        When::Now if legacy => tasks::legacy::answered(&context, asked(), refusal),
                         When::Now | When::Never | When::After(_) => {
                             return Ok(Reply::Result(refusal));
                         }
                     };
                     return result.await.map(Reply::Result);
                 }
+                let timeout = rule
+                    .as_ref()
+                    .and_then(|rule| rule.timeout_ms)
+                    .unwrap_or(one.upstream.timeout_ms);
+                let timeout = Duration::from_millis(timeout);
                 match when {
+                    When::Never if rule.is_none() && parked.is_none() => {
+                        if asks_as_task(&context, &principal, &one, &call.meta).await? {
+                            let asked = asked().within(timeout);
+                            return tasks::race::call(&context, asked, call.meta, timeout).await;
+                        }
+                    }
                     When::Never => {}
                     When::Now => {
                         let record = tasks::create(&context, asked()).await?;
@@ -117,14 +132,9 @@ pub fn begin<P: Platform>(context: &Context<P>, work: Work) -> Dispatch {
                         return tasks::race::call(&context, asked(), call.meta, threshold).await;
                     }
                 }
-                let timeout = rule
-                    .as_ref()
-                    .and_then(|rule| rule.timeout_ms)
-                    .unwrap_or(one.upstream.timeout_ms);
-                let timeout = Duration::from_millis(timeout);
+                let minted = Minted::of(rule.as_ref(), &one, &call);
                 let session = call.session.filter(|_| call.streams);
-                let mut meta = call.meta;
-                discover::carry(&context.settings, &endpoint, &mut meta.client_capabilities);
+                let meta = call.meta;
                 let place = place(&context, &principal, &one, &meta, parked).await?;
                 let ask = Ask {
                     asks: session.is_some(),
@@ -132,6 +142,7 @@ pub fn begin<P: Platform>(context: &Context<P>, work: Work) -> Dispatch {
                     meta,
                     param_headers,
                     timeout,
+                    minted,
                 };
                 match session {
                     Some(session) => {
@@ -170,9 +181,9 @@ async fn answer_own<P: Platform>(
         Own::Discover => discover::discover(context, endpoint, principal).await,
         Own::Initialize => discover::initialize(context, endpoint, principal, &call.params).await,
         Own::Ping => Ok(Object::default()),
-        Own::TaskGet => tasks::get(context, principal, call).await,
-        Own::TaskUpdate => tasks::update(context, principal, call).await,
-        Own::TaskCancel => tasks::cancel(context, principal, call).await,
+        Own::TaskGet => tasks::get(context, endpoint, principal, call).await,
+        Own::TaskUpdate => tasks::update(context, endpoint, principal, call).await,
+        Own::TaskCancel => tasks::cancel(context, endpoint, principal, call).await,
         Own::TaskList => tasks::legacy::list(context, principal, call).await,
         Own::SetLevel => set_level(context, call).await,
         Own::Subscribe => notices::subscribe(context, endpoint, principal, call).await,
@@ -210,12 +221,7 @@ async fn place<P: Platform>(
     if let Some(name) = parked {
         return Ok(Place::Keeper(Part::Next(name)));
     }
-    let modern = ProtocolVersion::parse(&meta.protocol_version)
-        .is_some_and(|version| version.era() == Era::Modern);
-    let declared = !discover::askable(&meta.client_capabilities).is_empty();
-    if !(modern && declared && one.method.may_require_input())
-        || context.platform.keeper().is_none()
-    {
+    if context.platform.keeper().is_none() || !is_asked_by_result(one, meta) {
         return Ok(Place::Here);
     }
     let facts = upstream::facts(context, &one.upstream, principal).await?;
@@ -223,6 +229,32 @@ async fn place<P: Platform>(
         Era::Modern => Place::Here,
         Era::Legacy => Place::Keeper(Part::First),
     })
+}
+
+/// Whether the client can be asked things, and only by `input_required`.
+fn is_asked_by_result(one: &One, meta: &RequestMeta) -> bool {
+    let modern = ProtocolVersion::parse(&meta.protocol_version)
+        .is_some_and(|version| version.era() == Era::Modern);
+    let declared = !discover::askable(&meta.client_capabilities).is_empty();
+    modern && declared && one.method.may_require_input()
+}
+
+/// Whether a call that is asked something becomes a task: where nothing can be parked, for
+/// whoever takes tasks. Of a tool with a rule, the rule says what becomes a task.
+async fn asks_as_task<P: Platform>(
+    context: &Context<P>,
+    principal: &Principal,
+    one: &One,
+    meta: &RequestMeta,
+) -> Result<bool, Error> {
+    let tasks = one.method == Method::ToolsCall
+        && meta.client_capabilities.has_extension(EXT_TASKS)
+        && tasks::are_made(&context.settings);
+    if context.platform.keeper().is_some() || !tasks || !is_asked_by_result(one, meta) {
+        return Ok(false);
+    }
+    let facts = upstream::facts(context, &one.upstream, principal).await?;
+    Ok(facts.era() == Era::Legacy)
 }
 
 /// Where an upstream is asked.
@@ -244,6 +276,8 @@ pub(crate) struct Ask {
     pub(crate) meta: RequestMeta,
     pub(crate) param_headers: Vec<(HeaderName, HeaderValue)>,
     pub(crate) timeout: Duration,
+    /// What becomes of a task the upstream makes of it.
+    pub(crate) minted: Minted,
 }
 
 /// Asks one upstream for one thing, and shows its answer in the names the client knows.
@@ -253,7 +287,26 @@ pub(crate) async fn ask_upstream<P: Platform>(
     one: Box<One>,
     ask: Ask,
 ) -> Result<Reply, Error> {
+    let maker = (ask.minted != Minted::Never).then(|| {
+        Rc::new(Maker {
+            upstream: one.upstream.clone(),
+            tool: one.own.clone(),
+            prefixed: one.prefixed,
+            owner: principal.clone(),
+        })
+    });
+    let follower = match (&maker, ask.minted) {
+        (Some(maker), Minted::Awaited) => Some(Follower {
+            context: context.clone(),
+            maker: Rc::clone(maker),
+            meta: ask.meta.clone(),
+            timeout: ask.timeout,
+            whose: For::Client { asks: ask.asks },
+        }),
+        _ => None,
+    };
     let shape = Shape {
+        minted: maker.map(|maker| (ask.minted, maker)),
         parked: matches!(ask.place, Place::Keeper(_)),
         context: context.clone(),
         request: rounds::digest(principal, &one),
@@ -274,6 +327,7 @@ pub(crate) async fn ask_upstream<P: Platform>(
             Client::Conversing(_) => Era::Legacy,
             Client::Asked(_) | Client::NotAsked => Era::Modern,
         },
+        tasks: ask.minted.declares(),
         principal: principal.clone(),
         timeout: ask.timeout,
     };
@@ -285,9 +339,9 @@ pub(crate) async fn ask_upstream<P: Platform>(
             tools::hold(context, &one.upstream, &called, reply)?
         }
     };
-    match reply {
-        Reply::Result(result) => shape.result(result).map(Reply::Result),
-        Reply::Stream(events) => Ok(Reply::Stream(
+    let reply = match reply {
+        Reply::Result(result) => Reply::Result(shape.result(result)?),
+        Reply::Stream(events) => Reply::Stream(
             events
                 .map(move |event| match event {
                     Event::Notification(_) | Event::Request(_) => event,
@@ -295,8 +349,12 @@ pub(crate) async fn ask_upstream<P: Platform>(
                     Event::End(end) => Event::End(end.and_then(|result| shape.result(result))),
                 })
                 .boxed_local(),
-        )),
-    }
+        ),
+    };
+    Ok(match follower {
+        Some(follower) => follower.to_the_end(reply),
+        None => reply,
+    })
 }
 
 /// How one upstream's result is shown to the client.
@@ -311,6 +369,8 @@ struct Shape<P> {
     /// Whether an extension may have added types of results.
     extended: bool,
     client: Client,
+    /// What becomes of a task, and who makes it.
+    minted: Option<(Minted, Rc<Maker>)>,
 }
 
 /// Whom a result is for.
@@ -372,6 +432,15 @@ impl<P: Platform> Shape<P> {
                         return Err(Rejection::protocol(error).into());
                     }
                 }
+            }
+            ResultType::Task if let Some((minted, maker)) = &self.minted => {
+                return match (minted, &self.client) {
+                    (Minted::Passed, Client::Asked(client)) => {
+                        passed::created(&self.context, maker, client, result)
+                    }
+                    // Whoever called knows what to do.
+                    _ => Ok(result),
+                };
             }
             ResultType::Other(_) if self.extended => {}
             // No extension that adds result types was declared to the upstream.

@@ -63,6 +63,18 @@ pub const FAMILIES: &[(&str, Store)] = &[
         crate::tasks::roster::RosterFamily::STORE,
     ),
     (
+        crate::tasks::directory::DirectoryFamily::NAME,
+        crate::tasks::directory::DirectoryFamily::STORE,
+    ),
+    (
+        crate::tasks::tenants::TenantFamily::NAME,
+        crate::tasks::tenants::TenantFamily::STORE,
+    ),
+    (
+        crate::tasks::sweep::SweepFamily::NAME,
+        crate::tasks::sweep::SweepFamily::STORE,
+    ),
+    (
         crate::session::SessionFamily::NAME,
         crate::session::SessionFamily::STORE,
     ),

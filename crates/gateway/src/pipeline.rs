@@ -168,6 +168,14 @@ async fn permit<P: Platform>(
         };
         limits::admit(&context.platform, &context.memory, &[limit]).await?;
     }
+    if call.method.as_str().starts_with("tasks/") {
+        let limit = Limit {
+            name: "tasks.pollLimit",
+            rate: context.settings.config.tasks.poll_limit,
+            subject: &permit.principal.id,
+        };
+        limits::admit(&context.platform, &context.memory, &[limit]).await?;
+    }
     Ok(permit)
 }
 

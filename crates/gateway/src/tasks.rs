@@ -8,18 +8,30 @@
 //! ([`store`]); every writer swaps. A call becomes a task at once, or when it has taken long
 //! ([`race`]); the queue sees to it that it is run ([`run`]), and one run ([`drive`]) makes
 //! the call and stores what came of it.
+//!
+//! Upstreams make tasks too. A client that understands them gets such a one under a handle
+//! ([`passed`]), for which nothing is stored; a run of the gateway's own follows it
+//! ([`follow`]).
 
+pub mod directory;
 mod drive;
+pub(crate) mod follow;
 pub mod handle;
 pub mod legacy;
+pub(crate) mod operate;
+pub(crate) mod passed;
 pub(crate) mod race;
 pub mod record;
 pub mod roster;
 pub mod run;
 pub mod store;
+pub mod sweep;
+pub mod tenants;
+pub(crate) mod theirs;
 pub mod watch;
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::time::Duration;
 
 use http::{Request, Response};
@@ -37,18 +49,22 @@ use crate::config::{Execution, ToolRule};
 use crate::context::Context;
 use crate::discover;
 use crate::error::{Error, Rejection};
-use crate::ingress::Call;
+use crate::ingress::{Call, Endpoint};
 use crate::memory::Bounded;
 use crate::platform::{LogLevel, Platform, Version};
 use crate::route::One;
 use crate::seal::hex;
 use crate::settings::Settings;
 use crate::time::Timestamp;
-use handle::{Handle, Of, unknown};
+use crate::upstream::Declares;
+use handle::{Handle, Named, Of, unknown};
+use passed::Asking;
 use record::{Answer, Outcome, Record, Standing};
 
-/// Largest arguments a task keeps, in bytes.
+/// Largest arguments a task keeps, in bytes, with what goes with them to the upstream.
 pub const ARGUMENTS_MAX: usize = 256 * 1024;
+/// Most that a task keeps at once of what its client is asked and answers, in bytes.
+pub const ASKED_MAX: usize = 512 * 1024;
 /// A task nobody has started this long after it was created is queued again by a poll.
 pub const START_WITHIN: Duration = Duration::from_secs(60);
 /// Most answers one `tasks/update` may bring.
@@ -63,6 +79,8 @@ pub(crate) struct Memory {
     requeued: Bounded<String, Timestamp>,
     running: run::Running,
     rosters: roster::Memory,
+    directory: directory::Memory,
+    tenants: tenants::Memory,
 }
 
 impl Default for Memory {
@@ -71,6 +89,8 @@ impl Default for Memory {
             requeued: Bounded::new(REQUEUED_MAX),
             running: run::Running::default(),
             rosters: roster::Memory::default(),
+            directory: directory::Memory::default(),
+            tenants: tenants::Memory::default(),
         }
     }
 }
@@ -119,7 +139,7 @@ pub(crate) fn when(
     }
     let declared = call.meta.client_capabilities.has_extension(EXT_TASKS);
     match (execution, declared) {
-        (Execution::Sync, _) | (Execution::Auto, false) => Ok(When::Never),
+        (Execution::Upstream | Execution::Sync, _) | (Execution::Auto, false) => Ok(When::Never),
         (Execution::Task, true) => Ok(When::Now),
         (Execution::Task, false) => Err(undeclared()),
         (Execution::Auto, true) => {
@@ -128,6 +148,55 @@ pub(crate) fn when(
             Ok(When::After(Duration::from_millis(threshold)))
         }
     }
+}
+
+/// What becomes of a task the upstream makes of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Minted {
+    /// It makes none: it is told nothing of tasks.
+    Never,
+    /// The client gets it, under a handle.
+    Passed,
+    /// Whoever makes the call follows it.
+    Followed,
+    /// It is followed for a client that cannot, if the upstream does not do without.
+    Awaited,
+}
+
+impl Minted {
+    /// Clients of older revisions cannot declare the extension; the others are told to.
+    pub(crate) fn of(rule: Option<&ToolRule>, one: &One, call: &Call) -> Self {
+        let declared = call.meta.client_capabilities.has_extension(EXT_TASKS);
+        let execution = rule.map(|rule| rule.execution).unwrap_or_default();
+        match (execution, call.version.era()) {
+            _ if one.method != Method::ToolsCall => Self::Never,
+            (Execution::Sync, _) => Self::Never,
+            (_, Era::Legacy) => Self::Awaited,
+            (_, Era::Modern) if declared => Self::Passed,
+            (_, Era::Modern) => Self::Never,
+        }
+    }
+
+    /// What the upstream is told.
+    pub(crate) const fn declares(self) -> Declares {
+        match self {
+            Self::Never => Declares::Never,
+            Self::Passed | Self::Followed => Declares::Offered,
+            Self::Awaited => Declares::Insisted,
+        }
+    }
+}
+
+/// Whether a rule makes tasks of calls.
+pub(crate) fn are_made(settings: &Settings) -> bool {
+    settings
+        .config
+        .tools
+        .iter()
+        .any(|rule| match rule.execution {
+            Execution::Upstream | Execution::Sync => false,
+            Execution::Auto | Execution::Task => true,
+        })
 }
 
 /// What a client is told that asks for tasks and did not declare the extension.
@@ -140,7 +209,7 @@ pub(crate) fn undeclared() -> Error {
 
 /// A call that is to become a task, or may.
 pub(crate) struct Asked {
-    principal: std::rc::Rc<Principal>,
+    principal: Rc<Principal>,
     upstream: String,
     tool: String,
     prefixed: bool,
@@ -155,7 +224,7 @@ pub(crate) struct Asked {
 impl Asked {
     pub(crate) fn of(
         settings: &Settings,
-        principal: &std::rc::Rc<Principal>,
+        principal: &Rc<Principal>,
         rule: Option<&ToolRule>,
         one: &One,
         call: &Call,
@@ -176,7 +245,7 @@ impl Asked {
             }
         }
         Self {
-            principal: std::rc::Rc::clone(principal),
+            principal: Rc::clone(principal),
             upstream: one.upstream.name.clone(),
             tool: one.own.clone(),
             prefixed: one.prefixed,
@@ -190,9 +259,17 @@ impl Asked {
     }
 }
 
+impl Asked {
+    /// Lets one run take this long and no longer.
+    pub(crate) fn within(self, timeout: Duration) -> Self {
+        Self { timeout, ..self }
+    }
+}
+
 /// A task's id and record; nothing is stored yet.
 fn begin<P: Platform>(context: &Context<P>, asked: Asked) -> Result<(String, Record), Error> {
-    if asked.params.text_len() > ARGUMENTS_MAX {
+    let kept = [&asked.params, &asked.capabilities, &asked.meta];
+    if kept.iter().map(|kept| kept.text_len()).sum::<usize>() > ARGUMENTS_MAX {
         return Err(Rejection::BodyTooLarge { max: ARGUMENTS_MAX }.into());
     }
     let (now, tasks) = (context.now(), context.settings.config.tasks);
@@ -231,6 +308,7 @@ fn begin<P: Platform>(context: &Context<P>, asked: Asked) -> Result<(String, Rec
         asked: 0,
         questions: BTreeMap::new(),
         state: None,
+        upstream_task: None,
         outcome: None,
     };
     Ok((id, record))
@@ -242,8 +320,19 @@ async fn insert<P: Platform>(
     id: &str,
     record: &Record,
 ) -> Result<Version, Error> {
-    roster::enter(context, id, record).await?;
+    tenants::take(context, record).await?;
+    if let Err(refused) = roster::enter(context, id, record).await {
+        tenants::give_back(context, record);
+        return Err(refused);
+    }
+    directory::enter(context, record).await;
     store::create(context, id, record).await
+}
+
+/// What the end of a task is to those who count: called by the one who wrote it.
+fn ended<P: Platform>(context: &Context<P>, id: &str, record: &Record) {
+    context.memory.tasks.rosters.ended(&record.owner, id);
+    tenants::give_back(context, record);
 }
 
 /// Makes a task of the call and gives its handle.
@@ -273,12 +362,21 @@ async fn fail_unqueued<P: Platform>(context: &Context<P>, id: &str, known: store
 /// `tasks/get`.
 pub async fn get<P: Platform>(
     context: &Context<P>,
-    principal: &Principal,
+    endpoint: &Endpoint,
+    principal: &Rc<Principal>,
     call: &Call,
 ) -> Result<Object, Error> {
-    let handle = open(context, principal, call)?;
+    let (text, named) = open(context, principal, call)?;
+    let handle = match named {
+        Named::Ours(handle) => handle,
+        Named::Theirs(passed) => {
+            let asking = Asking::of(endpoint, principal, call, passed);
+            return passed::get(context, asking, &text).await;
+        }
+    };
     let (_, record) = read(context, &handle).await?;
     if record.status.is_terminal() {
+        // Its end was written elsewhere, most likely.
         context
             .memory
             .tasks
@@ -310,27 +408,39 @@ async fn read<P: Platform>(context: &Context<P>, handle: &Handle) -> Result<stor
 /// Queues a task again that should run and does not. Harmless if it is queued already: one
 /// run gets the lease. Should the queue refuse, the next poll tries again.
 async fn repair<P: Platform>(context: &Context<P>, id: &str, record: &Record) {
-    let waited = context.now().since(Timestamp(record.updated_at_ms));
-    let abandoned = match record.standing(context.now()) {
-        Standing::Ready => waited >= START_WITHIN,
-        Standing::Lost => true,
-        Standing::Ended | Standing::Running(_) | Standing::Asking => false,
-    };
-    if abandoned && context.memory.tasks.may_queue(id, context.now()) {
+    if is_abandoned(record, context.now()) && context.memory.tasks.may_queue(id, context.now()) {
         let queued = run::enqueue(context, id, Duration::ZERO).await.is_ok();
         let fields = json!({ "task": id, "queued": queued });
         context.log(LogLevel::Warn, "task_abandoned", fields);
     }
 }
 
+/// Whether a task should run and does not.
+fn is_abandoned(record: &Record, now: Timestamp) -> bool {
+    let waited = now.since(Timestamp(record.updated_at_ms));
+    match record.standing(now) {
+        Standing::Ready => waited >= START_WITHIN,
+        Standing::Lost => true,
+        Standing::Ended | Standing::Running(_) | Standing::Asking => false,
+    }
+}
+
 /// `tasks/update`: the client's answers to what the task asks.
 pub async fn update<P: Platform>(
     context: &Context<P>,
-    principal: &Principal,
+    endpoint: &Endpoint,
+    principal: &Rc<Principal>,
     call: &Call,
 ) -> Result<Object, Error> {
-    let handle = open(context, principal, call)?;
+    let (_, named) = open(context, principal, call)?;
     let answers = answers(&call.params)?;
+    let handle = match named {
+        Named::Ours(handle) => handle,
+        Named::Theirs(passed) => {
+            let asking = Asking::of(endpoint, principal, call, passed);
+            return passed::update(context, asking, &answers).await;
+        }
+    };
     read(context, &handle).await?;
     answer(context, &handle.id, answers).await?;
     Ok(task::acknowledged_result())
@@ -359,10 +469,19 @@ async fn answer<P: Platform>(
     id: &str,
     answers: BTreeMap<String, Answer>,
 ) -> Result<(), Error> {
-    let change = |record: &mut Record| record.answer(answers.clone(), context.now());
-    let known = store::edit(context, id, None, change).await?;
+    let (mut taken, mut too_large) = (false, false);
+    let known = store::edit(context, id, None, |record| {
+        let any = record.answer(answers.clone(), context.now());
+        too_large = any && record.asked_len() > ASKED_MAX;
+        taken |= any && !too_large;
+        any && !too_large
+    })
+    .await?;
+    if too_large {
+        return Err(Rejection::BodyTooLarge { max: ASKED_MAX }.into());
+    }
     let (_, record) = known.ok_or_else(unknown)?;
-    if record.standing(context.now()) == Standing::Ready && record.rounds > 0 {
+    if taken && record.standing(context.now()) == Standing::Ready {
         // Should the queue refuse, a poll finds the task ready.
         let _ = run::enqueue(context, id, Duration::ZERO).await;
     }
@@ -373,20 +492,30 @@ async fn answer<P: Platform>(
 /// has ended.
 pub async fn cancel<P: Platform>(
     context: &Context<P>,
-    principal: &Principal,
+    endpoint: &Endpoint,
+    principal: &Rc<Principal>,
     call: &Call,
 ) -> Result<Object, Error> {
-    let handle = open(context, principal, call)?;
+    let handle = match open(context, principal, call)?.1 {
+        Named::Ours(handle) => handle,
+        Named::Theirs(passed) => {
+            let asking = Asking::of(endpoint, principal, call, passed);
+            return passed::cancel(context, asking).await;
+        }
+    };
     let mut cancelled = false;
-    let change = |record: &mut Record| {
+    let known = store::edit(context, &handle.id, None, |record| {
         let cancels = record.cancel("Cancelled by the client.", context.now());
         cancelled |= cancels;
         cancels
-    };
-    let known = store::edit(context, &handle.id, None, change).await?;
+    })
+    .await?;
     let (_, record) = known.ok_or_else(unknown)?;
-    let rosters = &context.memory.tasks.rosters;
-    rosters.ended(&principal.id, &handle.id);
+    cancelled &= record.status == TaskStatus::Cancelled;
+    if cancelled {
+        run::report(context, &handle.id, &record);
+        follow::let_go(context, &record);
+    }
     match call.version.era() {
         Era::Modern => Ok(task::acknowledged_result()),
         Era::Legacy => legacy::cancelled(&record, cancelled),
@@ -399,7 +528,7 @@ fn open<P: Platform>(
     context: &Context<P>,
     principal: &Principal,
     call: &Call,
-) -> Result<Handle, Error> {
+) -> Result<(String, Named), Error> {
     let modern = call.version.era() == Era::Modern;
     if modern && !call.meta.client_capabilities.has_extension(EXT_TASKS) {
         return Err(undeclared());
@@ -408,7 +537,11 @@ fn open<P: Platform>(
         let error = RpcError::invalid_params("`taskId` must be a string");
         return Err(Rejection::protocol(error).into());
     };
-    Handle::open(context, principal, &text).ok_or_else(unknown)
+    let named = Named::open(context, principal, &text);
+    // A task of an upstream's was made for a client of the extension.
+    let shown = |named: &Named| modern || matches!(named, Named::Ours(_));
+    let named = named.filter(shown).ok_or_else(unknown)?;
+    Ok((text.into_owned(), named))
 }
 
 /// What is asked of a keeper about tasks.

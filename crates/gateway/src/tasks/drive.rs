@@ -23,6 +23,9 @@ use tidegate_mcp::method::Method;
 use tidegate_mcp::task::{Task, TaskStatus};
 use tidegate_mcp::version::ProtocolVersion;
 
+use super::ASKED_MAX;
+use super::Minted;
+use super::follow::{self, Follower};
 use super::record::{Outcome, Record};
 use super::run::{ATTEMPTS_MAX, LEASE, STORE_PAUSE, pause, repeatable, report, settle};
 use super::store::{self, Known, RESULT_MAX};
@@ -45,6 +48,11 @@ pub const NOTE_MAX: usize = 512;
 /// How long a run goes on before it looks out for what others write; a quick call is over
 /// by then.
 const WATCH_AFTER: Duration = Duration::from_millis(500);
+/// Pause before the record is looked at again that nobody has written: a store may answer a
+/// wait at once where many wait.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// Most things a legacy upstream may wait for at once.
+pub const OPEN_MAX: usize = 32;
 /// Most rounds of questions one task may take.
 pub const ROUNDS_MAX: u32 = 32;
 
@@ -58,11 +66,16 @@ pub(super) struct Run<P: Platform> {
     run: String,
     /// The record as this run last read or wrote it.
     known: Known,
+    /// The upstream's own task that is followed.
+    following: Option<String>,
     /// What a legacy upstream waits for, by the key the client answers under.
     questions: BTreeMap<String, Question>,
     /// Progress that is not written yet.
     note: Option<String>,
     written_at: Timestamp,
+    /// Until when the last write that was begun lets the run go on; no two say the same, so
+    /// that one is told from the one before it.
+    until: Timestamp,
 }
 
 type Watching = LocalBoxFuture<'static, Result<Option<(Version, Bytes)>, Unavailable>>;
@@ -83,10 +96,13 @@ enum Going {
 
 impl<P: Platform> Run<P> {
     pub(super) fn new(context: &Context<P>, id: &str, run: String, known: Known) -> Self {
+        let lease = known.1.lease.as_ref();
         Self {
             context: context.clone(),
             id: id.to_owned(),
             run,
+            following: known.1.upstream_task.clone(),
+            until: Timestamp(lease.map_or(0, |lease| lease.until_ms)),
             known,
             questions: BTreeMap::new(),
             note: None,
@@ -96,7 +112,12 @@ impl<P: Platform> Run<P> {
 
     /// Makes the call and sees it through.
     pub(super) async fn work(self) -> Consumed {
-        let events = match call(&self.context, &self.known.1, None) {
+        let events = match &self.following {
+            Some(id) => Follower::of(&self.context, &self.known.1)
+                .map(|follower| follower.follow(id.clone(), Duration::ZERO)),
+            None => call(&self.context, &self.known.1, None),
+        };
+        let events = match events {
             Ok(events) => events,
             Err(error) => return self.settle(Err(error)).await,
         };
@@ -108,6 +129,13 @@ impl<P: Platform> Run<P> {
         let mut watching = self.watch(WATCH_AFTER);
         loop {
             match self.step(&mut events, &mut watching).await {
+                Step::Event(Some(Event::End(Ok(result)))) if follow::is_task(&result) => {
+                    match self.follow(&result).await {
+                        Ok(Some(theirs)) => events = theirs,
+                        Ok(None) => return Consumed::Done,
+                        Err(error) => return self.settle(Err(error)).await,
+                    }
+                }
                 Step::Event(Some(Event::End(end))) => {
                     drop((events, watching));
                     return self.settle(end).await;
@@ -124,10 +152,14 @@ impl<P: Platform> Run<P> {
                     return self.settle(Err(lost.into())).await;
                 }
                 Step::Changed(Ok(Some((version, bytes)))) => {
+                    let pause = match version == self.known.0 {
+                        true => LOOK_AGAIN,
+                        false => Duration::ZERO,
+                    };
                     if let Going::Over = self.look(version, &bytes).await {
                         return Consumed::Done;
                     }
-                    watching = self.watch(Duration::ZERO);
+                    watching = self.watch(pause);
                 }
                 // Expired.
                 Step::Changed(Ok(None)) => return Consumed::Done,
@@ -141,12 +173,30 @@ impl<P: Platform> Run<P> {
         }
     }
 
+    /// Goes on with the task the upstream has made of the call; `None` if it is nobody's.
+    async fn follow(&mut self, result: &Object) -> Result<Option<Events>, Error> {
+        let follower = Follower::of(&self.context, &self.known.1)?;
+        let (id, pause) = follower.made(result)?;
+        self.following = Some(id.clone());
+        Ok(match self.edit(|_, _| {}).await {
+            Going::On => Some(follower.follow(id, pause)),
+            Going::Over => {
+                follower.let_go(id);
+                None
+            }
+        })
+    }
+
     async fn step(&self, events: &mut Events, watching: &mut Watching) -> Step {
         let due = match self.note {
             Some(_) => self.written_at + NOTE_EVERY,
             None => self.written_at + RENEW,
         };
         let due = due.since(self.context.now());
+        // An upstream that never pauses must not keep the lease from being renewed.
+        if due.is_zero() {
+            return Step::Due;
+        }
         let due = pin!(self.context.platform.clock().sleep(due));
         match future::select(future::select(events.next(), watching), due).await {
             Either::Left((Either::Left((event, _)), _)) => Step::Event(event),
@@ -170,8 +220,9 @@ impl<P: Platform> Run<P> {
 
     /// Looks at what somebody has written.
     async fn look(&mut self, version: Version, bytes: &[u8]) -> Going {
+        // What cannot be read, of a later version, is no longer this run's to write.
         let Ok(record) = serde_json::from_slice::<Record>(bytes) else {
-            return Going::On;
+            return Going::Over;
         };
         if !record.is_run_by(&self.run) {
             return Going::Over;
@@ -189,45 +240,38 @@ impl<P: Platform> Run<P> {
 
     /// Changes the record, if it is still this run's.
     async fn edit(&mut self, mut change: impl FnMut(&mut Record, Timestamp)) -> Going {
-        let (now, run) = (self.context.now(), self.run.clone());
-        let until = now + LEASE;
-        let (mut done, given) = (false, &self.questions);
-        let edited = store::edit(
-            &self.context,
-            &self.id,
-            Some(self.known.clone()),
-            |record| {
-                let lease = record.lease.as_ref();
-                // What has been written, if a write of unknown outcome was.
-                let written = done && lease.is_some_and(|lease| lease.until_ms == until.0);
-                if written || !record.is_run_by(&run) {
-                    return false;
-                }
-                done = true;
-                // Answers that have been passed on; those of a round are needed to begin it again.
-                record.questions.retain(|key, asked| {
-                    asked.key.is_some() || asked.answer.is_none() || given.contains_key(key)
-                });
-                change(record, now);
-                if let Some(lease) = &mut record.lease {
-                    lease.until_ms = until.0;
-                }
-                true
-            },
-        )
+        let now = self.context.now();
+        let until = (now + LEASE).max(self.until + Duration::from_millis(1));
+        self.until = until;
+        let (run, open, following) = (&self.run, &self.questions, &self.following);
+        let known = Some(self.known.clone());
+        let edited = store::edit(&self.context, &self.id, known, |record| {
+            // It has been written, if a write of unknown outcome was.
+            let written = record
+                .lease
+                .as_ref()
+                .is_some_and(|lease| lease.until_ms == until.0);
+            if written || !record.is_run_by(run) {
+                return false;
+            }
+            record.forget(|key| open.contains_key(key), now);
+            record.upstream_task.clone_from(following);
+            change(record, now);
+            if let Some(lease) = &mut record.lease {
+                lease.until_ms = until.0;
+            }
+            true
+        })
         .await;
+        self.written_at = self.context.now();
         match edited {
             Ok(Some(known)) if known.1.is_run_by(&self.run) => {
                 self.known = known;
-                self.written_at = now;
                 Going::On
             }
             Ok(_) => Going::Over,
             // Tried again when the next write is due; in time the lease lapses.
-            Err(_) => {
-                self.written_at = now;
-                Going::On
-            }
+            Err(_) => Going::On,
         }
     }
 
@@ -243,6 +287,9 @@ impl<P: Platform> Run<P> {
 
     /// Turns progress into words for whoever polls.
     fn hear(&mut self, notification: &Notification) {
+        if notification.method == follow::STATUS {
+            self.say(notification.params.get_str("statusMessage").as_deref());
+        }
         if notification.method != "notifications/progress" {
             return;
         }
@@ -253,16 +300,26 @@ impl<P: Platform> Run<P> {
             (Some(progress), None) => progress,
             (None, _) => return,
         };
-        let mut note = match params.get_str("message") {
+        let note = match params.get_str("message") {
             Some(message) => format!("{message} ({share})"),
             None => share,
         };
-        note.truncate(note.floor_char_boundary(NOTE_MAX));
-        self.note = Some(note);
+        self.say(Some(&note));
+    }
+
+    fn say(&mut self, note: Option<&str>) {
+        if let Some(note) = note.filter(|note| !note.is_empty()) {
+            self.note = Some(note[..note.floor_char_boundary(NOTE_MAX)].to_owned());
+        }
     }
 
     /// Asks the client what a legacy upstream asks, which waits for it.
     async fn ask(&mut self, question: Question) -> Going {
+        let asked = self.known.1.asked_len() + question.params.text_len();
+        if asked > ASKED_MAX || self.questions.len() >= OPEN_MAX {
+            question.refuse().await;
+            return Going::On;
+        }
         let request = Object::new().with("method", &question.method).with(
             "params",
             &tidegate_mcp::era::lift_question(question.params.clone()),
@@ -291,18 +348,10 @@ impl<P: Platform> Run<P> {
                 )
                 .into(),
             ),
-            Ok(result) => {
-                let (id, run, expiry) = (&self.id, &self.run, self.known.1.expiry());
-                loop {
-                    match store::keep(&self.context, id, run, expiry, result.clone()).await {
-                        Ok(outcome) => break outcome,
-                        Err(_) if self.context.now() < self.lapses() => {
-                            self.context.platform.clock().sleep(STORE_PAUSE).await;
-                        }
-                        Err(_) => return self.lost().await,
-                    }
-                }
-            }
+            Ok(result) => match self.keep(&result).await {
+                Some(outcome) => outcome,
+                None => return self.lost(),
+            },
             Err(error) => match self.again(&error) {
                 Some(after) => return self.release(after).await,
                 None => {
@@ -315,6 +364,21 @@ impl<P: Platform> Run<P> {
             },
         };
         self.end(outcome).await
+    }
+
+    /// What to store of a result; `None` if it cannot be, for as long as nobody else decides.
+    async fn keep(&self, result: &Object) -> Option<Outcome> {
+        let expiry = self.known.1.expiry();
+        loop {
+            let kept = store::keep(&self.context, &self.id, &self.run, expiry, result).await;
+            match kept {
+                Ok(outcome) => return Some(outcome),
+                Err(_) if self.context.now() < self.lapses() => {
+                    self.context.platform.clock().sleep(STORE_PAUSE).await;
+                }
+                Err(_) => return None,
+            }
+        }
     }
 
     /// After how long the call is made again, if it may be.
@@ -336,31 +400,55 @@ impl<P: Platform> Run<P> {
         Timestamp(lease.map_or(0, |lease| lease.until_ms))
     }
 
-    async fn end(self, outcome: Outcome) -> Consumed {
+    /// The run's last write, tried for as long as nobody else decides. Gives the record as
+    /// it is then, and whether it was still this run's.
+    async fn close(&self, change: impl Fn(&mut Record, Timestamp)) -> Result<Closed, Error> {
         let now = self.context.now();
+        let mut ours = false;
         loop {
             let known = Some(self.known.clone());
             let edited = store::edit(&self.context, &self.id, known, |record| {
-                record.is_run_by(&self.run) && record.end(outcome.clone(), now)
+                let still = record.is_run_by(&self.run);
+                if still {
+                    change(record, now);
+                }
+                ours |= still;
+                still
             })
             .await;
             match edited {
                 Ok(Some((_, record))) => {
-                    report(&self.context, &self.id, &record);
-                    return Consumed::Done;
+                    return Ok(Closed {
+                        record: Some(record),
+                        ours,
+                    });
                 }
-                Ok(None) => return Consumed::Done,
-                // For as long as nobody else may decide.
-                Err(_) if self.context.now() < self.lapses() => {
-                    self.context.platform.clock().sleep(STORE_PAUSE).await;
-                }
-                Err(_) => return self.lost().await,
+                Ok(None) => return Ok(Closed { record: None, ours }),
+                Err(e) if self.context.now() >= self.lapses() => return Err(e),
+                Err(_) => self.context.platform.clock().sleep(STORE_PAUSE).await,
             }
         }
     }
 
-    /// The outcome could not be stored.
-    async fn lost(self) -> Consumed {
+    async fn end(self, outcome: Outcome) -> Consumed {
+        let end = |record: &mut Record, now| {
+            record.end(outcome.clone(), now);
+        };
+        match self.close(end).await {
+            Ok(Closed {
+                record: Some(record),
+                ours: true,
+            }) => {
+                report(&self.context, &self.id, &record);
+                Consumed::Done
+            }
+            Ok(_) => Consumed::Done,
+            Err(_) => self.lost(),
+        }
+    }
+
+    /// What came of the run could not be stored; in time its lease lapses.
+    fn lost(&self) -> Consumed {
         let fields = json!({ "task": self.id });
         self.context
             .log(LogLevel::Error, "task_outcome_lost", fields);
@@ -369,71 +457,65 @@ impl<P: Platform> Run<P> {
 
     /// Gives the run back, to be begun again.
     async fn release(self, after: Duration) -> Consumed {
-        let edited = store::edit(
-            &self.context,
-            &self.id,
-            Some(self.known.clone()),
-            |record| {
-                let ours = record.is_run_by(&self.run);
-                if ours {
-                    record.release(self.context.now());
-                }
-                ours
-            },
-        )
-        .await;
-        // If this is lost the lease lapses by itself, and the task fails instead of waiting.
-        match edited {
-            Ok(Some((_, record))) if record.status.is_terminal() => Consumed::Done,
-            Ok(_) | Err(_) => Consumed::Retry { after },
+        match self.close(Record::release).await {
+            Ok(closed) if closed.is_over() => Consumed::Done,
+            Ok(_) => Consumed::Retry { after },
+            Err(_) => self.lost(),
         }
     }
 
     /// Ends the run with what a modern upstream asks; the answer begins the next.
     async fn suspend(self, result: &Object) -> Consumed {
+        let failed = |reason| Outcome::Error(RpcError::new(INTERNAL_ERROR, reason).into());
+        if self.known.1.rounds >= ROUNDS_MAX {
+            let reason = format!("The tool asked for input more than {ROUNDS_MAX} times.");
+            return self.end(failed(reason)).await;
+        }
         let asked = match InputRequired::parse(result) {
-            Ok(asked) if self.known.1.rounds < ROUNDS_MAX => asked,
-            Ok(_) => {
-                let reason = format!("The tool asked for input more than {ROUNDS_MAX} times.");
-                return self
-                    .end(Outcome::Error(RpcError::new(INTERNAL_ERROR, reason).into()))
-                    .await;
-            }
+            Ok(asked) => asked,
             Err(error) => {
                 let reason =
                     format!("The tool asks for input in a way nobody understands: {error}");
-                return self
-                    .end(Outcome::Error(RpcError::new(INTERNAL_ERROR, reason).into()))
-                    .await;
+                return self.end(failed(reason)).await;
             }
         };
-        let now = self.context.now();
+        if result.text_len() > ASKED_MAX {
+            let reason = format!("The tool asks for more than {ASKED_MAX} bytes can say.");
+            return self.end(failed(reason)).await;
+        }
         let object = |request| Object::from_raw(request).unwrap_or_default();
         let requests = asked.input_requests.iter();
         let requests: Vec<_> = requests
             .map(|(key, request)| (key.to_owned(), object(request)))
             .collect();
-        let edited = store::edit(
-            &self.context,
-            &self.id,
-            Some(self.known.clone()),
-            |record| {
-                let ours = record.is_run_by(&self.run);
-                if ours {
-                    record.suspend(requests.clone(), asked.request_state.clone(), now);
-                }
-                ours
-            },
-        )
-        .await;
-        match edited {
+        let suspend = |record: &mut Record, now| {
+            record.suspend(requests.clone(), asked.request_state.clone(), now);
+        };
+        match self.close(suspend).await {
             // It only wants to be asked again.
-            Ok(Some((_, record))) if record.status == TaskStatus::Working => {
-                Consumed::Retry { after: pause(1) }
-            }
+            Ok(closed) if closed.is_ready() => Consumed::Retry { after: pause(1) },
             Ok(_) => Consumed::Done,
-            Err(_) => Consumed::Retry { after: STORE_PAUSE },
+            Err(_) => self.lost(),
         }
+    }
+}
+
+/// What a run leaves.
+struct Closed {
+    record: Option<Record>,
+    ours: bool,
+}
+
+impl Closed {
+    fn is_over(&self) -> bool {
+        self.record
+            .as_ref()
+            .is_none_or(|record| record.status.is_terminal())
+    }
+
+    fn is_ready(&self) -> bool {
+        let record = self.record.as_ref();
+        record.is_some_and(|record| record.status == TaskStatus::Working && record.lease.is_none())
     }
 }
 
@@ -464,10 +546,8 @@ pub(super) fn call<P: Platform>(
     record: &Record,
     log_level: Option<String>,
 ) -> Result<Events, Error> {
-    let Some(upstream) = context.settings.upstream(&record.upstream) else {
-        let reason = "The upstream of this task is no longer configured.";
-        return Err(Rejection::protocol(RpcError::new(INTERNAL_ERROR, reason)).into());
-    };
+    let upstream = context.settings.upstream(&record.upstream);
+    let upstream = upstream.ok_or_else(gone)?;
     let mut one = One {
         upstream: upstream.clone(),
         method: Method::ToolsCall,
@@ -476,12 +556,20 @@ pub(super) fn call<P: Platform>(
         params: record.params.clone(),
         prefixed: record.prefixed,
     };
+    if record.rounds > 0 {
+        // Of the round before; that of a first call is its client's.
+        one.params.remove("inputResponses");
+        one.params.remove("requestState");
+    }
     if let Some(answers) = answers(record) {
         one.params.insert("inputResponses", &answers);
     }
     if let Some(state) = &record.state {
         one.params.insert("requestState", state);
-        rounds::resume(context, &record.owner, &mut one)?;
+        if rounds::resume(context, &record.owner, &mut one).is_err() {
+            let reason = "The answers came too late for the tool to go on.";
+            return Err(Rejection::protocol(RpcError::new(INTERNAL_ERROR, reason)).into());
+        }
     }
     let ask = Ask {
         asks: true,
@@ -489,10 +577,17 @@ pub(super) fn call<P: Platform>(
         meta: meta_of(record, log_level),
         param_headers: Vec::new(),
         timeout: Duration::from_millis(record.timeout_ms),
+        minted: Minted::Followed,
     };
     let (context, owner) = (context.clone(), record.owner.clone());
     let call = async move { dispatch::ask_upstream(&context, &owner, Box::new(one), ask).await };
     Ok(egress::events(call.boxed_local()))
+}
+
+/// What becomes of a task whose upstream was taken out of the configuration.
+pub(super) fn gone() -> Error {
+    let reason = "The upstream of this task is no longer configured.";
+    Rejection::protocol(RpcError::new(INTERNAL_ERROR, reason)).into()
 }
 
 /// What the client answered in the last round, under the upstream's own keys.
@@ -508,7 +603,7 @@ fn answers(record: &Record) -> Option<Object> {
     (!answers.is_empty()).then_some(answers)
 }
 
-fn meta_of(record: &Record, log_level: Option<String>) -> RequestMeta {
+pub(super) fn meta_of(record: &Record, log_level: Option<String>) -> RequestMeta {
     let mut rest = record.meta.clone();
     let mut take = |name| {
         let value = rest.get_str(name).map(std::borrow::Cow::into_owned);

@@ -79,6 +79,9 @@ pub struct Record {
     /// Sealed state of a call that goes on once all is answered (multi round-trip requests).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<String>,
+    /// The upstream's own task that this one follows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upstream_task: Option<String>,
     /// How it ended: a tool's result, or a JSON-RPC error.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<Outcome>,
@@ -160,13 +163,18 @@ impl Outcome {
     /// Whether the tool answered with `isError`.
     pub fn is_tool_error(&self) -> bool {
         match self {
-            Self::Result(result) => result
-                .get("isError")
-                .is_some_and(|flag| flag.get() == "true"),
+            Self::Result(result) => is_tool_error(result),
             Self::Parts { is_error, .. } => *is_error,
             Self::Error(_) => false,
         }
     }
+}
+
+/// Whether a tool's result says `isError`.
+pub fn is_tool_error(result: &Object) -> bool {
+    result
+        .get("isError")
+        .is_some_and(|flag| flag.get() == "true")
 }
 
 /// A JSON-RPC error as stored.
@@ -258,6 +266,26 @@ impl Record {
         }
     }
 
+    /// The same call anew: a task as it is before its first run.
+    pub fn anew(&self, handle: String, now: Timestamp, ttl_ms: u64) -> Self {
+        Self {
+            handle,
+            status: TaskStatus::Working,
+            status_message: None,
+            created_at_ms: now.0,
+            updated_at_ms: now.0,
+            ttl_ms,
+            attempts: 0,
+            rounds: 0,
+            lease: None,
+            asked: 0,
+            questions: BTreeMap::new(),
+            state: None,
+            outcome: None,
+            ..self.clone()
+        }
+    }
+
     /// When it can be read no longer.
     pub fn expiry(&self) -> Timestamp {
         Timestamp(self.created_at_ms) + Duration::from_millis(self.ttl_ms)
@@ -269,11 +297,39 @@ impl Record {
     }
 
     /// Begins a run. What a legacy upstream asked in an earlier one nobody waits for now.
-    pub fn begin(&mut self, lease: Lease) {
+    pub fn begin(&mut self, lease: Lease, now: Timestamp) {
         self.attempts += 1;
         self.lease = Some(lease);
-        self.status = TaskStatus::Working;
-        self.questions.retain(|_, asked| asked.key.is_some());
+        self.forget(|_| false, now);
+    }
+
+    /// Forgets what a legacy upstream asked, but for what it still waits for (`open`). What
+    /// a modern one asked is needed to begin its next round.
+    pub fn forget(&mut self, open: impl Fn(&str) -> bool, now: Timestamp) {
+        self.questions
+            .retain(|key, asked| asked.key.is_some() || open(key));
+        self.resume(now);
+    }
+
+    /// Works on once nothing is open.
+    fn resume(&mut self, now: Timestamp) {
+        let open = self.questions.values().any(|asked| asked.answer.is_none());
+        if self.status == TaskStatus::InputRequired && !open {
+            self.status = TaskStatus::Working;
+            self.updated_at_ms = now.0;
+        }
+    }
+
+    /// About how many bytes questions, answers and state take.
+    pub fn asked_len(&self) -> usize {
+        let answer = |answer: &Answer| match answer {
+            Answer::Result(result) => result.text_len(),
+            Answer::Refusal(failure) => failure.message.len(),
+        };
+        let asked = self.questions.values();
+        let asked =
+            asked.map(|asked| asked.request.text_len() + asked.answer.as_ref().map_or(0, answer));
+        asked.sum::<usize>() + self.state.as_ref().map_or(0, String::len)
     }
 
     /// Ends a run with what a modern upstream asks; the answers begin the next.
@@ -297,6 +353,7 @@ impl Record {
     pub fn release(&mut self, now: Timestamp) {
         self.lease = None;
         self.updated_at_ms = now.0;
+        self.forget(|_| false, now);
     }
 
     /// Says how it is going.
@@ -339,9 +396,7 @@ impl Record {
         }
         if any {
             self.updated_at_ms = now.0;
-            if self.questions.values().all(|asked| asked.answer.is_some()) {
-                self.status = TaskStatus::Working;
-            }
+            self.resume(now);
         }
         any
     }

@@ -25,7 +25,7 @@ use crate::time::Timestamp;
 
 /// Most ended tasks that stay in a roster; the oldest leave first.
 pub const ENDED_MAX: usize = 100;
-/// How often a roster is tried to be written that others write too.
+/// How often a record is tried to be written that others write too.
 const ROUNDS_MAX: u32 = 24;
 /// First pause after a lost race, on average; doubles each time.
 const PAUSE: Duration = Duration::from_millis(10);
@@ -325,25 +325,28 @@ pub(super) fn is_settled(entry: &Entry, now: Timestamp) -> bool {
     now.since(Timestamp(entry.created_at_ms)) >= super::START_WITHIN
 }
 
-/// How writing a roster has gone so far.
+/// How writing a record that many write has gone so far.
 #[derive(Default)]
-struct Writing {
+pub(super) struct Writing {
     lost: u32,
     unavailable: u32,
 }
 
 impl Writing {
     /// Somebody else was first: pauses, by chance, so that not all come back at once.
-    async fn lost<P: Platform>(&mut self, context: &Context<P>) -> Result<(), Error> {
+    pub(super) async fn lost<P: Platform>(&mut self, context: &Context<P>) -> Result<(), Error> {
         self.lost += 1;
         if self.lost >= ROUNDS_MAX {
-            return Err(Fault::Dependency("a roster could not be written".to_owned()).into());
+            return Err(Fault::Dependency(
+                "a record that many write could not be written".to_owned(),
+            )
+            .into());
         }
         self.pause(context, self.lost).await;
         Ok(())
     }
 
-    async fn unavailable<P: Platform>(
+    pub(super) async fn unavailable<P: Platform>(
         &mut self,
         context: &Context<P>,
         error: Error,

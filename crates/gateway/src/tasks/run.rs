@@ -8,7 +8,8 @@
 //!
 //! The message stays with the queue while the task runs: should the worker be lost, it finds
 //! a lapsed lease. The tool may have run then, so it is run again only where its rule says
-//! that this does no harm; else the task fails and says so. A call that certainly did not
+//! that this does no harm, and where the upstream has made a task of the call, which the next
+//! run goes on following; else the task fails and says so. A call that certainly did not
 //! reach its upstream is tried again, [`ATTEMPTS_MAX`] times in all.
 
 use std::cell::Cell;
@@ -177,9 +178,11 @@ async fn begin<P: Platform>(context: &Context<P>, id: &str) -> Result<Run<P>, Co
     let taken = store::edit(context, id, None, |record| {
         lost = None;
         match record.standing(context.now()) {
-            Standing::Lost if !repeatable(record) => lost = Some(record.status),
+            Standing::Lost if !repeatable(record) && record.upstream_task.is_none() => {
+                lost = Some(record.status)
+            }
             Standing::Ready | Standing::Lost => {
-                record.begin(lease.clone());
+                record.begin(lease.clone(), context.now());
                 return true;
             }
             Standing::Ended | Standing::Running(_) | Standing::Asking => {}
@@ -229,21 +232,25 @@ pub(super) fn pause(attempts: u32) -> Duration {
 /// Ends a task nobody runs any more, unless it has ended.
 async fn fail<P: Platform>(context: &Context<P>, id: &str, reason: &str) -> Consumed {
     let outcome = Outcome::Error(RpcError::new(INTERNAL_ERROR, reason).into());
+    let mut ended = false;
     let failed = store::edit(context, id, None, |record| {
-        match record.standing(context.now()) {
+        let ends = match record.standing(context.now()) {
             Standing::Running(_) | Standing::Ended => false,
             Standing::Asking | Standing::Ready | Standing::Lost => {
                 record.end(outcome.clone(), context.now())
             }
-        }
+        };
+        ended |= ends;
+        ends
     })
     .await;
     match failed {
-        Ok(Some((_, record))) => {
-            report(context, id, &record);
+        Ok(found) => {
+            if let Some((_, record)) = found.filter(|_| ended) {
+                report(context, id, &record);
+            }
             Consumed::Done
         }
-        Ok(None) => Consumed::Done,
         Err(_) => Consumed::Retry { after: STORE_PAUSE },
     }
 }
@@ -253,25 +260,22 @@ pub async fn give_up<P: Platform>(context: &Context<P>, id: &str) {
     context.log(LogLevel::Error, "task_dead_lettered", json!({ "task": id }));
     let record = match store::find(context, id).await {
         Ok(Some((_, record))) => record,
-        Ok(None) | Err(_) => return,
+        Ok(None) => return,
+        Err(e) => return settle(context, id, unreadable(context, id, &e)).await,
     };
-    match record.standing(context.now()) {
+    let consumed = match record.standing(context.now()) {
         // A run is under way and will store its own outcome; should it die, another message
         // finds out.
-        Standing::Running(until) => {
-            let after = until.since(context.now()) + STORE_PAUSE;
-            settle(context, id, Consumed::Retry { after }).await;
-        }
-        Standing::Ended | Standing::Asking => {}
+        Standing::Running(until) => Consumed::Retry {
+            after: until.since(context.now()) + STORE_PAUSE,
+        },
+        Standing::Ended | Standing::Asking => Consumed::Done,
         Standing::Ready | Standing::Lost => {
-            fail(
-                context,
-                id,
-                "The task could not be run: every attempt failed.",
-            )
-            .await;
+            let reason = "The task could not be run: every attempt failed.";
+            fail(context, id, reason).await
         }
-    }
+    };
+    settle(context, id, consumed).await;
 }
 
 /// Hands the task to the queue.

@@ -8,7 +8,7 @@ use tidegate_mcp::json::Object;
 use tidegate_mcp::task::TaskDetail;
 
 use super::handle::unknown;
-use super::record::{Outcome, Record, TaskFamily};
+use super::record::{Outcome, Record, TaskFamily, is_tool_error};
 use crate::context::Context;
 use crate::error::{Error, Fault};
 use crate::keyspace::{self, Family, Key, ReadError, Store};
@@ -73,9 +73,14 @@ pub(super) async fn create<P: Platform>(
     record: &Record,
 ) -> Result<Version, Error> {
     let atomic = context.platform.atomic();
-    match keyspace::atomic_swap(atomic, &key(id), None, record, record.expiry()).await? {
-        Swap::Done(version) => Ok(version),
-        Swap::Conflict => Err(Fault::Internal("a random task id was taken".to_owned()).into()),
+    match keyspace::atomic_swap(atomic, &key(id), None, record, record.expiry()).await {
+        Ok(Swap::Done(version)) => Ok(version),
+        Ok(Swap::Conflict) => Err(Fault::Internal("a random task id was taken".to_owned()).into()),
+        // It may have been written.
+        Err(unavailable) => match find(context, id).await {
+            Ok(Some((version, found))) if found.handle == record.handle => Ok(version),
+            Ok(_) | Err(_) => Err(unavailable.into()),
+        },
     }
 }
 
@@ -108,7 +113,12 @@ pub(super) async fn edit<P: Platform>(
         }
         let until = record.expiry();
         match keyspace::atomic_swap(atomic, &key, Some(version), &record, until).await {
-            Ok(Swap::Done(version)) => return Ok(Some((version, record))),
+            Ok(Swap::Done(version)) => {
+                if record.status.is_terminal() {
+                    super::ended(context, id, &record);
+                }
+                return Ok(Some((version, record)));
+            }
             Ok(Swap::Conflict) => {}
             // It may have been written: what is stored now decides.
             Err(_) => pause(context, round).await,
@@ -164,12 +174,11 @@ pub(super) async fn keep<P: Platform>(
     id: &str,
     run: &str,
     expiry: Timestamp,
-    result: Object,
+    result: &Object,
 ) -> Result<Outcome, Error> {
     if result.text_len() <= PART_MAX {
-        return Ok(Outcome::Result(result));
+        return Ok(Outcome::Result(result.clone()));
     }
-    let is_error = Outcome::Result(result.clone()).is_tool_error();
     let text = result.to_raw();
     let mut rest = text.get();
     let mut count = 0;
@@ -188,7 +197,7 @@ pub(super) async fn keep<P: Platform>(
     Ok(Outcome::Parts {
         run: run.to_owned(),
         count,
-        is_error,
+        is_error: is_tool_error(result),
     })
 }
 

@@ -27,10 +27,10 @@ use crate::ingress::Call;
 use crate::keyspace::ReadError;
 use crate::listen::Seat;
 use crate::platform::{LogLevel, Platform};
-use crate::tasks::handle::unknown;
+use crate::tasks::handle::{Named, unknown};
 use crate::tasks::record::{Answer, Outcome, Record};
 use crate::tasks::store::{self, Known};
-use crate::tasks::{answer, open, read, repair};
+use crate::tasks::{answer, open, read, repair, run};
 
 /// Longest one request waits; whoever still wants the result asks again.
 pub const RESULT_WITHIN: Duration = Duration::from_secs(3600);
@@ -44,7 +44,9 @@ pub(crate) async fn result<P: Platform>(
     principal: &Principal,
     call: &Call,
 ) -> Result<Reply, Error> {
-    let handle = open(context, principal, call)?;
+    let Named::Ours(handle) = open(context, principal, call)?.1 else {
+        return Err(unknown());
+    };
     let known = read(context, &handle).await?;
     if known.1.status.is_terminal() {
         let result = outcome(context, &handle.id, &known.1).await?;
@@ -170,14 +172,20 @@ async fn take<P: Platform>(
     };
     let unanswered = converse::unanswered(&error);
     let mut waits = false;
-    store::edit(context, id, None, |record| {
+    let mut ended = false;
+    let known = store::edit(context, id, None, |record| {
         let asked = record.questions.get(key);
         let asked = asked.filter(|asked| asked.answer.is_none());
         waits = asked.is_some_and(|asked| asked.key.is_none());
-        let ends = asked.is_some_and(|asked| asked.key.is_some());
-        ends && record.end(Outcome::Result(unanswered.clone()), context.now())
+        let ends = asked.is_some_and(|asked| asked.key.is_some())
+            && record.end(Outcome::Result(unanswered.clone()), context.now());
+        ended |= ends;
+        ends
     })
     .await?;
+    if let Some((_, record)) = known.filter(|_| ended) {
+        run::report(context, id, &record);
+    }
     match waits {
         true => store_answer(context, id, key, Answer::Refusal(error.into())).await,
         false => Ok(()),
