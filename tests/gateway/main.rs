@@ -35,6 +35,7 @@ mod http_sse;
 mod keys;
 mod ladder;
 mod legacy;
+mod limit_rules;
 mod limits_bound;
 mod listen;
 mod listen_tasks;

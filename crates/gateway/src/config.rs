@@ -369,6 +369,10 @@ pub struct ToolRule {
     /// How often each client may call it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate_limit: Option<Rate>,
+    /// As how many requests a call counts, in every limit.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    #[cfg_attr(feature = "schema", schemars(range(min = *bounds::COST.start(), max = *bounds::COST.end())))]
+    pub cost: u32,
     /// How long one call may take, in milliseconds; in place of the upstream's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schemars(range(min = *bounds::TIMEOUT_MS.start(), max = *bounds::TIMEOUT_MS.end())))]
@@ -429,10 +433,68 @@ pub struct Limits {
     /// How often each client (token subject and client id) may call, all tools together.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub per_client: Option<Rate>,
+    /// Further limits. A call is admitted within all it falls under, or counted in none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "schema", schemars(length(max = bounds::LIMIT_RULES_MAX)))]
+    pub rules: Vec<LimitRule>,
     /// Largest request body, in bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schemars(range(min = *bounds::REQUEST_BODY_BYTES.start(), max = *bounds::REQUEST_BODY_BYTES.end())))]
     pub request_body_bytes: Option<usize>,
+}
+
+/// One limit: how often, counted apart for whom, on which calls.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct LimitRule {
+    /// What a refused client is told.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = bounds::SHORT_TEXT_MAX)))]
+    pub name: String,
+    /// For whom it is counted apart; for each combination, where several are named. Empty:
+    /// everybody's calls are counted together.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub per: Vec<Per>,
+    /// The tools whose calls are counted, as `upstream__tool` or `upstream__*`. Empty: every
+    /// request.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tools: Vec<String>,
+    /// How often.
+    pub rate: Rate,
+    /// How it is counted.
+    #[serde(default)]
+    pub counter: Counter,
+}
+
+/// Something for which a limit is counted apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum Per {
+    /// The token's subject, in its tenant, with its client.
+    Principal,
+    /// The OAuth client.
+    Client,
+    /// The tenant.
+    Tenant,
+    /// The tool.
+    Tool,
+    /// The upstream.
+    Upstream,
+}
+
+/// How a limit is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum Counter {
+    /// Approximately, through KV: it may be overshot within a stated bound, and a store that
+    /// is away refuses nobody.
+    #[default]
+    Kv,
+    /// Exactly, through the atomic store: it is never overshot, and what cannot be counted is
+    /// refused.
+    Atomic,
 }
 
 /// When a failing upstream is left alone for a while.
@@ -547,6 +609,15 @@ impl Default for Audit {
 
 const fn timeout_ms() -> u64 {
     30_000
+}
+
+const fn one() -> u32 {
+    1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands it over so")]
+const fn is_one(cost: &u32) -> bool {
+    *cost == 1
 }
 
 const fn minute_ms() -> u64 {

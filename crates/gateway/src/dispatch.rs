@@ -31,9 +31,9 @@ use crate::policy::Permit;
 use crate::rounds;
 use crate::route::{One, Own, Target};
 use crate::session;
-use crate::tasks::follow::{Follower, For};
-use crate::tasks::theirs::Maker;
-use crate::tasks::{self, Minted, When, passed};
+use crate::tasks::follow::Follower;
+use crate::tasks::theirs::{Maker, Minted};
+use crate::tasks::{self, When, passed};
 use crate::tools;
 use crate::upstream::{self, Outgoing};
 
@@ -287,24 +287,10 @@ pub(crate) async fn ask_upstream<P: Platform>(
     one: Box<One>,
     ask: Ask,
 ) -> Result<Reply, Error> {
-    let maker = (ask.minted != Minted::Never).then(|| {
-        Rc::new(Maker {
-            upstream: one.upstream.clone(),
-            tool: one.own.clone(),
-            prefixed: one.prefixed,
-            owner: principal.clone(),
-        })
-    });
-    let follower = match (&maker, ask.minted) {
-        (Some(maker), Minted::Awaited) => Some(Follower {
-            context: context.clone(),
-            maker: Rc::clone(maker),
-            meta: ask.meta.clone(),
-            timeout: ask.timeout,
-            whose: For::Client { asks: ask.asks },
-        }),
-        _ => None,
-    };
+    let maker = Maker::of_call(&one, principal, ask.minted);
+    let follower = maker
+        .as_ref()
+        .and_then(|maker| Follower::of_call(context, maker, &ask));
     let shape = Shape {
         minted: maker.map(|maker| (ask.minted, maker)),
         parked: matches!(ask.place, Place::Keeper(_)),
@@ -352,7 +338,7 @@ pub(crate) async fn ask_upstream<P: Platform>(
         ),
     };
     Ok(match follower {
-        Some(follower) => follower.to_the_end(reply),
+        Some(follower) => follower.see_through(reply),
         None => reply,
     })
 }

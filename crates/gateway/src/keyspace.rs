@@ -43,6 +43,10 @@ pub const FAMILIES: &[(&str, Store)] = &[
         crate::limits::SeatFamily::STORE,
     ),
     (
+        crate::limits::leased::QuotaFamily::NAME,
+        crate::limits::leased::QuotaFamily::STORE,
+    ),
+    (
         crate::upstream::facts::UpstreamFamily::NAME,
         crate::upstream::facts::UpstreamFamily::STORE,
     ),

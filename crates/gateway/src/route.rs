@@ -76,6 +76,14 @@ pub struct One {
 }
 
 impl Target {
+    /// The upstream, if it is one.
+    pub fn upstream(&self) -> Option<&str> {
+        match self {
+            Self::One(one) => Some(&one.upstream.name),
+            Self::Own(_) | Self::Every(_) | Self::Changes => None,
+        }
+    }
+
     /// Upstream and own name, if a tool is called.
     pub fn tool(&self) -> Option<(&str, &str)> {
         match self {

@@ -56,7 +56,6 @@ use crate::route::One;
 use crate::seal::hex;
 use crate::settings::Settings;
 use crate::time::Timestamp;
-use crate::upstream::Declares;
 use handle::{Handle, Named, Of, unknown};
 use passed::Asking;
 use record::{Answer, Outcome, Record, Standing};
@@ -146,43 +145,6 @@ pub(crate) fn when(
             let threshold = rule.and_then(|rule| rule.task_after_ms);
             let threshold = threshold.unwrap_or(settings.config.tasks.after_ms);
             Ok(When::After(Duration::from_millis(threshold)))
-        }
-    }
-}
-
-/// What becomes of a task the upstream makes of a call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Minted {
-    /// It makes none: it is told nothing of tasks.
-    Never,
-    /// The client gets it, under a handle.
-    Passed,
-    /// Whoever makes the call follows it.
-    Followed,
-    /// It is followed for a client that cannot, if the upstream does not do without.
-    Awaited,
-}
-
-impl Minted {
-    /// Clients of older revisions cannot declare the extension; the others are told to.
-    pub(crate) fn of(rule: Option<&ToolRule>, one: &One, call: &Call) -> Self {
-        let declared = call.meta.client_capabilities.has_extension(EXT_TASKS);
-        let execution = rule.map(|rule| rule.execution).unwrap_or_default();
-        match (execution, call.version.era()) {
-            _ if one.method != Method::ToolsCall => Self::Never,
-            (Execution::Sync, _) => Self::Never,
-            (_, Era::Legacy) => Self::Awaited,
-            (_, Era::Modern) if declared => Self::Passed,
-            (_, Era::Modern) => Self::Never,
-        }
-    }
-
-    /// What the upstream is told.
-    pub(crate) const fn declares(self) -> Declares {
-        match self {
-            Self::Never => Declares::Never,
-            Self::Passed | Self::Followed => Declares::Offered,
-            Self::Awaited => Declares::Insisted,
         }
     }
 }

@@ -10,6 +10,7 @@ use tidegate_gateway::auth::JwksFamily;
 use tidegate_gateway::catalog::shared::CatalogFamily;
 use tidegate_gateway::config::{Config, ConfigFamily, Snapshot};
 use tidegate_gateway::keyspace::{FAMILIES, Family};
+use tidegate_gateway::limits::leased::QuotaFamily;
 use tidegate_gateway::limits::{RateFamily, SeatFamily};
 use tidegate_gateway::mailbox::MailFamily;
 use tidegate_gateway::queue::Message;
@@ -59,6 +60,7 @@ fn every_example_is_a_record_of_its_family_and_every_family_has_one() {
         family::<JwksFamily>(),
         family::<RateFamily>(),
         family::<SeatFamily>(),
+        family::<QuotaFamily>(),
         family::<UpstreamFamily>(),
         family::<CatalogFamily>(),
         family::<TaskFamily>(),

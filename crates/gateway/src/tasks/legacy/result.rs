@@ -44,6 +44,7 @@ pub(crate) async fn result<P: Platform>(
     principal: &Principal,
     call: &Call,
 ) -> Result<Reply, Error> {
+    // What an upstream made was never a task to a client of this revision.
     let Named::Ours(handle) = open(context, principal, call)?.1 else {
         return Err(unknown());
     };
