@@ -13,6 +13,7 @@
 //! ([`passed`]), for which nothing is stored; a run of the gateway's own follows it
 //! ([`follow`]).
 
+mod contention;
 pub mod directory;
 mod drive;
 pub(crate) mod follow;
@@ -282,9 +283,15 @@ async fn insert<P: Platform>(
     id: &str,
     record: &Record,
 ) -> Result<Version, Error> {
-    tenants::take(context, record).await?;
+    // What has ended before it was stored is in nobody's way.
+    let counts = !record.status.is_terminal();
+    if counts {
+        tenants::take(context, record).await?;
+    }
     if let Err(refused) = roster::enter(context, id, record).await {
-        tenants::give_back(context, record);
+        if counts {
+            tenants::give_back(context, record);
+        }
         return Err(refused);
     }
     directory::enter(context, record).await;

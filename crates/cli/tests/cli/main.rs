@@ -8,8 +8,11 @@
 
 mod check;
 mod init;
+mod policy;
+mod keys;
 mod push;
 mod schemas;
+mod tasks;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

@@ -10,7 +10,6 @@ use std::rc::Rc;
 
 use tidegate_mcp::json::Object;
 use tidegate_mcp::meta::ClientCapabilities;
-use tidegate_mcp::method::Method;
 use tidegate_mcp::task::{Task, acknowledged_result};
 
 use super::handle::{Askable, Passed, unknown};
@@ -23,7 +22,6 @@ use crate::error::Error;
 use crate::ingress::{Call, Endpoint};
 use crate::platform::Platform;
 use crate::policy;
-use crate::route::{One, Target};
 
 /// What a client is told of a call its upstream made a task of.
 pub(crate) fn created<P: Platform>(
@@ -137,17 +135,8 @@ impl<'a> Asking<'a> {
         let settings = &context.settings;
         let passed = &self.passed;
         let upstream = settings.upstream(&passed.upstream).ok_or_else(unknown)?;
-        let calling = One {
-            upstream: upstream.clone(),
-            method: Method::ToolsCall,
-            exposed: passed.tool.clone(),
-            own: passed.tool.clone(),
-            params: Object::new(),
-            prefixed: passed.prefixed,
-        };
         let resource = Resource::of(&settings.config, &self.endpoint.path());
-        let (principal, target) = (Rc::clone(self.principal), Target::One(Box::new(calling)));
-        policy::authorize(principal, target, settings, &resource)?;
+        policy::allows_still(context, self.principal, upstream, &passed.tool, &resource)?;
         let maker = Maker {
             upstream: upstream.clone(),
             tool: passed.tool.clone(),
