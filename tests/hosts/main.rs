@@ -42,6 +42,7 @@ mod restart;
 mod spin;
 mod stopwatch;
 mod task;
+mod task_legacy;
 mod upstream;
 mod wire;
 mod work;
@@ -81,6 +82,7 @@ fn worker_trials(world: &Arc<World>) -> Vec<Trial> {
     trials.extend(wire::trials(world));
     if world.starts_its_own() {
         trials.extend(task::trials(world));
+        trials.extend(task_legacy::trials(world));
         trials.extend(operator::trials(world));
         trials.extend(refusal::trials(world));
         trials.extend(limit::trials(world));

@@ -84,8 +84,10 @@ pub fn begin<P: Platform>(context: &Context<P>, work: Work) -> Dispatch {
                 list.await.map(Reply::Result)
             }
             Target::One(mut one) => {
-                // How a client of 2025-11-25 asks for a task: between it and the gateway.
-                one.params.remove("task");
+                if one.method == Method::ToolsCall {
+                    // How a client of 2025-11-25 asks for a task: between it and the gateway.
+                    one.params.remove("task");
+                }
                 let parked = rounds::resume(&context, &principal.id, &mut one)?;
                 let client = &mut call.meta.client_capabilities;
                 discover::carry(&context.settings, &endpoint, client);
@@ -99,7 +101,7 @@ pub fn begin<P: Platform>(context: &Context<P>, work: Work) -> Dispatch {
                 let judged = tools::check(&context, &principal.id, &one, &call, &param_headers);
                 if let Some(refusal) = judged.await? {
                     let result = match when {
-                        When::Now if legacy => tasks::legacy::ended(&context, asked(), refusal),
+                        When::Now if legacy => tasks::legacy::answered(&context, asked(), refusal),
                         When::Now | When::Never | When::After(_) => {
                             return Ok(Reply::Result(refusal));
                         }

@@ -483,7 +483,8 @@ pub async fn cancel<P: Platform>(
     })
     .await?;
     let (_, record) = known.ok_or_else(unknown)?;
-    if cancelled && record.status == TaskStatus::Cancelled {
+    cancelled &= record.status == TaskStatus::Cancelled;
+    if cancelled {
         run::report(context, &handle.id, &record);
         follow::let_go(context, &record);
     }
@@ -508,7 +509,10 @@ fn open<P: Platform>(
         let error = RpcError::invalid_params("`taskId` must be a string");
         return Err(Rejection::protocol(error).into());
     };
-    let named = Named::open(context, principal, &text).ok_or_else(unknown)?;
+    let named = Named::open(context, principal, &text);
+    // A task of an upstream's was made for a client of the extension.
+    let shown = |named: &Named| modern || matches!(named, Named::Ours(_));
+    let named = named.filter(shown).ok_or_else(unknown)?;
     Ok((text.into_owned(), named))
 }
 
