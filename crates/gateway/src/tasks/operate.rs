@@ -11,7 +11,7 @@ use super::directory::{Place, Presence, SHARDS, Walk};
 use super::handle::{Handle, Of};
 use super::record::{Outcome, Record, Standing};
 use super::roster::{self, Entry};
-use super::{fail_unqueued, insert, is_abandoned, run, store};
+use super::{fail_unqueued, follow, insert, is_abandoned, run, store};
 use crate::auth::PrincipalId;
 use crate::context::Context;
 use crate::error::{Error, RATE_LIMITED, REFUSED, UPSTREAM_FAILED};
@@ -349,6 +349,7 @@ pub(crate) async fn cancel<P: Platform>(context: &Context<P>, id: &str) -> Resul
     match cancelled && record.status == TaskStatus::Cancelled {
         true => {
             run::report(context, id, &record);
+            follow::let_go(context, &record);
             Ok(Done::Yes(seen))
         }
         false => Ok(Done::No("The task has ended.", seen)),

@@ -22,6 +22,7 @@ use crate::error::Error;
 use crate::ingress::Call;
 use crate::platform::Platform;
 use crate::policy::{self, Hints, Subject};
+use crate::tools;
 
 /// What a client is told of a call its upstream made a task of.
 pub(crate) fn created<P: Platform>(
@@ -71,7 +72,7 @@ pub(super) async fn get<P: Platform>(
     asking: Asking<'_>,
     handle: &str,
 ) -> Result<Object, Error> {
-    let theirs = asking.permitted(context)?;
+    let theirs = asking.permitted(context).await?;
     let seen = theirs.get(context, &asking.call.meta).await?;
     let ttl_ms = ttl_ms(&seen.task);
     let declared = asking.passed.askable.capabilities();
@@ -86,7 +87,7 @@ pub(super) async fn update<P: Platform>(
     asking: Asking<'_>,
     answers: &BTreeMap<String, Answer>,
 ) -> Result<Object, Error> {
-    let theirs = asking.permitted(context)?;
+    let theirs = asking.permitted(context).await?;
     let mut given = Object::new();
     for (key, answer) in answers {
         if let Answer::Result(answer) = answer {
@@ -102,7 +103,7 @@ pub(super) async fn cancel<P: Platform>(
     context: &Context<P>,
     asking: Asking<'_>,
 ) -> Result<Object, Error> {
-    let theirs = asking.permitted(context)?;
+    let theirs = asking.permitted(context).await?;
     theirs.cancel(context, &asking.call.meta).await?;
     Ok(acknowledged_result())
 }
@@ -115,11 +116,7 @@ pub(super) struct Asking<'a> {
 }
 
 impl<'a> Asking<'a> {
-    pub(super) const fn of(
-            principal: &'a Rc<Principal>,
-        call: &'a Call,
-        passed: Passed,
-    ) -> Self {
+    pub(super) const fn of(principal: &'a Rc<Principal>, call: &'a Call, passed: Passed) -> Self {
         Self {
             principal,
             call,
@@ -128,12 +125,16 @@ impl<'a> Asking<'a> {
     }
 
     /// The task, if its owner may still call its tool.
-    fn permitted<P: Platform>(&self, context: &Context<P>) -> Result<Theirs, Error> {
+    async fn permitted<P: Platform>(&self, context: &Context<P>) -> Result<Theirs, Error> {
         let settings = &context.settings;
         let passed = &self.passed;
         let upstream = settings.upstream(&passed.upstream).ok_or_else(unknown)?;
         // With which arguments it was called is not known any more.
-        let subject = Subject::Tool(&passed.tool, Hints::default());
+        let hints = match policy::wants_hints(context) {
+            true => tools::hints(context, upstream, &self.principal.id, &passed.tool).await?,
+            false => Hints::default(),
+        };
+        let subject = Subject::Tool(&passed.tool, hints);
         if !policy::shown(context, self.principal, upstream, subject) {
             return Err(unknown());
         }

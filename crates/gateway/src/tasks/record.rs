@@ -281,6 +281,7 @@ impl Record {
             asked: 0,
             questions: BTreeMap::new(),
             state: None,
+            upstream_task: None,
             outcome: None,
             ..self.clone()
         }
