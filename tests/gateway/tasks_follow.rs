@@ -10,7 +10,7 @@ use tidegate_gateway::platform::Clock;
 use crate::converse::talk::{Client, everything, form, name};
 use crate::tasks::{TASKS, cancel, create, get, handle};
 use crate::tasks_passed::{Minting, THEIRS};
-use crate::world::{Said, Setup, Told, World, complete, legacy, modern, tool};
+use crate::world::{Ask, Said, Setup, Told, World, complete, legacy, modern, tool};
 
 /// Lets time pass, with whatever keepers do meanwhile.
 fn go_on(world: &World, seconds: u64) {
@@ -195,6 +195,35 @@ fn a_cancellation_reaches_the_upstream_once() {
     let polls = world.count("up", "tasks/get");
     go_on(&world, 60);
     assert_eq!(world.count("up", "tasks/get"), polls, "nobody follows it");
+}
+
+#[test]
+fn an_operator_lets_go_of_the_upstreams_task_and_one_made_anew_is_called_for() {
+    const TOKEN: &str = "an-operators-token-of-some-length";
+    let minting = Minting::new();
+    let world = Setup::new()
+        .upstream("up", &minting.script)
+        .rule(json!({ "name": "up__a", "execution": "task" }))
+        .secret("TIDEGATE_ADMIN_TOKEN", TOKEN)
+        .start();
+    create(&world);
+    begin(&world);
+    go_on(&world, 5);
+    let keys = world.sim.atomic.keys();
+    let id = keys.iter().find_map(|key| key.strip_prefix("task/"));
+    for wish in ["cancel", "retry"] {
+        let path = format!("/admin/tasks/{}/{wish}", id.unwrap());
+        let told = world.ask(Ask::http("POST", &path).token(TOKEN));
+        assert_eq!(told.status, 200, "{told:?}");
+        world.settle();
+    }
+    assert_eq!(world.count("up", "tasks/cancel"), 1);
+    world.deliver();
+    assert_eq!(
+        world.count("up", "tools/call"),
+        2,
+        "not the old one is followed"
+    );
 }
 
 #[test]

@@ -71,7 +71,7 @@ pub(super) async fn get<P: Platform>(
     asking: Asking<'_>,
     handle: &str,
 ) -> Result<Object, Error> {
-    let theirs = asking.permitted(context)?;
+    let theirs = asking.permitted(context).await?;
     let seen = theirs.get(context, &asking.call.meta).await?;
     let ttl_ms = ttl_ms(&seen.task);
     let declared = asking.passed.askable.capabilities();
@@ -86,7 +86,7 @@ pub(super) async fn update<P: Platform>(
     asking: Asking<'_>,
     answers: &BTreeMap<String, Answer>,
 ) -> Result<Object, Error> {
-    let theirs = asking.permitted(context)?;
+    let theirs = asking.permitted(context).await?;
     let mut given = Object::new();
     for (key, answer) in answers {
         if let Answer::Result(answer) = answer {
@@ -102,7 +102,7 @@ pub(super) async fn cancel<P: Platform>(
     context: &Context<P>,
     asking: Asking<'_>,
 ) -> Result<Object, Error> {
-    let theirs = asking.permitted(context)?;
+    let theirs = asking.permitted(context).await?;
     theirs.cancel(context, &asking.call.meta).await?;
     Ok(acknowledged_result())
 }
@@ -131,7 +131,7 @@ impl<'a> Asking<'a> {
     }
 
     /// The task, if its owner may still call its tool.
-    fn permitted<P: Platform>(&self, context: &Context<P>) -> Result<Theirs, Error> {
+    async fn permitted<P: Platform>(&self, context: &Context<P>) -> Result<Theirs, Error> {
         let settings = &context.settings;
         let passed = &self.passed;
         let upstream = settings.upstream(&passed.upstream).ok_or_else(unknown)?;
