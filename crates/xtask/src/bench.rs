@@ -7,6 +7,7 @@
 
 mod echo;
 mod load;
+mod spin;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -32,6 +33,8 @@ Calls an echo tool directly and through the gateway, in turn, and compares.
   --connections N    connections kept busy, one request at a time each (default 8)
   --rounds N         how often the legs alternate (default 2)
   --auth dev|off     whether the gateway checks a token (default dev)
+  --spin             the Spin component as well: its calls beside the Worker's, its size, and
+                     what the first request of an instance costs
   --json             print the result as JSON
 ";
 
@@ -47,6 +50,7 @@ struct Flags {
     connections: usize,
     rounds: u32,
     auth: bool,
+    spin: bool,
     json: bool,
 }
 
@@ -69,7 +73,11 @@ pub fn run(arguments: Arguments) -> Result<()> {
         .as_ref()
         .context("the gateway is not on bare workerd")?;
     let passing = raw.pass_through.context("nothing passes requests on")?;
-    let mut legs = [
+    let spin = match flags.spin {
+        true => Some(spin::start(&layout, &url, &options)?),
+        false => None,
+    };
+    let mut legs = vec![
         Leg::new("directly", Load::new(upstream, None, flags.connections)),
         Leg::new(
             "through a pass-through",
@@ -80,6 +88,10 @@ pub fn run(arguments: Arguments) -> Result<()> {
             Load::new(gateway.port, gateway.token.as_deref(), flags.connections),
         ),
     ];
+    if let Some(spin) = &spin {
+        let load = Load::new(spin.port, spin.token.as_deref(), flags.connections);
+        legs.push(Leg::new("through it on Spin", load));
+    }
     // All warm: connections open, keys and catalogs cached.
     for leg in &legs {
         leg.load.drive(WARM_UP)?;
@@ -94,7 +106,10 @@ pub fn run(arguments: Arguments) -> Result<()> {
         }
     }
     report(&flags, &mut legs, raw.counts()?);
-    Ok(())
+    match &spin {
+        Some(spin) => spin::report(&layout, spin),
+        None => Ok(()),
+    }
 }
 
 /// One way to the upstream.
@@ -139,6 +154,7 @@ fn parse(mut arguments: Arguments) -> Result<Flags> {
         connections: 8,
         rounds: 2,
         auth: true,
+        spin: false,
         json: false,
     };
     while let Some(argument) = arguments.next()? {
@@ -147,6 +163,7 @@ fn parse(mut arguments: Arguments) -> Result<Flags> {
             "--connections" => flags.connections = arguments.parsed("number of connections")?,
             "--rounds" => flags.rounds = arguments.parsed("number of rounds")?,
             "--auth" => flags.auth = arguments.choice("auth", "dev", "off")?,
+            "--spin" => flags.spin = true,
             "--json" => flags.json = true,
             other => return unexpected(other),
         }
@@ -154,7 +171,7 @@ fn parse(mut arguments: Arguments) -> Result<Flags> {
     Ok(flags)
 }
 
-fn report(flags: &Flags, legs: &mut [Leg; 3], kv: KvCounts) {
+fn report(flags: &Flags, legs: &mut [Leg], kv: KvCounts) {
     let direct = legs[0].sample.per_second();
     if flags.json {
         let legs: Vec<_> = legs
