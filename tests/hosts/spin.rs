@@ -56,6 +56,9 @@ const MALFORMED: [&str; 5] = [
 /// What must hold at this address.
 type Claim = fn(&str);
 
+/// What must hold of the host.
+type HostClaim = fn(&OsString);
+
 /// Started by the first claim that needs it and shared by the others.
 type Shared = Arc<Mutex<Option<String>>>;
 
@@ -83,7 +86,7 @@ pub fn trials() -> Vec<Trial> {
             trial(name, move || claim(&url(&host, &shared)))
         })
         .into();
-    let claims: [(&str, fn(&OsString)); 3] = [
+    let claims: [(&str, HostClaim); 3] = [
         ("it stops when it is told to", stops),
         (
             "the timer's path is there for who knows its secret alone",

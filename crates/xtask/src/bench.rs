@@ -7,6 +7,7 @@
 
 mod echo;
 mod load;
+mod spin;
 mod tasks;
 mod wire;
 
@@ -36,6 +37,8 @@ Calls an echo tool directly and through the gateway, in turn, and compares.
   --connections N    connections kept busy, one request at a time each (default 8)
   --rounds N         how often the legs alternate (default 2)
   --auth dev|off     whether the gateway checks a token (default dev)
+  --spin             the Spin component as well: its calls beside the Worker's, its size, and
+                     what the first request of an instance costs
   --json             print the result as JSON
 
   --tasks N          instead, N tasks of many principals, to their ends: how long they take,
@@ -57,6 +60,7 @@ struct Flags {
     connections: usize,
     rounds: u32,
     auth: bool,
+    spin: bool,
     json: bool,
     tasks: Option<usize>,
     clients: usize,
@@ -85,6 +89,10 @@ pub fn run(arguments: Arguments) -> Result<()> {
         .as_ref()
         .context("the gateway is not on bare workerd")?;
     let passing = raw.pass_through.context("nothing passes requests on")?;
+    let spin = match flags.spin {
+        true => Some(spin::start(&layout, &url, &options)?),
+        false => None,
+    };
     let load = |port, token| {
         let caller = Caller {
             port,
@@ -93,7 +101,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
         };
         Load::new(caller, TOOL, flags.connections)
     };
-    let mut legs = [
+    let mut legs = vec![
         Leg::new("directly", load(upstream, None)),
         Leg::new("through a pass-through", load(passing, None)),
         Leg::new(
@@ -101,6 +109,10 @@ pub fn run(arguments: Arguments) -> Result<()> {
             load(gateway.port, gateway.token.as_deref()),
         ),
     ];
+    if let Some(spin) = &spin {
+        let load = load(spin.port, spin.token.as_deref());
+        legs.push(Leg::new("through it on Spin", load));
+    }
     // All warm: connections open, keys and catalogs cached.
     for leg in &legs {
         leg.load.drive(WARM_UP)?;
@@ -115,7 +127,10 @@ pub fn run(arguments: Arguments) -> Result<()> {
         }
     }
     report(&flags, &mut legs, raw.counts()?);
-    Ok(())
+    match &spin {
+        Some(spin) => spin::report(&layout, spin),
+        None => Ok(()),
+    }
 }
 
 /// One way to the upstream.
@@ -163,6 +178,7 @@ fn parse(mut arguments: Arguments) -> Result<Flags> {
         connections: 8,
         rounds: 2,
         auth: true,
+        spin: false,
         json: false,
         tasks: None,
         clients: 50,
@@ -174,6 +190,7 @@ fn parse(mut arguments: Arguments) -> Result<Flags> {
             "--connections" => flags.connections = arguments.parsed("number of connections")?,
             "--rounds" => flags.rounds = arguments.parsed("number of rounds")?,
             "--auth" => flags.auth = arguments.choice("auth", "dev", "off")?,
+            "--spin" => flags.spin = true,
             "--json" => flags.json = true,
             "--tasks" => flags.tasks = Some(arguments.parsed("number of tasks")?),
             "--clients" => flags.clients = arguments.parsed("number of clients")?,
@@ -184,7 +201,7 @@ fn parse(mut arguments: Arguments) -> Result<Flags> {
     Ok(flags)
 }
 
-fn report(flags: &Flags, legs: &mut [Leg; 3], kv: KvCounts) {
+fn report(flags: &Flags, legs: &mut [Leg], kv: KvCounts) {
     let direct = legs[0].sample.per_second();
     if flags.json {
         let legs: Vec<_> = legs

@@ -27,19 +27,32 @@ const LOG_TAIL: usize = 60;
 pub const REAPER: &str = "__reaper";
 
 /// Variables a program started by `cargo run` carries that would mislead another cargo.
-const CARGO_VARIABLES: [&str; 5] = [
+const CARGO_VARIABLES: [&str; 6] = [
     "CARGO",
     "CARGO_MANIFEST_DIR",
+    "CARGO_MANIFEST_LINKS",
     "CARGO_MANIFEST_PATH",
     "RUSTUP_TOOLCHAIN",
     "RUSTC",
 ];
+
+/// What begins the names of those that describe the package that was run: a build script
+/// that looks at its own would have its crate built anew for each.
+const CARGO_PACKAGE: &str = "CARGO_PKG_";
 
 /// A command that inherits nothing of the cargo that started us.
 pub fn command(program: impl AsRef<std::ffi::OsStr>) -> Command {
     let mut command = Command::new(program);
     for name in CARGO_VARIABLES {
         command.env_remove(name);
+    }
+    for (name, _) in std::env::vars_os() {
+        let package = name
+            .to_str()
+            .is_some_and(|name| name.starts_with(CARGO_PACKAGE));
+        if package {
+            command.env_remove(name);
+        }
     }
     command.stdin(Stdio::null());
     command

@@ -78,28 +78,26 @@ fn failed(code: ErrorCode) -> HttpError {
 }
 
 /// Whether the host says so before there is a connection to send anything on.
-#[expect(
-    clippy::wildcard_enum_match_arm,
-    reason = "whatever else there is, or will be, may be said after the request was sent"
-)]
+///
+/// Whatever else there is, or will be, may be said after the request was sent.
 fn never_left(code: &ErrorCode) -> bool {
-    match code {
+    matches!(
+        code,
         ErrorCode::DnsTimeout
-        | ErrorCode::DnsError(_)
-        | ErrorCode::DestinationNotFound
-        | ErrorCode::DestinationUnavailable
-        | ErrorCode::DestinationIpProhibited
-        | ErrorCode::DestinationIpUnroutable
-        | ErrorCode::ConnectionRefused
-        | ErrorCode::ConnectionTimeout
-        | ErrorCode::ConnectionLimitReached
-        | ErrorCode::TlsCertificateError
-        | ErrorCode::HttpRequestDenied
-        | ErrorCode::HttpRequestMethodInvalid
-        | ErrorCode::HttpRequestUriInvalid
-        | ErrorCode::HttpRequestUriTooLong => true,
-        _ => false,
-    }
+            | ErrorCode::DnsError(_)
+            | ErrorCode::DestinationNotFound
+            | ErrorCode::DestinationUnavailable
+            | ErrorCode::DestinationIpProhibited
+            | ErrorCode::DestinationIpUnroutable
+            | ErrorCode::ConnectionRefused
+            | ErrorCode::ConnectionTimeout
+            | ErrorCode::ConnectionLimitReached
+            | ErrorCode::TlsCertificateError
+            | ErrorCode::HttpRequestDenied
+            | ErrorCode::HttpRequestMethodInvalid
+            | ErrorCode::HttpRequestUriInvalid
+            | ErrorCode::HttpRequestUriTooLong
+    )
 }
 
 #[cfg(test)]
