@@ -2,18 +2,33 @@
 
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::json;
 use tidegate_gateway::Consumed;
+use tidegate_gateway::platform::HttpError;
 use tidegate_simulator::Fault;
 
-use crate::tasks::{cancel, create, get, handle, world};
-use crate::world::{Blow, RESULT, Said, Script, Setup, World, complete, tool};
+use crate::tasks::{
+    HOSTS, cancel, create, finish, get, handle, inner_faults, logged, lose, lose_keepers, record,
+    slow, status, world, world_on,
+};
+use crate::world::{Answer, RESULT, Said, Script, Setup, Step, complete, tool};
 
 #[test]
 fn no_handle_is_given_for_a_record_that_is_not_known_to_be_there() {
-    for fault in [Fault::Fail, Fault::FailButPersist, Fault::Conflict] {
+    for (fault, outage) in [
+        (Fault::Fail, false),
+        (Fault::Conflict, false),
+        (Fault::FailButPersist, true),
+    ] {
         let (world, _) = world("task");
-        world.sim.atomic.faults.arrange("task/", 1, fault);
+        let faults = world.sim.atomic.faults.clone();
+        let down = faults.clone();
+        // Whether it was written cannot be read either.
+        faults.decide(move |key| {
+            let record = key.starts_with("task/");
+            down.outage(outage && record);
+            record.then_some(fault)
+        });
         let told = world.call(tool("up__a").with_tasks());
         assert_eq!(told.refusal(), (500, -32603), "{fault:?}");
         assert_eq!(
@@ -24,6 +39,17 @@ fn no_handle_is_given_for_a_record_that_is_not_known_to_be_there() {
         assert_eq!(world.audits().pop().unwrap()["outcome"], "fault");
         assert_eq!(world.events("fault").len(), 1);
     }
+}
+
+#[test]
+fn a_record_that_may_be_there_is_looked_for_and_its_task_made() {
+    let (world, _) = world("task");
+    let faults = &world.sim.atomic.faults;
+    faults.arrange("task/", 1, Fault::FailButPersist);
+    let handle = handle(&create(&world));
+    assert_eq!(status(&world.isolate(), &handle), "working");
+    assert_eq!(world.deliver(), [Consumed::Done]);
+    assert_eq!(status(&world, &handle), "completed");
 }
 
 #[test]
@@ -39,7 +65,7 @@ fn no_handle_is_given_for_work_the_queue_did_not_take() {
             (500, -32603),
             "{fault:?}"
         );
-        let record = only_record(&world);
+        let record = record(&world);
         assert_eq!(
             record["status"], "failed",
             "{fault:?}: and the record says so"
@@ -47,100 +73,11 @@ fn no_handle_is_given_for_work_the_queue_did_not_take() {
         // The message may be there after all; the record decides.
         assert!(
             world
-                .deliver(1)
+                .deliver()
                 .iter()
                 .all(|consumed| *consumed == Consumed::Done)
         );
     }
-}
-
-#[test]
-fn a_message_delivered_twice_runs_the_tool_once() {
-    let (world, _) = world("task");
-    world.sim.queue.deliver_times(3);
-    let handle = handle(&create(&world));
-    assert_eq!(world.deliver(1), [Consumed::Done; 3]);
-    assert_eq!(world.count("up", "tools/call"), 1);
-    assert_eq!(world.call(get(&handle)).result()["status"], "completed");
-}
-
-#[test]
-fn two_workers_at_the_same_time_run_the_tool_once() {
-    let (world, script) = world("task");
-    script.on("tools/call", |_| {
-        Said::After(
-            Duration::from_secs(1),
-            Box::new(Said::Result(complete(RESULT))),
-        )
-    });
-    let handle = handle(&create(&world));
-    let message = world.sim.queue.take().remove(0);
-    let other = world.isolate();
-    let (mut one, mut two) = (
-        world.start_consuming(message.clone()),
-        other.start_consuming(message),
-    );
-    assert!(one.step().is_none());
-    let second = two.step();
-    assert!(
-        matches!(second, Some(Consumed::Retry { .. })),
-        "one runs it, the other waits to see: {second:?}"
-    );
-    assert_eq!(one.finish().unwrap(), Consumed::Done);
-    assert_eq!(world.count("up", "tools/call"), 1);
-    assert_eq!(world.call(get(&handle)).result()["status"], "completed");
-}
-
-#[test]
-fn a_lost_worker_fails_its_task_and_the_tool_is_not_run_again() {
-    let (world, script) = world("task");
-    script.on("tools/call", |_| {
-        Said::After(
-            Duration::from_secs(20),
-            Box::new(Said::Result(complete("late"))),
-        )
-    });
-    let handle = handle(&create(&world));
-    let message = world.sim.queue.take().remove(0);
-    let mut running = world.start_consuming(message.clone());
-    assert!(running.step().is_none());
-    drop(running);
-    assert_eq!(world.call(get(&handle)).result()["status"], "working");
-    let Consumed::Retry { after } = world.consume(&message, 2) else {
-        panic!("the lease is still good")
-    };
-    world.sim.clock.advance(after);
-    assert_eq!(world.consume(&message, 3), Consumed::Done);
-    let told = world.call(get(&handle));
-    assert_eq!(told.result()["status"], "failed");
-    assert!(
-        told.result()["error"]["message"]
-            .as_str()
-            .unwrap()
-            .contains("not run again")
-    );
-    assert_eq!(world.count("up", "tools/call"), 1);
-}
-
-#[test]
-fn a_poll_finds_out_that_a_worker_was_lost() {
-    let (world, script) = world("task");
-    script.on("tools/call", |_| {
-        Said::After(
-            Duration::from_secs(20),
-            Box::new(Said::Result(complete("late"))),
-        )
-    });
-    let handle = handle(&create(&world));
-    let message = world.sim.queue.take().remove(0);
-    let mut running = world.start_consuming(message);
-    assert!(running.step().is_none());
-    drop(running);
-    world.sim.clock.advance(Duration::from_secs(120));
-    assert_eq!(world.call(get(&handle)).result()["status"], "working");
-    assert_eq!(world.deliver(1), [Consumed::Done]);
-    assert_eq!(world.call(get(&handle)).result()["status"], "failed");
-    assert_eq!(world.count("up", "tools/call"), 1);
 }
 
 #[test]
@@ -153,7 +90,7 @@ fn a_task_whose_message_was_lost_is_queued_again_by_a_poll() {
     world.sim.clock.advance(Duration::from_secs(60));
     assert_eq!(world.call(get(&handle)).result()["status"], "working");
     assert_eq!(world.events("task_abandoned").len(), 1);
-    assert_eq!(world.deliver(1), [Consumed::Done]);
+    assert_eq!(world.deliver(), [Consumed::Done]);
     assert_eq!(world.call(get(&handle)).result()["status"], "completed");
 }
 
@@ -184,72 +121,17 @@ fn a_poll_is_answered_also_when_the_queue_is_down() {
 }
 
 #[test]
-fn an_upstream_that_cannot_be_reached_is_tried_again_with_growing_pauses_and_then_the_task_fails() {
-    let (world, _) = world("task");
-    let handle = handle(&create(&world));
-    world.server("up").down.set(true);
-    let mut pauses = Vec::new();
-    for attempt in 1..=10 {
-        let [consumed] = world.deliver(attempt)[..] else {
-            panic!("one message")
-        };
-        match consumed {
-            Consumed::Done => break,
-            Consumed::Retry { after } => {
-                pauses.push(after.as_secs());
-                assert_eq!(world.call(get(&handle)).result()["status"], "working");
-                world.sim.clock.advance(after);
-            }
-        }
-    }
-    assert_eq!(pauses, [2, 4, 8, 16]);
-    let told = world.call(get(&handle));
-    assert_eq!(told.result()["status"], "failed");
-    assert_eq!(
-        told.result()["error"]["data"]["reason"],
-        "upstream_unavailable"
-    );
-}
-
-#[test]
 fn an_upstream_that_comes_back_gets_its_call() {
     let (world, _) = world("task");
     let handle = handle(&create(&world));
     world.server("up").down.set(true);
-    let Consumed::Retry { after } = world.deliver(1)[0] else {
+    let Consumed::Retry { after } = world.deliver()[0] else {
         panic!("down")
     };
     world.server("up").down.set(false);
     world.sim.clock.advance(after);
-    assert_eq!(world.deliver(2), [Consumed::Done]);
+    assert_eq!(world.deliver(), [Consumed::Done]);
     assert_eq!(world.call(get(&handle)).result()["status"], "completed");
-}
-
-#[test]
-fn a_call_that_may_have_reached_the_upstream_is_never_repeated() {
-    let faults: [(&str, Blow); 3] = [
-        ("cut before the head", |world| {
-            world.server("up").cut_before_head.set(true)
-        }),
-        ("cut in the body", |world| {
-            world.server("up").cut_after.set(Some(10))
-        }),
-        ("too slow", |world| {
-            world.server("up").head_delay.set(Duration::from_secs(3600))
-        }),
-    ];
-    for (what, fail) in faults {
-        let (world, _) = world("task");
-        assert_eq!(world.list("tools/list"), ["up__a"]);
-        let handle = handle(&create(&world));
-        fail(&world);
-        assert_eq!(world.deliver(1), [Consumed::Done], "{what}");
-        world.sim.queue.deliver_times(2);
-        world.deliver(2);
-        let told = world.call(get(&handle));
-        assert_eq!(told.result()["status"], "failed", "{what}");
-        assert_eq!(world.count("up", "tools/call"), 1, "{what}");
-    }
 }
 
 #[test]
@@ -274,92 +156,12 @@ fn a_dead_letter_does_not_touch_what_has_ended() {
     world.sim.queue.deliver_times(2);
     let handle = handle(&create(&world));
     let messages = world.sim.queue.take();
-    world.consume(&messages[0], 1);
+    world.consume(&messages[0]);
     world
         .sim
         .queue
         .put_back(messages[1].clone(), Duration::ZERO);
     world.give_up();
-    assert_eq!(world.call(get(&handle)).result()["status"], "completed");
-}
-
-#[test]
-fn a_store_that_fails_under_a_run_costs_no_second_run() {
-    for (fault, times) in [
-        (Fault::Fail, 1),
-        (Fault::FailButPersist, 1),
-        (Fault::Conflict, 1),
-        (Fault::Fail, 3),
-    ] {
-        let (world, script) = world("task");
-        let (sim, asked) = (std::rc::Rc::clone(&world.sim), std::cell::Cell::new(0));
-        script.on("tools/call", move |_| {
-            asked.set(asked.get() + 1);
-            assert_eq!(asked.get(), 1);
-            // From now on the store fails: the result is what cannot be written.
-            sim.atomic.faults.arrange("task/", times, fault);
-            Said::Result(complete(RESULT))
-        });
-        let handle = handle(&create(&world));
-        assert_eq!(world.deliver(1), [Consumed::Done], "{fault:?}");
-        assert_eq!(
-            world.call(get(&handle)).result()["status"],
-            "completed",
-            "{fault:?}"
-        );
-    }
-}
-
-#[test]
-fn a_result_that_cannot_be_stored_at_all_is_reported_and_the_task_fails() {
-    let (world, script) = world("task");
-    let sim = std::rc::Rc::clone(&world.sim);
-    script.on("tools/call", move |_| {
-        sim.atomic.faults.outage(true);
-        Said::Result(complete(RESULT))
-    });
-    let handle = handle(&create(&world));
-    let Consumed::Retry { after } = world.deliver(1)[0] else {
-        panic!("its outcome is not stored")
-    };
-    assert_eq!(world.events("task_outcome_lost").len(), 1);
-    world.sim.atomic.faults.outage(false);
-    script.on("tools/call", |_| panic!("run again"));
-    world.sim.clock.advance(after);
-    while let [Consumed::Retry { after }] = world.deliver(2)[..] {
-        world.sim.clock.advance(after);
-    }
-    assert_eq!(world.call(get(&handle)).result()["status"], "failed");
-}
-
-#[test]
-fn a_lease_that_may_have_been_written_is_respected() {
-    let (world, script) = world("task");
-    script.on("tools/call", |_| panic!("who holds the lease is not known"));
-    let handle = handle(&create(&world));
-    world
-        .sim
-        .atomic
-        .faults
-        .arrange("task/", 1, Fault::FailButPersist);
-    let mut attempt = 1;
-    while let [Consumed::Retry { after }] = world.deliver(attempt)[..] {
-        world.sim.clock.advance(after);
-        attempt += 1;
-    }
-    assert_eq!(world.call(get(&handle)).result()["status"], "failed");
-}
-
-#[test]
-fn a_lease_that_was_not_written_is_taken_again() {
-    let (world, _) = world("task");
-    let handle = handle(&create(&world));
-    world.sim.atomic.faults.arrange("task/", 1, Fault::Fail);
-    let Consumed::Retry { after } = world.deliver(1)[0] else {
-        panic!("the store failed")
-    };
-    world.sim.clock.advance(after);
-    assert_eq!(world.deliver(2), [Consumed::Done]);
     assert_eq!(world.call(get(&handle)).result()["status"], "completed");
 }
 
@@ -373,10 +175,10 @@ fn a_store_out_of_reach_is_said_to_the_client_and_waited_for_by_the_worker() {
         assert_eq!(told.refusal(), (500, -32603));
         assert!(told.error()["data"]["correlationId"].is_string());
     }
-    assert!(matches!(world.deliver(1)[..], [Consumed::Retry { .. }]));
+    assert!(matches!(world.deliver()[..], [Consumed::Retry { .. }]));
     world.sim.atomic.faults.outage(false);
     world.sim.clock.advance(Duration::from_secs(5));
-    assert_eq!(world.deliver(2), [Consumed::Done]);
+    assert_eq!(world.deliver(), [Consumed::Done]);
     assert_eq!(world.call(get(&handle)).result()["status"], "completed");
 }
 
@@ -402,7 +204,7 @@ fn a_message_that_is_not_ours_is_reported_and_dropped() {
         br#"{"type":"runTaskV9","task":"x"}"#,
     ] {
         world.forget_log();
-        assert_eq!(world.consume(message, 1), Consumed::Done);
+        assert_eq!(world.consume(message), Consumed::Done);
         assert_eq!(world.events("message_unreadable").len(), 1);
         world
             .sim
@@ -411,7 +213,7 @@ fn a_message_that_is_not_ours_is_reported_and_dropped() {
         world.give_up();
     }
     assert_eq!(
-        world.consume(br#"{"type":"runTaskV1","task":"0123"}"#, 1),
+        world.consume(br#"{"type":"runTaskV1","task":"0123"}"#),
         Consumed::Done,
         "of a task long gone"
     );
@@ -424,7 +226,7 @@ fn without_a_configuration_a_message_waits() {
     let message = world.sim.queue.take().remove(0);
     let other = world.isolate();
     other.sim.kv.faults.outage(true);
-    assert!(matches!(other.consume(&message, 1), Consumed::Retry { .. }));
+    assert!(matches!(other.consume(&message), Consumed::Retry { .. }));
 }
 
 #[test]
@@ -436,7 +238,7 @@ fn a_task_of_an_upstream_that_is_no_longer_there_fails_in_words() {
         .rule(json!({ "name": "other__b", "execution": "task" }));
     world.sim.kv.publish("config", other.snapshot());
     let fresh = world.isolate();
-    assert_eq!(fresh.deliver(1), [Consumed::Done]);
+    assert_eq!(fresh.deliver(), [Consumed::Done]);
     let told = fresh.call(get(&handle));
     assert_eq!(told.result()["status"], "failed");
     assert!(
@@ -447,8 +249,250 @@ fn a_task_of_an_upstream_that_is_no_longer_there_fails_in_words() {
     );
 }
 
-fn only_record(world: &World) -> Value {
-    let keys = world.sim.atomic.keys();
-    assert_eq!(keys.len(), 1);
-    serde_json::from_slice(&world.sim.atomic.stored(&keys[0]).unwrap()).unwrap()
+#[test]
+fn a_message_delivered_twice_runs_the_tool_once() {
+    for kept in HOSTS {
+        let (world, _) = world_on(kept, "task");
+        world.sim.queue.deliver_times(3);
+        let handle = handle(&create(&world));
+        assert_eq!(world.deliver(), [Consumed::Done; 3]);
+        assert_eq!(world.count("up", "tools/call"), 1);
+        assert_eq!(status(&world, &handle), "completed");
+    }
+}
+
+#[test]
+fn two_workers_at_the_same_time_run_the_tool_once() {
+    for kept in HOSTS {
+        let (world, script) = world_on(kept, "task");
+        script.on("tools/call", |_| {
+            let said = Said::Result(complete(RESULT));
+            Said::After(Duration::from_millis(500), Box::new(said))
+        });
+        let handle = handle(&create(&world));
+        let message = world.sim.queue.take().remove(0);
+        let other = world.isolate();
+        let (mut one, mut two) = (
+            world.start_consuming(message.clone()),
+            other.start_consuming(message),
+        );
+        assert!(one.step().is_none());
+        let second = two.step();
+        assert!(
+            matches!(second, Some(Consumed::Retry { .. })),
+            "one runs it, the other waits to see: {second:?}"
+        );
+        assert_eq!(one.finish().unwrap(), Consumed::Done);
+        assert_eq!(world.count("up", "tools/call"), 1);
+        assert_eq!(status(&world, &handle), "completed");
+    }
+}
+
+#[test]
+fn a_lost_worker_fails_its_task_and_the_tool_is_not_run_again() {
+    for kept in HOSTS {
+        let (world, script) = world_on(kept, "task");
+        script.on("tools/call", |_| slow(20, "late"));
+        let handle = handle(&create(&world));
+        let message = world.sim.queue.take().remove(0);
+        let mut running = world.start_consuming(message.clone());
+        assert!(running.step().is_none());
+        lose(&world, running);
+        assert_eq!(status(&world, &handle), "working");
+        let Consumed::Retry { after } = world.consume(&message) else {
+            panic!("the lease is still good")
+        };
+        world.sim.clock.advance(after);
+        assert_eq!(world.consume(&message), Consumed::Done);
+        let told = world.call(get(&handle));
+        assert_eq!(told.result()["status"], "failed");
+        assert!(
+            told.result()["error"]["message"]
+                .as_str()
+                .unwrap()
+                .contains("not run again")
+        );
+        assert_eq!(world.count("up", "tools/call"), 1);
+    }
+}
+
+#[test]
+fn a_keeper_lost_after_its_message_was_put_off_is_found_out_by_that_message() {
+    let (world, script) = world("task");
+    script.on("tools/call", |_| slow(20, "late"));
+    let handle = handle(&create(&world));
+    assert!(matches!(world.deliver()[..], [Consumed::Retry { .. }]));
+    lose_keepers(&world);
+    finish(&world);
+    assert_eq!(status(&world, &handle), "failed");
+    assert_eq!(world.count("up", "tools/call"), 1);
+}
+
+#[test]
+fn a_poll_finds_out_that_a_worker_was_lost() {
+    for kept in HOSTS {
+        let (world, script) = world_on(kept, "task");
+        script.on("tools/call", |_| slow(20, "late"));
+        let handle = handle(&create(&world));
+        let message = world.sim.queue.take().remove(0);
+        let mut running = world.start_consuming(message);
+        assert!(running.step().is_none());
+        lose(&world, running);
+        world.sim.clock.advance(Duration::from_secs(120));
+        assert_eq!(status(&world, &handle), "working");
+        assert_eq!(world.deliver(), [Consumed::Done]);
+        assert_eq!(status(&world, &handle), "failed");
+        assert_eq!(world.count("up", "tools/call"), 1);
+    }
+}
+
+#[test]
+fn an_upstream_that_cannot_be_reached_is_tried_again_with_growing_pauses_and_then_the_task_fails() {
+    for kept in HOSTS {
+        let (world, _) = world_on(kept, "task");
+        let handle = handle(&create(&world));
+        world.server("up").down.set(true);
+        let mut pauses = Vec::new();
+        while let [Consumed::Retry { after }] = world.deliver()[..] {
+            pauses.push(after.as_secs());
+            assert!(pauses.len() < 10);
+            assert_eq!(status(&world, &handle), "working");
+            world.sim.clock.advance(after);
+        }
+        assert_eq!(pauses, [2, 4, 8, 16], "kept: {kept}");
+        let told = world.call(get(&handle));
+        assert_eq!(told.result()["status"], "failed");
+        let error = &told.result()["error"];
+        assert_eq!(error["data"]["reason"], "upstream_unavailable");
+    }
+}
+
+#[test]
+fn a_call_that_may_have_reached_the_upstream_is_never_repeated() {
+    let faults: [(&str, Answer); 3] = [
+        ("cut before the head", |_| {
+            Said::NoAnswer(HttpError::MaybeSent("cut".to_owned()))
+        }),
+        ("cut in the body", |_| {
+            Said::Stream(vec![Step::Bytes(b"event: mess".to_vec()), Step::Reset])
+        }),
+        ("too slow", |_| slow(3600, "late")),
+    ];
+    for (kept, (what, fail)) in HOSTS.into_iter().flat_map(|kept| faults.map(|f| (kept, f))) {
+        let (world, script) = world_on(kept, "task");
+        let handle = handle(&create(&world));
+        script.on("tools/call", fail);
+        world.deliver();
+        world.sim.queue.deliver_times(2);
+        finish(&world);
+        let told = world.call(get(&handle));
+        assert_eq!(told.result()["status"], "failed", "{what}, kept: {kept}");
+        assert_eq!(world.count("up", "tools/call"), 1, "{what}, kept: {kept}");
+    }
+}
+
+#[test]
+fn a_store_that_fails_under_a_run_costs_no_second_run() {
+    let faults = [
+        (Fault::Fail, 1),
+        (Fault::FailButPersist, 1),
+        (Fault::Conflict, 1),
+        (Fault::Fail, 3),
+        (Fault::Fail, 20),
+    ];
+    for (kept, (fault, times)) in HOSTS.into_iter().flat_map(|kept| faults.map(|f| (kept, f))) {
+        let (world, script) = world_on(kept, "task");
+        let (faults, asked) = (inner_faults(&world), std::cell::Cell::new(0));
+        let pending = faults.clone();
+        script.on("tools/call", move |_| {
+            asked.set(asked.get() + 1);
+            assert_eq!(asked.get(), 1);
+            // From now on the store fails: the result is what cannot be written.
+            faults.arrange("task/", times, fault);
+            Said::Result(complete(RESULT))
+        });
+        let handle = handle(&create(&world));
+        world.deliver();
+        world.wait(Duration::from_secs(20));
+        assert_eq!(status(&world, &handle), "completed", "{fault:?}");
+        assert_eq!(pending.pending(), 0, "{fault:?}: they happened");
+        finish(&world);
+        assert_eq!(status(&world, &handle), "completed", "{fault:?}");
+    }
+}
+
+#[test]
+fn a_result_that_cannot_be_stored_at_all_is_reported_and_the_task_fails() {
+    for kept in HOSTS {
+        let (world, script) = world_on(kept, "task");
+        let faults = inner_faults(&world);
+        let down = faults.clone();
+        script.on("tools/call", move |_| {
+            down.outage(true);
+            Said::Result(complete(RESULT))
+        });
+        let handle = handle(&create(&world));
+        assert!(
+            matches!(world.deliver()[..], [Consumed::Retry { .. }]),
+            "its outcome is not stored"
+        );
+        world.wait(Duration::from_secs(70));
+        assert_eq!(logged(&world, "task_outcome_lost"), 1, "kept: {kept}");
+        faults.outage(false);
+        script.on("tools/call", |_| panic!("run again"));
+        finish(&world);
+        assert_eq!(status(&world, &handle), "failed");
+    }
+}
+
+#[test]
+fn a_lease_that_may_have_been_written_is_known_by_its_name() {
+    for kept in HOSTS {
+        let (world, _) = world_on(kept, "task");
+        let handle = handle(&create(&world));
+        inner_faults(&world).arrange("task/", 1, Fault::FailButPersist);
+        assert_eq!(world.deliver(), [Consumed::Done]);
+        assert_eq!(inner_faults(&world).pending(), 0);
+        assert_eq!(status(&world, &handle), "completed");
+        assert_eq!(world.count("up", "tools/call"), 1);
+    }
+}
+
+#[test]
+fn a_lease_nobody_knows_of_lapses_and_the_tool_is_not_run() {
+    for kept in HOSTS {
+        let (world, script) = world_on(kept, "task");
+        script.on("tools/call", |_| panic!("who holds the lease is not known"));
+        let handle = handle(&create(&world));
+        let faults = inner_faults(&world);
+        let down = faults.clone();
+        let first = std::cell::Cell::new(true);
+        faults.decide(move |_| {
+            down.outage(first.get());
+            first.replace(false).then_some(Fault::FailButPersist)
+        });
+        assert!(matches!(world.deliver()[..], [Consumed::Retry { .. }]));
+        faults.outage(false);
+        finish(&world);
+        assert_eq!(status(&world, &handle), "failed");
+    }
+}
+
+#[test]
+fn a_lease_that_was_not_written_is_taken_again() {
+    for (kept, times) in HOSTS.into_iter().flat_map(|kept| [(kept, 1), (kept, 8)]) {
+        let (world, _) = world_on(kept, "task");
+        let handle = handle(&create(&world));
+        inner_faults(&world).arrange("task/", times, Fault::Fail);
+        match (times, &world.deliver()[..]) {
+            (1, [Consumed::Done]) => {}
+            (8, [Consumed::Retry { after }]) => {
+                world.sim.clock.advance(*after);
+                assert_eq!(world.deliver(), [Consumed::Done]);
+            }
+            (_, consumed) => panic!("{times}: {consumed:?}"),
+        }
+        assert_eq!(status(&world, &handle), "completed");
+        assert_eq!(world.count("up", "tools/call"), 1);
+    }
 }

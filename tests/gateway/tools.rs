@@ -292,7 +292,7 @@ fn a_call_that_becomes_a_task_is_judged_first_and_sends_its_headers() {
     assert_eq!(world.call(ask()).refusal(), (400, -32020));
     let told = world.call(ask().header("mcp-param-region", "eu"));
     assert_eq!(told.result()["resultType"], "task", "{told:?}");
-    world.deliver(1);
+    world.deliver();
     assert_eq!(
         world.exchanges("up").last().unwrap().headers["mcp-param-region"],
         "eu"

@@ -108,7 +108,7 @@ fn a_call_that_does_not_fit_becomes_no_task() {
     let told = world.call(calling(&json!({})).with_tasks());
     assert_eq!(told.result()["resultType"], "complete");
     assert_eq!(told.result()["isError"], true);
-    assert!(world.deliver(1).is_empty());
+    assert!(world.deliver().is_empty());
 }
 
 #[test]

@@ -10,9 +10,13 @@ pub mod script;
 pub mod setup;
 pub mod told;
 
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::Duration;
 
+use futures_util::future::select;
 use http::{Request, Response};
 use serde_json::{Value, json};
 use tidegate_gateway::body::Body;
@@ -114,6 +118,12 @@ impl World {
         })
     }
 
+    /// Answers beside others: nothing happens until the future is driven.
+    pub fn answering(&self, ask: Ask) -> impl Future<Output = Told> + 'static {
+        let (gateway, request) = (Rc::clone(&self.gateway), self.request(ask));
+        async move { Told::read(gateway.serve(request).await).await }
+    }
+
     /// Begins to answer; nothing happens until the test goes on.
     pub fn open(&self, ask: Ask) -> Live {
         Live::new(&self.sim.clock, self.start(ask))
@@ -123,6 +133,14 @@ impl World {
     pub fn start(&self, ask: Ask) -> Running<'static, Response<Body>> {
         let (gateway, request) = (Rc::clone(&self.gateway), self.request(ask));
         Running::new(&self.sim.clock, async move { gateway.serve(request).await })
+    }
+
+    /// Begins to answer and to read the answer to its end.
+    pub fn start_call(&self, ask: Ask) -> Running<'static, Told> {
+        let (gateway, request) = (Rc::clone(&self.gateway), self.request(ask));
+        Running::new(&self.sim.clock, async move {
+            Told::read(gateway.serve(request).await).await
+        })
     }
 
     /// The token a subject holds; a new one where the old one is soon over.
@@ -210,6 +228,26 @@ impl World {
         Running::new(&self.sim.clock, self.host.drive()).step();
     }
 
+    /// Lets what was deferred go on to the next place where others may come between.
+    pub fn poll_deferred(&self) {
+        Running::new(&self.sim.clock, self.host.drive()).poll_once();
+    }
+
+    /// Lets time pass, and whatever is under way go on meanwhile.
+    pub fn wait(&self, by: Duration) {
+        let deferred = poll_fn(|context| {
+            let _ = pin!(self.host.drive()).poll(context);
+            Poll::<()>::Pending
+        });
+        let over = self.sim.clock.sleep(by);
+        self.sim.run(select(pin!(over), deferred));
+    }
+
+    /// Loses what this isolate has deferred, as a crash does.
+    pub fn lose_deferred(&self) {
+        self.host.lose_deferred();
+    }
+
     /// Runs what was deferred, then moves time.
     pub fn later(&self, by: Duration) {
         self.settle();
@@ -217,12 +255,12 @@ impl World {
     }
 
     /// Delivers what the queue has to deliver now; gives what became of each message.
-    pub fn deliver(&self, attempt: u32) -> Vec<Consumed> {
+    pub fn deliver(&self) -> Vec<Consumed> {
         let messages = self.sim.queue.take();
         messages
             .into_iter()
             .map(|message| {
-                let consumed = self.sim.run(self.gateway.consume(&message, attempt));
+                let consumed = self.sim.run(self.gateway.consume(&message));
                 if let Consumed::Retry { after } = consumed {
                     self.sim.queue.put_back(message, after);
                 }
@@ -232,15 +270,24 @@ impl World {
     }
 
     /// Delivers one message as it is.
-    pub fn consume(&self, message: &[u8], attempt: u32) -> Consumed {
-        self.sim.run(self.gateway.consume(message, attempt))
+    pub fn consume(&self, message: &[u8]) -> Consumed {
+        self.sim.run(self.gateway.consume(message))
     }
 
     /// Begins to consume one message, for tests that step.
     pub fn start_consuming(&self, message: bytes::Bytes) -> Running<'static, Consumed> {
         let gateway = Rc::clone(&self.gateway);
+        Running::new(
+            &self.sim.clock,
+            async move { gateway.consume(&message).await },
+        )
+    }
+
+    /// Begins to take a message the queue gave up on.
+    pub fn start_giving_up(&self, message: bytes::Bytes) -> Running<'static, ()> {
+        let gateway = Rc::clone(&self.gateway);
         Running::new(&self.sim.clock, async move {
-            gateway.consume(&message, 1).await
+            gateway.consume_dead(&message).await;
         })
     }
 

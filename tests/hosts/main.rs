@@ -6,8 +6,8 @@
 //! claims that hold for any gateway whose first upstream is `everything`, without rules for
 //! its tools, are made about that one.
 //!
-//! The claims about the Spin component need only `TIDEGATE_SPIN_HOST` and
-//! `TIDEGATE_SPIN_COMPONENT`: the program that runs it, and the component.
+//! They are about the Worker, or with `TIDEGATE_HOST=spin` about the Spin component. What is
+//! claimed of `crates/spin-host` alone needs `TIDEGATE_SPIN_HOST`, that program.
 
 #![allow(
     clippy::unwrap_used,

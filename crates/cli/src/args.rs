@@ -21,6 +21,9 @@ pub enum Command {
         /// Where the configuration is.
         #[command(flatten)]
         source: Source,
+        /// Say as well what this Spin manifest does not give the gateway
+        #[arg(long, value_name = "SPIN.TOML")]
+        spin: Option<PathBuf>,
         /// How to say it
         #[arg(long, value_enum, default_value_t = Format::Text)]
         format: Format,
@@ -41,6 +44,12 @@ pub enum Command {
         /// Write it, and the schema of the snapshot, into a folder instead
         #[arg(long, value_name = "DIR")]
         out: Option<PathBuf>,
+    },
+    /// Try out the policy before it is published
+    Policy {
+        /// What to do with it.
+        #[command(subcommand)]
+        command: Policy,
     },
     /// Write a commented configuration to begin with
     Init {
@@ -188,6 +197,77 @@ pub struct Wrangler {
     /// the one in PATH]
     #[arg(long, value_name = "PATH")]
     pub wrangler: Option<PathBuf>,
+}
+
+/// What to do with the policy.
+#[derive(Subcommand)]
+pub enum Policy {
+    /// Check a table of cases against the policy, and print which rules it covers
+    Test {
+        /// Where the configuration is.
+        #[command(flatten)]
+        source: Source,
+        /// The cases, as YAML
+        cases: PathBuf,
+        /// Fail also if a rule decides no case
+        #[arg(long)]
+        strict: bool,
+    },
+    /// Say why one request is allowed or denied
+    Explain(Box<Explain>),
+}
+
+/// One request. What is not said is not there.
+#[derive(Args)]
+pub struct Explain {
+    /// Where the configuration is.
+    #[command(flatten)]
+    pub source: Source,
+    /// The tool that is called, as upstream__tool
+    #[arg(long, value_name = "NAME", required_unless_present_any = ["prompt", "resource"])]
+    pub tool: Option<String>,
+    /// The prompt that is got, as upstream__prompt
+    #[arg(long, value_name = "NAME", conflicts_with = "tool")]
+    pub prompt: Option<String>,
+    /// The resource that is read, as upstream+uri
+    #[arg(long, value_name = "URI", conflicts_with_all = ["tool", "prompt"])]
+    pub resource: Option<String>,
+    /// The arguments, as JSON
+    #[arg(long, value_name = "JSON", conflicts_with = "list")]
+    pub arguments: Option<String>,
+    /// It is listed, not called: its arguments are not known yet
+    #[arg(long)]
+    pub list: bool,
+    /// What the upstream says the tool does, as JSON
+    #[arg(long, value_name = "JSON")]
+    pub annotations: Option<String>,
+    /// The token's issuer
+    #[arg(long, value_name = "URL")]
+    pub issuer: Option<String>,
+    /// The token's subject
+    #[arg(long, value_name = "NAME")]
+    pub subject: Option<String>,
+    /// The OAuth client
+    #[arg(long, value_name = "ID")]
+    pub client: Option<String>,
+    /// The tenant
+    #[arg(long, value_name = "NAME")]
+    pub tenant: Option<String>,
+    /// A role; may be repeated
+    #[arg(long, value_name = "NAME")]
+    pub role: Vec<String>,
+    /// A scope; may be repeated
+    #[arg(long, value_name = "NAME")]
+    pub scope: Vec<String>,
+    /// The network address the request comes from
+    #[arg(long, value_name = "ADDRESS")]
+    pub address: Option<String>,
+    /// The country it comes from, as two capital letters
+    #[arg(long, value_name = "CODE")]
+    pub country: Option<String>,
+    /// When, as RFC 3339 [default: 2026-01-01T12:00:00Z]
+    #[arg(long, value_name = "TIME")]
+    pub at: Option<String>,
 }
 
 /// Where a configuration is.

@@ -10,7 +10,9 @@ mod finding;
 mod init;
 mod keys;
 mod load;
+mod manifest;
 mod overlay;
+mod policy;
 mod push;
 mod revoke;
 mod store;
@@ -72,18 +74,37 @@ fn main() -> ExitCode {
 
 fn run(command: Command, out: &mut impl Write) -> Result<(), Failure> {
     match command {
-        Command::Check { source, format } => check(&source, format, out),
+        Command::Check {
+            source,
+            spin,
+            format,
+        } => check(&source, spin.as_deref(), format, out),
         Command::Compile { source, out: file } => compile(&source, file.as_deref(), out),
         Command::Push(push) => push::push(&push, out),
         Command::Schema { out: folder } => schema(folder.as_deref(), out),
+        Command::Policy { command } => match command {
+            args::Policy::Test {
+                source,
+                cases,
+                strict,
+            } => policy::test(&cases, strict, &load_or_report(&source)?, out),
+            args::Policy::Explain(asked) => {
+                policy::explain(&asked, &load_or_report(&asked.source)?, out)
+            }
+        },
         Command::Init { file, force } => init::init(&file, force, out),
         Command::Keys { command } => keys::run(&command, out),
         Command::Revoke(revoke) => revoke::run(&revoke, out),
     }
 }
 
-fn check(source: &Source, format: Format, out: &mut impl Write) -> Result<(), Failure> {
-    match (load::load(&source.config, source.env.as_deref()), format) {
+fn check(
+    source: &Source,
+    spin: Option<&Path>,
+    format: Format,
+    out: &mut impl Write,
+) -> Result<(), Failure> {
+    match (load_for(source, spin)?, format) {
         (Ok(loaded), Format::Text) => {
             writeln!(
                 out,
@@ -109,6 +130,20 @@ fn check(source: &Source, format: Format, out: &mut impl Write) -> Result<(), Fa
         }
         (Err(error), _) => Err(report(error)?),
     }
+}
+
+/// Loads the configuration; what the Spin manifest lacks for it is a problem of it.
+fn load_for(source: &Source, spin: Option<&Path>) -> Result<Result<Loaded, LoadError>, Failure> {
+    let loaded = load::load(&source.config, source.env.as_deref());
+    let (Ok(configuration), Some(manifest)) = (&loaded, spin) else {
+        return Ok(loaded);
+    };
+    let findings = manifest::check(manifest, configuration)?;
+    if findings.is_empty() {
+        return Ok(loaded);
+    }
+    let files = configuration.files.clone();
+    Ok(Err(LoadError::Problems { findings, files }))
 }
 
 fn compile(source: &Source, file: Option<&Path>, out: &mut impl Write) -> Result<(), Failure> {

@@ -6,6 +6,7 @@
 
 pub mod address;
 pub mod bounds;
+pub mod policy;
 mod issuer;
 mod problems;
 mod snapshot;
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 pub use bounds::{TOOL_RULES_MAX, UPSTREAM_NAME_MAX, UPSTREAMS_MAX};
+pub use policy::{Classification, Clearance, Effect, Policy, PolicyRule};
 pub use issuer::{Algorithm, Binding, Introspection, Issuer};
 pub use problems::Problem;
 pub use snapshot::SNAPSHOT_VERSION;
@@ -85,6 +87,9 @@ pub struct Config {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(feature = "schema", schemars(length(max = TOOL_RULES_MAX)))]
     pub tools: Vec<ToolRule>,
+    /// Who may use what, with which arguments.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<Policy>,
     /// Limits that hold for every call.
     #[serde(default)]
     pub limits: Limits,
@@ -208,6 +213,10 @@ pub struct Upstream {
     // those published before there was this member must keep theirs.
     #[serde(default, skip_serializing_if = "Validation::is_default")]
     pub validation: Validation,
+    /// How closely its data is held. Only principals of this clearance, or a higher one,
+    /// see and use it (`policy.clearance`).
+    #[serde(default, skip_serializing_if = "Classification::is_default")]
+    pub classification: Classification,
 }
 
 /// How an upstream is spoken to.
@@ -327,6 +336,10 @@ pub struct ToolRule {
     /// How often each client may call it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate_limit: Option<Rate>,
+    /// As how many requests a call counts, in every limit.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    #[cfg_attr(feature = "schema", schemars(range(min = *bounds::COST.start(), max = *bounds::COST.end())))]
+    pub cost: u32,
     /// How long one call may take, in milliseconds; in place of the upstream's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schemars(range(min = *bounds::TIMEOUT_MS.start(), max = *bounds::TIMEOUT_MS.end())))]
@@ -334,6 +347,15 @@ pub struct ToolRule {
     /// Whether a call is answered directly or becomes a task.
     #[serde(default)]
     pub execution: Execution,
+    /// With `execution: auto`, how long a call may run before it becomes a task, in
+    /// milliseconds; in place of `tasks.afterMs`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(range(min = *bounds::TASK_AFTER_MS.start(), max = *bounds::TASK_AFTER_MS.end())))]
+    pub task_after_ms: Option<u64>,
+    /// Whether running the tool twice with the same arguments does no more than running it
+    /// once. A call whose outcome is unknown may then be made again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub idempotent: bool,
 }
 
 /// Whether a call is answered directly or becomes a task.
@@ -341,10 +363,14 @@ pub struct ToolRule {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Execution {
-    /// Answered in the response.
+    /// As the upstream has it: answered in the response, or a task of the upstream's own for
+    /// clients that declare the tasks extension.
     #[default]
+    Upstream,
+    /// Answered in the response.
     Sync,
-    /// A task for clients that declare the tasks extension, direct for the others.
+    /// Answered in the response if it is quick; for clients that declare the tasks extension
+    /// a task if it is still running after a while, or as soon as the upstream makes one.
     Auto,
     /// Always a task; clients that do not declare the extension are refused (−32021).
     Task,
@@ -372,10 +398,68 @@ pub struct Limits {
     /// How often each client (token subject and client id) may call, all tools together.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub per_client: Option<Rate>,
+    /// Further limits. A call is admitted within all it falls under, or counted in none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "schema", schemars(length(max = bounds::LIMIT_RULES_MAX)))]
+    pub rules: Vec<LimitRule>,
     /// Largest request body, in bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schemars(range(min = *bounds::REQUEST_BODY_BYTES.start(), max = *bounds::REQUEST_BODY_BYTES.end())))]
     pub request_body_bytes: Option<usize>,
+}
+
+/// One limit: how often, counted apart for whom, on which calls.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct LimitRule {
+    /// What a refused client is told.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = bounds::SHORT_TEXT_MAX)))]
+    pub name: String,
+    /// For whom it is counted apart; for each combination, where several are named. Empty:
+    /// everybody's calls are counted together.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub per: Vec<Per>,
+    /// The tools whose calls are counted, as `upstream__tool` or `upstream__*`. Empty: every
+    /// request.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tools: Vec<String>,
+    /// How often.
+    pub rate: Rate,
+    /// How it is counted.
+    #[serde(default)]
+    pub counter: Counter,
+}
+
+/// Something for which a limit is counted apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum Per {
+    /// The token's subject, in its tenant, with its client.
+    Principal,
+    /// The OAuth client.
+    Client,
+    /// The tenant.
+    Tenant,
+    /// The tool.
+    Tool,
+    /// The upstream.
+    Upstream,
+}
+
+/// How a limit is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum Counter {
+    /// Approximately, through KV: it may be overshot within a stated bound, and a store that
+    /// is away refuses nobody.
+    #[default]
+    Kv,
+    /// Exactly, through the atomic store: it is never overshot, and what cannot be counted is
+    /// refused.
+    Atomic,
 }
 
 /// When a failing upstream is left alone for a while.
@@ -409,12 +493,31 @@ impl Default for CircuitBreaker {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Tasks {
-    /// How long a task and its result can be read after it was created, in milliseconds.
+    /// How long a task and its result can be read after it was created, in milliseconds. A
+    /// client that asks for longer gets this.
     #[cfg_attr(feature = "schema", schemars(range(min = *bounds::TASK_TTL_MS.start(), max = *bounds::TASK_TTL_MS.end())))]
     pub ttl_ms: u64,
     /// How often clients are asked to poll, in milliseconds.
     #[cfg_attr(feature = "schema", schemars(range(min = *bounds::TASK_POLL_INTERVAL_MS.start(), max = *bounds::TASK_POLL_INTERVAL_MS.end())))]
     pub poll_interval_ms: u64,
+    /// How long a call of a tool with `execution: auto` may run before it becomes a task, in
+    /// milliseconds.
+    #[cfg_attr(feature = "schema", schemars(range(min = *bounds::TASK_AFTER_MS.start(), max = *bounds::TASK_AFTER_MS.end())))]
+    pub after_ms: u64,
+    /// How long a call may take that is a task or may become one, in milliseconds, where its
+    /// tool's rule says nothing else.
+    #[cfg_attr(feature = "schema", schemars(range(min = *bounds::TASK_TIMEOUT_MS.start(), max = *bounds::TASK_TIMEOUT_MS.end())))]
+    pub timeout_ms: u64,
+    /// Most tasks of one principal that have not ended.
+    #[cfg_attr(feature = "schema", schemars(range(min = *bounds::TASKS_OPEN_PER_PRINCIPAL.start(), max = *bounds::TASKS_OPEN_PER_PRINCIPAL.end())))]
+    pub max_open_per_principal: u32,
+    /// Most tasks of one tenant that have not ended; no limit if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(range(min = *bounds::TASKS_OPEN_PER_TENANT.start(), max = *bounds::TASKS_OPEN_PER_TENANT.end())))]
+    pub max_open_per_tenant: Option<u32>,
+    /// How often each principal may ask about its tasks (`tasks/get`, `tasks/update`,
+    /// `tasks/cancel` and what older revisions have instead).
+    pub poll_limit: Rate,
 }
 
 impl Default for Tasks {
@@ -422,6 +525,14 @@ impl Default for Tasks {
         Self {
             ttl_ms: 3_600_000,
             poll_interval_ms: 1_000,
+            after_ms: 10_000,
+            timeout_ms: 900_000,
+            max_open_per_principal: 100,
+            max_open_per_tenant: None,
+            poll_limit: Rate {
+                requests: 600,
+                window_ms: minute_ms(),
+            },
         }
     }
 }
@@ -487,6 +598,15 @@ const fn is_false(value: &bool) -> bool {
 
 const fn timeout_ms() -> u64 {
     30_000
+}
+
+const fn one() -> u32 {
+    1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands it over so")]
+const fn is_one(cost: &u32) -> bool {
+    *cost == 1
 }
 
 const fn minute_ms() -> u64 {

@@ -9,8 +9,9 @@ use tidegate_mcp::catalog::CacheHints;
 use tidegate_mcp::input::ResultType;
 use tidegate_mcp::json::Object;
 use tidegate_mcp::jsonrpc::{INTERNAL_ERROR, RpcError};
-use tidegate_mcp::meta::{ClientCapabilities, LOG_LEVELS, RequestMeta};
+use tidegate_mcp::meta::{ClientCapabilities, EXT_TASKS, LOG_LEVELS, RequestMeta};
 use tidegate_mcp::method::Method;
+use tidegate_mcp::task::created_result;
 use tidegate_mcp::version::{Era, ProtocolVersion};
 
 use crate::auth::{Principal, PrincipalId};
@@ -30,7 +31,9 @@ use crate::policy::Permit;
 use crate::rounds;
 use crate::route::{One, Own, Target};
 use crate::session;
-use crate::tasks;
+use crate::tasks::follow::Follower;
+use crate::tasks::theirs::{Maker, Minted};
+use crate::tasks::{self, When, passed};
 use crate::tools;
 use crate::upstream::{self, Outgoing};
 
@@ -52,7 +55,7 @@ pub fn begin<P: Platform>(context: &Context<P>, work: Work) -> Dispatch {
     async move {
         let Work {
             endpoint,
-            call,
+            mut call,
             permit,
             param_headers,
         } = work;
@@ -63,9 +66,7 @@ pub fn begin<P: Platform>(context: &Context<P>, work: Work) -> Dispatch {
             ..
         } = permit;
         match target {
-            Target::Own(own) => answer_own(&context, &endpoint, &principal, own, &call)
-                .await
-                .map(Reply::Result),
+            Target::Own(own) => answer_own(&context, &endpoint, &principal, own, &call).await,
             Target::Changes => listen::answer(&context, &endpoint, &principal, &call),
             Target::Every(kind) => {
                 let cursor = match call.params.get("cursor") {
@@ -74,28 +75,64 @@ pub fn begin<P: Platform>(context: &Context<P>, work: Work) -> Dispatch {
                         serde_json::from_str::<String>(cursor.get()).map_err(|_| cursor_type())?,
                     ),
                 };
-                let list = catalog::list(&context, &endpoint, &principal, kind, cursor.as_deref());
+                let asked = catalog::Asked {
+                    kind,
+                    cursor: cursor.as_deref(),
+                    version: call.version,
+                };
+                let list = catalog::list(&context, &endpoint, &principal, asked);
                 list.await.map(Reply::Result)
             }
             Target::One(mut one) => {
+                // How a client of 2025-11-25 asks for a task: between it and the gateway.
+                one.params.remove("task");
                 let parked = rounds::resume(&context, &principal.id, &mut one)?;
+                let client = &mut call.meta.client_capabilities;
+                discover::carry(&context.settings, &endpoint, client);
+                let when = match &parked {
+                    None => tasks::when(rule.as_ref(), &one, &call, &context.settings)?,
+                    Some(_) => When::Never,
+                };
+                let asked =
+                    || tasks::Asked::of(&context.settings, &principal, rule.as_ref(), &one, &call);
+                let legacy = call.version.era() == Era::Legacy;
                 let judged = tools::check(&context, &principal.id, &one, &call, &param_headers);
                 if let Some(refusal) = judged.await? {
-                    return Ok(Reply::Result(refusal));
-                }
-                if tasks::wanted(rule.as_ref(), &one, &call)? {
-                    return tasks::create(&context, &principal, rule.as_ref(), one)
-                        .await
-                        .map(Reply::Result);
+                    let result = match when {
+                        When::Now if legacy => tasks::legacy::ended(&context, asked(), refusal),
+                        When::Now | When::Never | When::After(_) => {
+                            return Ok(Reply::Result(refusal));
+                        }
+                    };
+                    return result.await.map(Reply::Result);
                 }
                 let timeout = rule
                     .as_ref()
                     .and_then(|rule| rule.timeout_ms)
                     .unwrap_or(one.upstream.timeout_ms);
                 let timeout = Duration::from_millis(timeout);
+                match when {
+                    When::Never if rule.is_none() && parked.is_none() => {
+                        if asks_as_task(&context, &principal, &one, &call.meta).await? {
+                            let asked = asked().within(timeout);
+                            return tasks::race::call(&context, asked, call.meta, timeout).await;
+                        }
+                    }
+                    When::Never => {}
+                    When::Now => {
+                        let record = tasks::create(&context, asked()).await?;
+                        return Ok(Reply::Result(match legacy {
+                            true => tasks::legacy::created(&record),
+                            false => created_result(&record.shown()),
+                        }));
+                    }
+                    When::After(threshold) => {
+                        return tasks::race::call(&context, asked(), call.meta, threshold).await;
+                    }
+                }
+                let minted = Minted::of(rule.as_ref(), &one, &call);
                 let session = call.session.filter(|_| call.streams);
-                let mut meta = call.meta;
-                discover::carry(&context.settings, &endpoint, &mut meta.client_capabilities);
+                let meta = call.meta;
                 let place = place(&context, &principal, &one, &meta, parked).await?;
                 let ask = Ask {
                     asks: session.is_some(),
@@ -103,6 +140,7 @@ pub fn begin<P: Platform>(context: &Context<P>, work: Work) -> Dispatch {
                     meta,
                     param_headers,
                     timeout,
+                    minted,
                 };
                 match session {
                     Some(session) => {
@@ -135,18 +173,21 @@ async fn answer_own<P: Platform>(
     principal: &Rc<Principal>,
     own: Own,
     call: &Call,
-) -> Result<Object, Error> {
-    match own {
+) -> Result<Reply, Error> {
+    let result = match own {
+        Own::TaskResult => return tasks::legacy::result(context, principal, call).await,
         Own::Discover => discover::discover(context, endpoint, principal).await,
         Own::Initialize => discover::initialize(context, endpoint, principal, &call.params).await,
         Own::Ping => Ok(Object::default()),
-        Own::TaskGet => tasks::get(context, principal, call).await,
-        Own::TaskUpdate => tasks::update(context, principal, call).await,
-        Own::TaskCancel => tasks::cancel(context, principal, call).await,
+        Own::TaskGet => tasks::get(context, endpoint, principal, call).await,
+        Own::TaskUpdate => tasks::update(context, endpoint, principal, call).await,
+        Own::TaskCancel => tasks::cancel(context, endpoint, principal, call).await,
+        Own::TaskList => tasks::legacy::list(context, principal, call).await,
         Own::SetLevel => set_level(context, call).await,
         Own::Subscribe => notices::subscribe(context, endpoint, principal, call).await,
         Own::Unsubscribe => notices::unsubscribe(context, call).await,
-    }
+    };
+    result.map(Reply::Result)
 }
 
 /// `logging/setLevel`: the session remembers it for the calls to come.
@@ -178,12 +219,7 @@ async fn place<P: Platform>(
     if let Some(name) = parked {
         return Ok(Place::Keeper(Part::Next(name)));
     }
-    let modern = ProtocolVersion::parse(&meta.protocol_version)
-        .is_some_and(|version| version.era() == Era::Modern);
-    let declared = !discover::askable(&meta.client_capabilities).is_empty();
-    if !(modern && declared && one.method.may_require_input())
-        || context.platform.keeper().is_none()
-    {
+    if context.platform.keeper().is_none() || !is_asked_by_result(one, meta) {
         return Ok(Place::Here);
     }
     let facts = upstream::facts(context, &one.upstream, principal).await?;
@@ -191,6 +227,32 @@ async fn place<P: Platform>(
         Era::Modern => Place::Here,
         Era::Legacy => Place::Keeper(Part::First),
     })
+}
+
+/// Whether the client can be asked things, and only by `input_required`.
+fn is_asked_by_result(one: &One, meta: &RequestMeta) -> bool {
+    let modern = ProtocolVersion::parse(&meta.protocol_version)
+        .is_some_and(|version| version.era() == Era::Modern);
+    let declared = !discover::askable(&meta.client_capabilities).is_empty();
+    modern && declared && one.method.may_require_input()
+}
+
+/// Whether a call that is asked something becomes a task: where nothing can be parked, for
+/// whoever takes tasks. Of a tool with a rule, the rule says what becomes a task.
+async fn asks_as_task<P: Platform>(
+    context: &Context<P>,
+    principal: &Principal,
+    one: &One,
+    meta: &RequestMeta,
+) -> Result<bool, Error> {
+    let tasks = one.method == Method::ToolsCall
+        && meta.client_capabilities.has_extension(EXT_TASKS)
+        && tasks::are_made(&context.settings);
+    if context.platform.keeper().is_some() || !tasks || !is_asked_by_result(one, meta) {
+        return Ok(false);
+    }
+    let facts = upstream::facts(context, &one.upstream, principal).await?;
+    Ok(facts.era() == Era::Legacy)
 }
 
 /// Where an upstream is asked.
@@ -212,6 +274,8 @@ pub(crate) struct Ask {
     pub(crate) meta: RequestMeta,
     pub(crate) param_headers: Vec<(HeaderName, HeaderValue)>,
     pub(crate) timeout: Duration,
+    /// What becomes of a task the upstream makes of it.
+    pub(crate) minted: Minted,
 }
 
 /// Asks one upstream for one thing, and shows its answer in the names the client knows.
@@ -221,7 +285,12 @@ pub(crate) async fn ask_upstream<P: Platform>(
     one: Box<One>,
     ask: Ask,
 ) -> Result<Reply, Error> {
+    let maker = Maker::of_call(&one, principal, ask.minted);
+    let follower = maker
+        .as_ref()
+        .and_then(|maker| Follower::of_call(context, maker, &ask));
     let shape = Shape {
+        minted: maker.map(|maker| (ask.minted, maker)),
         parked: matches!(ask.place, Place::Keeper(_)),
         context: context.clone(),
         request: rounds::digest(principal, &one),
@@ -237,6 +306,12 @@ pub(crate) async fn ask_upstream<P: Platform>(
         meta: ask.meta,
         param_headers: ask.param_headers,
         asks: ask.asks,
+        rather: match shape.client {
+            // Asked on the call's own stream.
+            Client::Conversing(_) => Era::Legacy,
+            Client::Asked(_) | Client::NotAsked => Era::Modern,
+        },
+        tasks: ask.minted.declares(),
         principal: principal.clone(),
         timeout: ask.timeout,
     };
@@ -248,9 +323,9 @@ pub(crate) async fn ask_upstream<P: Platform>(
             tools::hold(context, &one.upstream, &called, reply)?
         }
     };
-    match reply {
-        Reply::Result(result) => shape.result(result).map(Reply::Result),
-        Reply::Stream(events) => Ok(Reply::Stream(
+    let reply = match reply {
+        Reply::Result(result) => Reply::Result(shape.result(result)?),
+        Reply::Stream(events) => Reply::Stream(
             events
                 .map(move |event| match event {
                     Event::Notification(_) | Event::Request(_) => event,
@@ -258,8 +333,12 @@ pub(crate) async fn ask_upstream<P: Platform>(
                     Event::End(end) => Event::End(end.and_then(|result| shape.result(result))),
                 })
                 .boxed_local(),
-        )),
-    }
+        ),
+    };
+    Ok(match follower {
+        Some(follower) => follower.see_through(reply),
+        None => reply,
+    })
 }
 
 /// How one upstream's result is shown to the client.
@@ -274,6 +353,8 @@ struct Shape<P> {
     /// Whether an extension may have added types of results.
     extended: bool,
     client: Client,
+    /// What becomes of a task, and who makes it.
+    minted: Option<(Minted, Rc<Maker>)>,
 }
 
 /// Whom a result is for.
@@ -335,6 +416,15 @@ impl<P: Platform> Shape<P> {
                         return Err(Rejection::protocol(error).into());
                     }
                 }
+            }
+            ResultType::Task if let Some((minted, maker)) = &self.minted => {
+                return match (minted, &self.client) {
+                    (Minted::Passed, Client::Asked(client)) => {
+                        passed::created(&self.context, maker, client, result)
+                    }
+                    // Whoever called knows what to do.
+                    _ => Ok(result),
+                };
             }
             ResultType::Other(_) if self.extended => {}
             // No extension that adds result types was declared to the upstream.

@@ -140,7 +140,7 @@ pub(crate) fn on_stream<P: Platform>(
 }
 
 /// Everything that comes of a call, as it comes.
-fn events(dispatch: Dispatch) -> LocalBoxStream<'static, Event> {
+pub(crate) fn events(dispatch: Dispatch) -> LocalBoxStream<'static, Event> {
     let events = stream::once(dispatch).flat_map(|outcome| match outcome {
         Ok(Reply::Stream(events)) => events,
         Ok(Reply::Result(result)) => stream::iter([Event::End(Ok(result))]).boxed_local(),

@@ -68,6 +68,8 @@ pub enum Rejection {
     Denied {
         /// The rule that decided.
         rule: String,
+        /// Whether the caller is told which it was.
+        disclose: bool,
     },
     /// The token's scopes do not reach.
     #[error("insufficient_scope")]
@@ -81,6 +83,16 @@ pub enum Rejection {
         /// Which limit.
         limit: String,
         /// When the next request may be admitted.
+        retry_after: Duration,
+    },
+    /// As many tasks are open as may be.
+    #[error("too_many_tasks")]
+    TooManyTasks {
+        /// Which limit.
+        limit: &'static str,
+        /// How many may be open.
+        max: u32,
+        /// When it is worth asking again.
         retry_after: Duration,
     },
     /// The session is not known here: never opened, over, or another principal's.
@@ -226,6 +238,14 @@ impl Error {
         }
     }
 
+    /// The rule that denied the request, if one did.
+    pub(crate) fn decided_by(&self) -> Option<String> {
+        match self {
+            Self::Rejection(Rejection::Denied { rule, .. }) => Some(rule.clone()),
+            Self::Rejection(_) | Self::Fault(_) => None,
+        }
+    }
+
     /// The id of the request this answers, where only the body could tell.
     pub(crate) fn request_id(&self) -> Option<RequestId> {
         match self {
@@ -299,11 +319,14 @@ impl Rejection {
             Self::Unauthenticated { challenge, reason } => {
                 with_header(StatusCode::UNAUTHORIZED, (WWW_AUTHENTICATE, challenge.clone()), refused(reason))
             }
-            Self::Denied { rule } => plain(
-                StatusCode::FORBIDDEN,
-                RpcError::new(REFUSED, "The gateway's policy does not permit this call.")
-                    .with_data(json!({ "reason": label, "rule": rule })),
-            ),
+            Self::Denied { rule, disclose } => {
+                let text = "The gateway's policy does not permit this call.";
+                let error = match disclose {
+                    true => RpcError::new(REFUSED, text).with_data(json!({ "reason": label, "rule": rule })),
+                    false => refused(text),
+                };
+                plain(StatusCode::FORBIDDEN, error)
+            }
             Self::InsufficientScope { challenge } => with_header(
                 StatusCode::FORBIDDEN,
                 (WWW_AUTHENTICATE, challenge.clone()),
@@ -315,6 +338,15 @@ impl Rejection {
                 RpcError::new(RATE_LIMITED, format!("Too many requests for limit `{limit}`; retry later.")).with_data(
                     json!({ "reason": label, "limit": limit, "retryAfterMs": millis(*retry_after) }),
                 ),
+            ),
+            Self::TooManyTasks { limit, max, retry_after } => with_header(
+                StatusCode::TOO_MANY_REQUESTS,
+                retry_after_header(*retry_after),
+                RpcError::new(
+                    RATE_LIMITED,
+                    format!("{max} tasks are open, as many as `{limit}` allows; wait for one to end, or cancel one."),
+                )
+                .with_data(json!({ "reason": label, "limit": limit, "max": max, "retryAfterMs": millis(*retry_after) })),
             ),
             // By this status a client of these revisions knows that it must initialize anew.
             Self::SessionUnknown => plain(

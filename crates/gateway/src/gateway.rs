@@ -11,6 +11,7 @@ use http::header::{
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use serde_json::json;
 
+use crate::admin;
 use crate::auth::{Resource, metadata, revocation};
 use crate::body::Body;
 use crate::context::Context;
@@ -18,7 +19,7 @@ use crate::egress::{self, json_response};
 use crate::error::{Error, Rejection};
 use crate::health;
 use crate::http_sse;
-use crate::ingress::{self, Endpoint, Way};
+use crate::ingress::{self, Endpoint, Peer, Way};
 use crate::keep;
 use crate::memory::Memory;
 use crate::park;
@@ -52,10 +53,13 @@ impl<P: Platform> Gateway<P> {
         if request.uri().path() == "/health" {
             return health::live();
         }
-        let context = match self.context().await {
+        let mut context = match self.context().await {
             Ok(context) => context,
             Err(error) => return self.unconfigured(&error),
         };
+        if let Some(peer) = request.extensions().get::<Peer>() {
+            context.peer = Rc::new(peer.clone());
+        }
         let origin = request.headers().get(ORIGIN).cloned();
         let mut response = self.route(&context, request).await;
         if let Some(origin) = origin {
@@ -72,6 +76,9 @@ impl<P: Platform> Gateway<P> {
         }
         if path == "/health/deep" && request.method() == Method::GET {
             return health::deep(context, &request).await;
+        }
+        if let Some(rest) = path.strip_prefix(admin::ADMIN) {
+            return admin::answer(context, rest, request).await;
         }
         if let Some(endpoint) = metadata::resource_path(&path) {
             return protected_resource(context, &endpoint);
@@ -96,7 +103,10 @@ impl<P: Platform> Gateway<P> {
             return keep::ping(&*self.platform, &self.memory.keep, request).await;
         }
         match self.context().await {
-            Ok(context) => park::answer(&context, request).await,
+            Ok(context) => match request.uri().path().starts_with(park::CALLS) {
+                true => park::answer(&context, request).await,
+                false => tasks::kept(&context, request).await,
+            },
             Err(error) => self.unconfigured(&error),
         }
     }
@@ -106,18 +116,18 @@ impl<P: Platform> Gateway<P> {
     /// until it hears no.
     pub fn kept(&self) -> bool {
         let now = self.platform.clock().now();
-        self.memory.keep.is_busy() || self.memory.park.is_busy(now)
+        self.memory.keep.is_busy() || self.memory.park.is_busy(now) || self.memory.tasks.is_busy()
     }
 
-    /// Takes a message from the queue; `attempt` counts deliveries from one.
-    pub async fn consume(&self, message: &[u8], attempt: u32) -> Consumed {
+    /// Takes a message from the queue.
+    pub async fn consume(&self, message: &[u8]) -> Consumed {
         let Ok(context) = self.context().await else {
             return Consumed::Retry {
                 after: CONFIGURATION_PAUSE,
             };
         };
         match serde_json::from_slice(message) {
-            Ok(Message::RunTaskV1 { task }) => tasks::run::run(&context, &task, attempt).await,
+            Ok(Message::RunTaskV1 { task }) => tasks::run::run(&context, &task).await,
             Err(e) => {
                 // Of a later version, or not ours: another delivery would not help.
                 context.log(
@@ -140,10 +150,12 @@ impl<P: Platform> Gateway<P> {
     }
 
     /// Called by a timer: renews the configuration, so that a quiet deployment notices a
-    /// push, and a broken snapshot is reported without traffic.
+    /// push, and a broken snapshot is reported without traffic; and looks after tasks that
+    /// nobody runs.
     pub async fn tick(&self) {
-        if let Err(error) = self.context().await {
-            self.unconfigured(&error);
+        match self.context().await {
+            Ok(context) => tasks::sweep::sweep(&context).await,
+            Err(error) => drop(self.unconfigured(&error)),
         }
     }
 
@@ -153,6 +165,7 @@ impl<P: Platform> Gateway<P> {
             platform: Rc::clone(&self.platform),
             memory: Rc::clone(&self.memory),
             settings,
+            peer: Rc::default(),
         })
     }
 

@@ -20,7 +20,7 @@ use crate::keyspace::{self, Family, Key, ReadError, Store};
 use crate::platform::{AtomicStore, Clock, Platform, Swap, Unavailable, Version, WAIT_MAX};
 use crate::seal::hex;
 use crate::session::Session;
-use crate::tasks::Failure;
+use crate::tasks::record::Failure;
 
 /// Longest a mailbox is kept: longer than any call asks and waits.
 const KEPT: Duration = Duration::from_secs(2 * 60 * 60);

@@ -10,7 +10,7 @@
 //! Parked calls live in the keeper's memory alone, for [`PARKED_MAX`]. One that is gone is an
 //! error to the retry: **a tool is never silently run a second time.**
 
-mod frame;
+pub(crate) mod frame;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -29,6 +29,7 @@ use tidegate_mcp::json::Object;
 use tidegate_mcp::jsonrpc::RpcError;
 use tidegate_mcp::meta::{ClientCapabilities, PROGRESS_TOKEN, RequestMeta, Trace};
 use tidegate_mcp::method::Method;
+use tidegate_mcp::version::Era;
 
 use crate::auth::PrincipalId;
 use crate::body::Body;
@@ -39,8 +40,8 @@ use crate::error::{Error, Fault, Rejection};
 use crate::platform::{Clock, Keeper, Platform};
 use crate::seal::hex;
 use crate::time::Timestamp;
-use crate::upstream::{self, ANSWER_WITHIN, Outgoing};
-use frame::Frame;
+use crate::upstream::{self, ANSWER_WITHIN, Declares, Outgoing};
+pub(crate) use frame::Frame;
 
 /// Longest a call stays parked for its client's answer.
 pub const PARKED_MAX: Duration = ANSWER_WITHIN;
@@ -142,6 +143,8 @@ impl Told {
             },
             param_headers: Vec::new(),
             asks: true,
+            rather: Era::Legacy,
+            tasks: Declares::Never,
             principal: self.principal,
             timeout: Duration::from_millis(self.timeout_ms),
         })
@@ -216,7 +219,7 @@ fn keeper_name(upstream: &Upstream, principal: &PrincipalId) -> String {
 }
 
 /// What a keeper says, as events of the client's present request.
-fn heard(body: Body, meta: RequestMeta) -> impl Stream<Item = Event> {
+pub(crate) fn heard(body: Body, meta: RequestMeta) -> impl Stream<Item = Event> {
     stream! {
         let mut frames = frame::read(body).boxed_local();
         while let Some(frame) = frames.next().await {
@@ -297,7 +300,7 @@ fn refused() -> Response<Body> {
 }
 
 /// Frames as bytes, with a comment now and then while there are none.
-fn encoded(frames: impl Stream<Item = Frame> + 'static) -> impl Stream<Item = Bytes> {
+pub(crate) fn encoded(frames: impl Stream<Item = Frame> + 'static) -> impl Stream<Item = Bytes> {
     frames.map(|frame| frame.encode())
 }
 

@@ -16,7 +16,8 @@ pub enum Message {
 }
 
 /// What became of a message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum Consumed {
     /// It is done with; acknowledge it.
     Done,

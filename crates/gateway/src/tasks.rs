@@ -1,65 +1,105 @@
 //! The tasks extension (`io.modelcontextprotocol/tasks`): long calls run from the queue and
 //! polled by the client.
 //!
-//! A handle is sealed and says whose it is, so a foreign, expired or forged one is refused
-//! without a read, in the same words as an unknown one. It is returned only when the record
-//! is durable *and* the queue has accepted the work: `tasks/get` resolves anywhere at once.
-//! What two requests race on is one record in the atomic store; every writer swaps.
+//! A handle ([`handle`]) is sealed and says whose it is, so a foreign, expired or forged one
+//! is refused without a read, in the same words as an unknown one. It is returned only when
+//! the record ([`record`]) is durable *and* the queue has accepted the work: `tasks/get`
+//! resolves anywhere at once. What two requests race on is one record in the atomic store
+//! ([`store`]); every writer swaps. A call becomes a task at once, or when it has taken long
+//! ([`race`]); the queue sees to it that it is run ([`run`]), and one run ([`drive`]) makes
+//! the call and stores what came of it.
+//!
+//! Upstreams make tasks too. A client that understands them gets such a one under a handle
+//! ([`passed`]), for which nothing is stored; a run of the gateway's own follows it
+//! ([`follow`]).
 
+pub mod directory;
+mod drive;
+pub(crate) mod follow;
+pub mod handle;
+pub mod legacy;
+pub(crate) mod operate;
+pub(crate) mod passed;
+pub(crate) mod race;
+pub mod record;
+pub mod roster;
 pub mod run;
+pub mod store;
+pub mod sweep;
+pub mod tenants;
+pub(crate) mod theirs;
+pub mod watch;
 
+use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use http::{Request, Response};
 use serde_json::json;
-use serde_json::value::RawValue;
 use tidegate_mcp::json::Object;
-use tidegate_mcp::jsonrpc::RpcError;
-use tidegate_mcp::meta::EXT_TASKS;
+use tidegate_mcp::jsonrpc::{INTERNAL_ERROR, RpcError};
+use tidegate_mcp::meta::{self, EXT_TASKS};
 use tidegate_mcp::method::Method;
-use tidegate_mcp::task::{self, Task, TaskDetail, TaskStatus};
+use tidegate_mcp::task::{self, TaskStatus};
 use tidegate_mcp::version::Era;
 
-use crate::auth::{Principal, PrincipalId};
+use crate::auth::Principal;
+use crate::body::Body;
 use crate::config::{Execution, ToolRule};
 use crate::context::Context;
-use crate::error::{Error, Fault, Rejection};
-use crate::ingress::Call;
-use crate::keyspace::{self, Family, Key, ReadError, Store};
+use crate::discover;
+use crate::error::{Error, Rejection};
+use crate::ingress::{Call, Endpoint};
 use crate::memory::Bounded;
-use crate::platform::{LogLevel, Platform, Queue, Swap, Version};
-use crate::queue::Message;
+use crate::platform::{LogLevel, Platform, Version};
 use crate::route::One;
-use crate::seal::{Purpose, hex};
+use crate::seal::hex;
+use crate::settings::Settings;
 use crate::time::Timestamp;
+use handle::{Handle, Named, Of, unknown};
+use passed::Asking;
+use record::{Answer, Outcome, Record, Standing};
 
-/// Longest task handle, in bytes: it travels in the `Mcp-Name` header.
-pub const HANDLE_MAX: usize = 512;
-/// Largest arguments a task keeps, in bytes.
+/// Largest arguments a task keeps, in bytes, with what goes with them to the upstream.
 pub const ARGUMENTS_MAX: usize = 256 * 1024;
+/// Most that a task keeps at once of what its client is asked and answers, in bytes.
+pub const ASKED_MAX: usize = 512 * 1024;
 /// A task nobody has started this long after it was created is queued again by a poll.
 pub const START_WITHIN: Duration = Duration::from_secs(60);
-/// How often a lost race over a record is tried again.
-const SWAPS_MAX: usize = 8;
+/// Most answers one `tasks/update` may bring.
+pub const ANSWERS_MAX: usize = 64;
 
 /// Most tasks one isolate remembers to have queued again.
 const REQUEUED_MAX: usize = 1024;
 
 /// What an isolate remembers of tasks: when it queued one again, so that polling does not
-/// fill the queue.
+/// fill the queue, and, in a keeper, what it runs.
 pub(crate) struct Memory {
     requeued: Bounded<String, Timestamp>,
+    running: run::Running,
+    rosters: roster::Memory,
+    directory: directory::Memory,
+    tenants: tenants::Memory,
 }
 
 impl Default for Memory {
     fn default() -> Self {
         Self {
             requeued: Bounded::new(REQUEUED_MAX),
+            running: run::Running::default(),
+            rosters: roster::Memory::default(),
+            directory: directory::Memory::default(),
+            tenants: tenants::Memory::default(),
         }
     }
 }
 
 impl Memory {
+    /// Whether a task is run here.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.running.any()
+    }
+
     /// Whether the task may be queued again now; counts as done if so.
     fn may_queue(&self, id: &str, now: Timestamp) -> bool {
         let id = id.to_owned();
@@ -72,155 +112,53 @@ impl Memory {
     }
 }
 
-/// A task as stored.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Record {
-    /// Shape of this record.
-    pub v: u32,
-    /// Principal that created it.
-    pub owner: PrincipalId,
-    /// Configured name of the upstream.
-    pub upstream: String,
-    /// The tool's own name at the upstream.
-    pub tool: String,
-    /// Whether URIs in the result are shown with their upstream's prefix.
-    pub prefixed: bool,
-    /// Params of the call in the upstream's names.
-    pub params: Object,
-    /// How long one run may take, in milliseconds.
-    pub timeout_ms: u64,
-    /// Where it stands.
-    #[serde(with = "status_text")]
-    pub status: TaskStatus,
-    /// What a person reads about it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub status_message: Option<String>,
-    /// When it was created, milliseconds since the epoch.
-    pub created_at_ms: u64,
-    /// When it last changed, milliseconds since the epoch.
-    pub updated_at_ms: u64,
-    /// How long it can be read after it was created, in milliseconds.
-    pub ttl_ms: u64,
-    /// How often clients are asked to poll, in milliseconds.
-    pub poll_interval_ms: u64,
-    /// Who runs it now, and until when nobody else may.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub lease: Option<Lease>,
-    /// How it ended: a tool's result, or a JSON-RPC error.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub outcome: Option<Outcome>,
+/// When a call becomes a task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum When {
+    Never,
+    Now,
+    /// If it is still running then.
+    After(Duration),
 }
 
-/// The right to run a task, for a while.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Lease {
-    /// Random name of the run.
-    pub run: String,
-    /// When it lapses, milliseconds since the epoch.
-    pub until_ms: u64,
-}
-
-/// How a task ended.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum Outcome {
-    /// The tool answered, well or with `isError`.
-    Result(Object),
-    /// The call itself failed.
-    Error(Failure),
-}
-
-/// A JSON-RPC error as stored.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Failure {
-    /// Its code.
-    pub code: i64,
-    /// Its message.
-    pub message: String,
-    /// Its data, if it has any.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub data: Option<Box<RawValue>>,
-}
-
-impl From<RpcError> for Failure {
-    fn from(error: RpcError) -> Self {
-        Self {
-            code: error.code,
-            message: error.message,
-            data: error.data,
-        }
+/// When the call becomes a task: the tool's rule and what the client declared decide.
+/// Clients of older revisions cannot declare the extension; those of one may ask for a task.
+pub(crate) fn when(
+    rule: Option<&ToolRule>,
+    one: &One,
+    call: &Call,
+    settings: &Settings,
+) -> Result<When, Error> {
+    let execution = rule.map(|rule| rule.execution).unwrap_or_default();
+    if one.method != Method::ToolsCall {
+        return Ok(When::Never);
     }
-}
-
-impl From<Failure> for RpcError {
-    fn from(failure: Failure) -> Self {
-        Self {
-            code: failure.code,
-            message: failure.message,
-            data: failure.data,
-        }
+    if call.version.era() == Era::Legacy {
+        return legacy::when(rule, call, settings);
     }
-}
-
-mod status_text {
-    use serde::{Deserialize, Deserializer, Serializer, de};
-    use tidegate_mcp::task::TaskStatus;
-
-    pub(super) fn serialize<S: Serializer>(status: &TaskStatus, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_str(status.as_str())
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<TaskStatus, D::Error> {
-        let text = String::deserialize(from)?;
-        TaskStatus::parse(&text).ok_or_else(|| de::Error::custom("unknown task status"))
-    }
-}
-
-/// The family of [`Record`], by the random id inside the handle.
-pub struct TaskFamily;
-
-impl Family for TaskFamily {
-    type Record = Record;
-    const NAME: &'static str = "task";
-    const STORE: Store = Store::Atomic;
-    const LIFETIME: Option<Duration> = None;
-}
-
-/// What a handle says; short names, for it must fit a header.
-#[derive(Serialize, Deserialize)]
-struct Handle {
-    /// Key of the record.
-    k: String,
-    /// Owner.
-    o: PrincipalId,
-    /// Upstream.
-    u: String,
-    /// Created, milliseconds since the epoch.
-    c: u64,
-    /// Time to live, milliseconds.
-    t: u64,
-}
-
-/// Whether the call becomes a task: the tool's rule and what the client declared decide.
-/// Clients of older revisions cannot declare the extension and are answered directly.
-pub fn wanted(rule: Option<&ToolRule>, one: &One, call: &Call) -> Result<bool, Error> {
-    let execution = rule.map_or(Execution::Sync, |rule| rule.execution);
-    if one.method != Method::ToolsCall
-        || execution == Execution::Sync
-        || call.version.era() == Era::Legacy
-    {
-        return Ok(false);
-    }
-    match (
-        execution,
-        call.meta.client_capabilities.has_extension(EXT_TASKS),
-    ) {
-        (_, true) => Ok(true),
+    let declared = call.meta.client_capabilities.has_extension(EXT_TASKS);
+    match (execution, declared) {
+        (Execution::Upstream | Execution::Sync, _) | (Execution::Auto, false) => Ok(When::Never),
+        (Execution::Task, true) => Ok(When::Now),
         (Execution::Task, false) => Err(undeclared()),
-        (Execution::Auto | Execution::Sync, false) => Ok(false),
+        (Execution::Auto, true) => {
+            let threshold = rule.and_then(|rule| rule.task_after_ms);
+            let threshold = threshold.unwrap_or(settings.config.tasks.after_ms);
+            Ok(When::After(Duration::from_millis(threshold)))
+        }
     }
+}
+
+/// Whether a rule makes tasks of calls.
+pub(crate) fn are_made(settings: &Settings) -> bool {
+    settings
+        .config
+        .tools
+        .iter()
+        .any(|rule| match rule.execution {
+            Execution::Upstream | Execution::Sync => false,
+            Execution::Auto | Execution::Task => true,
+        })
 }
 
 /// What a client is told that asks for tasks and did not declare the extension.
@@ -231,255 +169,354 @@ pub(crate) fn undeclared() -> Error {
     .into()
 }
 
-/// Makes a task of the call and gives its handle.
-pub async fn create<P: Platform>(
-    context: &Context<P>,
-    principal: &Principal,
-    rule: Option<&ToolRule>,
-    one: Box<One>,
-) -> Result<Object, Error> {
-    let mut params = one.params;
-    // An experimental `task` param of 2025-11-25 means nothing here.
-    params.remove("task");
-    if params.to_raw().get().len() > ARGUMENTS_MAX {
+/// A call that is to become a task, or may.
+pub(crate) struct Asked {
+    principal: Rc<Principal>,
+    upstream: String,
+    tool: String,
+    prefixed: bool,
+    params: Object,
+    capabilities: Object,
+    meta: Object,
+    timeout: Duration,
+    ttl: Duration,
+    idempotent: bool,
+}
+
+impl Asked {
+    pub(crate) fn of(
+        settings: &Settings,
+        principal: &Rc<Principal>,
+        rule: Option<&ToolRule>,
+        one: &One,
+        call: &Call,
+    ) -> Self {
+        let timeout = rule.and_then(|rule| rule.timeout_ms);
+        // A legacy client is asked on the stream it waits on, not on this call's.
+        let session = call.session.as_ref().map(|session| &session.capabilities);
+        let declared = session.unwrap_or(&call.meta.client_capabilities);
+        let mut carried = call.meta.rest.clone();
+        let trace = &call.meta.trace;
+        for (name, value) in [
+            (meta::TRACEPARENT, &trace.traceparent),
+            (meta::TRACESTATE, &trace.tracestate),
+            (meta::BAGGAGE, &trace.baggage),
+        ] {
+            if let Some(value) = value {
+                carried.insert(name, value);
+            }
+        }
+        Self {
+            principal: Rc::clone(principal),
+            upstream: one.upstream.name.clone(),
+            tool: one.own.clone(),
+            prefixed: one.prefixed,
+            params: one.params.clone(),
+            capabilities: discover::bridged(declared),
+            meta: carried,
+            timeout: Duration::from_millis(timeout.unwrap_or(settings.config.tasks.timeout_ms)),
+            ttl: legacy::ttl(settings, call),
+            idempotent: rule.is_some_and(|rule| rule.idempotent),
+        }
+    }
+}
+
+impl Asked {
+    /// Lets one run take this long and no longer.
+    pub(crate) fn within(self, timeout: Duration) -> Self {
+        Self { timeout, ..self }
+    }
+}
+
+/// A task's id and record; nothing is stored yet.
+fn begin<P: Platform>(context: &Context<P>, asked: Asked) -> Result<(String, Record), Error> {
+    let kept = [&asked.params, &asked.capabilities, &asked.meta];
+    if kept.iter().map(|kept| kept.text_len()).sum::<usize>() > ARGUMENTS_MAX {
         return Err(Rejection::BodyTooLarge { max: ARGUMENTS_MAX }.into());
     }
     let (now, tasks) = (context.now(), context.settings.config.tasks);
+    let Principal {
+        id: owner, tenant, ..
+    } = &*asked.principal;
+    let id = hex(&context.random::<16>());
+    let of = Of {
+        tenant: tenant.as_deref(),
+        upstream: &asked.upstream,
+        tool: &asked.tool,
+    };
+    let handle = Handle::new(id.clone(), owner.clone(), &of, now, asked.ttl).seal(context)?;
     let record = Record {
         v: 1,
-        owner: principal.id.clone(),
-        upstream: one.upstream.name.clone(),
-        tool: one.own,
-        prefixed: one.prefixed,
-        params,
-        timeout_ms: rule
-            .and_then(|rule| rule.timeout_ms)
-            .unwrap_or(one.upstream.timeout_ms),
+        handle,
+        owner: owner.clone(),
+        tenant: tenant.clone(),
+        upstream: asked.upstream,
+        tool: asked.tool,
+        prefixed: asked.prefixed,
+        params: asked.params,
+        capabilities: asked.capabilities,
+        meta: asked.meta,
+        timeout_ms: u64::try_from(asked.timeout.as_millis()).unwrap_or(u64::MAX),
+        idempotent: asked.idempotent,
         status: TaskStatus::Working,
         status_message: None,
         created_at_ms: now.0,
         updated_at_ms: now.0,
-        ttl_ms: tasks.ttl_ms,
+        ttl_ms: u64::try_from(asked.ttl.as_millis()).unwrap_or(u64::MAX),
         poll_interval_ms: tasks.poll_interval_ms,
+        attempts: 0,
+        rounds: 0,
         lease: None,
+        asked: 0,
+        questions: BTreeMap::new(),
+        state: None,
+        upstream_task: None,
         outcome: None,
     };
-    let id = hex(&context.random::<16>());
-    let handle = Handle {
-        k: id.clone(),
-        o: record.owner.clone(),
-        u: record.upstream.clone(),
-        c: record.created_at_ms,
-        t: record.ttl_ms,
-    };
-    let handle = context
-        .settings
-        .sealer
-        .seal(context.platform.as_ref(), Purpose::Task, &handle)?;
-    if handle.len() > HANDLE_MAX {
-        return Err(Fault::Internal("a task handle is too long".to_owned()).into());
+    Ok((id, record))
+}
+
+/// Stores a new task, which its principal may have.
+async fn insert<P: Platform>(
+    context: &Context<P>,
+    id: &str,
+    record: &Record,
+) -> Result<Version, Error> {
+    tenants::take(context, record).await?;
+    if let Err(refused) = roster::enter(context, id, record).await {
+        tenants::give_back(context, record);
+        return Err(refused);
     }
-    let version = match keyspace::atomic_swap(
-        context.platform.atomic(),
-        &key(&id),
-        None,
-        &record,
-        expiry(&record),
-    )
-    .await?
-    {
-        Swap::Done(version) => version,
-        Swap::Conflict => {
-            return Err(Fault::Internal("a random task id was taken".to_owned()).into());
-        }
-    };
+    directory::enter(context, record).await;
+    store::create(context, id, record).await
+}
+
+/// What the end of a task is to those who count: called by the one who wrote it.
+fn ended<P: Platform>(context: &Context<P>, id: &str, record: &Record) {
+    context.memory.tasks.rosters.ended(&record.owner, id);
+    tenants::give_back(context, record);
+}
+
+/// Makes a task of the call and gives its handle.
+pub(crate) async fn create<P: Platform>(
+    context: &Context<P>,
+    asked: Asked,
+) -> Result<Record, Error> {
+    let (id, record) = begin(context, asked)?;
+    let version = insert(context, &id, &record).await?;
     // Enqueue after the swap: a handle whose task cannot be read breaks the tasks
     // extension, while a task nobody runs is queued again by the next poll.
-    if let Err(unavailable) = enqueue(context, &id).await {
-        let error = RpcError::new(
-            tidegate_mcp::jsonrpc::INTERNAL_ERROR,
-            "The task could not be queued.",
-        );
-        let failed = ended(record, now, Outcome::Error(error.into()));
-        let _ = keyspace::atomic_swap(
-            context.platform.atomic(),
-            &key(&id),
-            Some(version),
-            &failed,
-            expiry(&failed),
-        )
-        .await;
+    if let Err(unavailable) = run::enqueue(context, &id, Duration::ZERO).await {
+        fail_unqueued(context, &id, (version, record)).await;
         return Err(unavailable);
     }
-    Ok(task::created_result(&rendered(&handle, &record)))
+    Ok(record)
+}
+
+/// Ends a task whose client is told that there is none.
+async fn fail_unqueued<P: Platform>(context: &Context<P>, id: &str, known: store::Known) {
+    let error = RpcError::new(INTERNAL_ERROR, "The task could not be queued.");
+    let outcome = Outcome::Error(error.into());
+    let change = |record: &mut Record| record.end(outcome.clone(), context.now());
+    let _ = store::edit(context, id, Some(known), change).await;
 }
 
 /// `tasks/get`.
 pub async fn get<P: Platform>(
     context: &Context<P>,
-    principal: &Principal,
+    endpoint: &Endpoint,
+    principal: &Rc<Principal>,
     call: &Call,
 ) -> Result<Object, Error> {
-    let (handle, id) = open(context, principal, call)?;
-    let (_, record) = read(context, &id).await?;
-    let waited = context.now().since(Timestamp(record.updated_at_ms));
-    let abandoned = match (&record.status, &record.lease) {
-        (TaskStatus::Working, None) => waited >= START_WITHIN,
-        (TaskStatus::Working, Some(lease)) => Timestamp(lease.until_ms) < context.now(),
-        _ => false,
+    let (text, named) = open(context, principal, call)?;
+    let handle = match named {
+        Named::Ours(handle) => handle,
+        Named::Theirs(passed) => {
+            let asking = Asking::of(endpoint, principal, call, passed);
+            return passed::get(context, asking, &text).await;
+        }
     };
-    if abandoned && context.memory.tasks.may_queue(&id, context.now()) {
-        // Harmless if it is queued already: one run gets the lease.
-        // Should the queue refuse, the next poll tries again.
-        let queued = enqueue(context, &id).await.is_ok();
-        context.log(
-            LogLevel::Warn,
-            "task_abandoned",
-            json!({ "task": id, "queued": queued }),
-        );
+    let (_, record) = read(context, &handle).await?;
+    if record.status.is_terminal() {
+        // Its end was written elsewhere, most likely.
+        context
+            .memory
+            .tasks
+            .rosters
+            .ended(&record.owner, &handle.id);
     }
-    Ok(task::get_result(
-        &rendered(&handle, &record),
-        &detail(&record),
-    ))
+    repair(context, &handle.id, &record).await;
+    if call.version.era() == Era::Legacy {
+        return Ok(legacy::shown(&record));
+    }
+    let detail = store::detail(context, &handle.id, &record).await?;
+    Ok(task::get_result(&record.shown(), &detail))
 }
 
-/// `tasks/update`. Tasks ask for no input yet, so every answer is to a question nobody
-/// asked, and those are ignored.
+/// The record behind a handle.
+async fn read<P: Platform>(context: &Context<P>, handle: &Handle) -> Result<store::Known, Error> {
+    let (version, record) = store::read(context, &handle.id).await?;
+    let of = Of {
+        tenant: record.tenant.as_deref(),
+        upstream: &record.upstream,
+        tool: &record.tool,
+    };
+    match handle.is_of(&of) {
+        true => Ok((version, record)),
+        false => Err(unknown()),
+    }
+}
+
+/// Queues a task again that should run and does not. Harmless if it is queued already: one
+/// run gets the lease. Should the queue refuse, the next poll tries again.
+async fn repair<P: Platform>(context: &Context<P>, id: &str, record: &Record) {
+    if is_abandoned(record, context.now()) && context.memory.tasks.may_queue(id, context.now()) {
+        let queued = run::enqueue(context, id, Duration::ZERO).await.is_ok();
+        let fields = json!({ "task": id, "queued": queued });
+        context.log(LogLevel::Warn, "task_abandoned", fields);
+    }
+}
+
+/// Whether a task should run and does not.
+fn is_abandoned(record: &Record, now: Timestamp) -> bool {
+    let waited = now.since(Timestamp(record.updated_at_ms));
+    match record.standing(now) {
+        Standing::Ready => waited >= START_WITHIN,
+        Standing::Lost => true,
+        Standing::Ended | Standing::Running(_) | Standing::Asking => false,
+    }
+}
+
+/// `tasks/update`: the client's answers to what the task asks.
 pub async fn update<P: Platform>(
     context: &Context<P>,
-    principal: &Principal,
+    endpoint: &Endpoint,
+    principal: &Rc<Principal>,
     call: &Call,
 ) -> Result<Object, Error> {
-    let (_, id) = open(context, principal, call)?;
-    if !matches!(call.params.get_object("inputResponses"), Some(Ok(_))) {
-        return Err(Rejection::protocol(RpcError::invalid_params(
-            "`inputResponses` must be an object",
-        ))
-        .into());
-    }
-    read(context, &id).await?;
+    let (_, named) = open(context, principal, call)?;
+    let answers = answers(&call.params)?;
+    let handle = match named {
+        Named::Ours(handle) => handle,
+        Named::Theirs(passed) => {
+            let asking = Asking::of(endpoint, principal, call, passed);
+            return passed::update(context, asking, &answers).await;
+        }
+    };
+    read(context, &handle).await?;
+    answer(context, &handle.id, answers).await?;
     Ok(task::acknowledged_result())
 }
 
-/// `tasks/cancel`: cooperative, and an acknowledgement also where the task has ended.
-pub async fn cancel<P: Platform>(
-    context: &Context<P>,
-    principal: &Principal,
-    call: &Call,
-) -> Result<Object, Error> {
-    let (_, id) = open(context, principal, call)?;
-    for _ in 0..SWAPS_MAX {
-        let (version, mut record) = read(context, &id).await?;
-        if !record.status.can_become(TaskStatus::Cancelled) {
-            return Ok(task::acknowledged_result());
-        }
-        record.status = TaskStatus::Cancelled;
-        record.status_message = Some("Cancelled by the client.".to_owned());
-        record.updated_at_ms = context.now().0;
-        record.lease = None;
-        let (atomic, until) = (context.platform.atomic(), expiry(&record));
-        if let Swap::Done(_) =
-            keyspace::atomic_swap(atomic, &key(&id), Some(version), &record, until).await?
-        {
-            return Ok(task::acknowledged_result());
-        }
+fn answers(params: &Object) -> Result<BTreeMap<String, Answer>, Error> {
+    let refused = |reason: &str| Error::from(Rejection::protocol(RpcError::invalid_params(reason)));
+    let Some(Ok(given)) = params.get_object("inputResponses") else {
+        return Err(refused("`inputResponses` must be an object"));
+    };
+    if given.len() > ANSWERS_MAX {
+        let reason = format!("`inputResponses` may hold at most {ANSWERS_MAX} answers");
+        return Err(refused(&reason));
     }
-    Err(Fault::Dependency("a task record is too contended".to_owned()).into())
+    let one = |(key, answer): (&str, _)| match Object::from_raw(answer) {
+        Ok(answer) => Ok((key.to_owned(), Answer::Result(answer))),
+        Err(_) => Err(refused("an input response must be an object")),
+    };
+    given.iter().map(one).collect()
 }
 
-/// The handle a call names, and the record key inside it. Whether the client declared the
-/// extension is asked before anything about the id.
+/// Stores answers. A run that waits for them sees them; where none does, the queue is told
+/// once all is answered.
+async fn answer<P: Platform>(
+    context: &Context<P>,
+    id: &str,
+    answers: BTreeMap<String, Answer>,
+) -> Result<(), Error> {
+    let (mut taken, mut too_large) = (false, false);
+    let known = store::edit(context, id, None, |record| {
+        let any = record.answer(answers.clone(), context.now());
+        too_large = any && record.asked_len() > ASKED_MAX;
+        taken |= any && !too_large;
+        any && !too_large
+    })
+    .await?;
+    if too_large {
+        return Err(Rejection::BodyTooLarge { max: ASKED_MAX }.into());
+    }
+    let (_, record) = known.ok_or_else(unknown)?;
+    if taken && record.standing(context.now()) == Standing::Ready {
+        // Should the queue refuse, a poll finds the task ready.
+        let _ = run::enqueue(context, id, Duration::ZERO).await;
+    }
+    Ok(())
+}
+
+/// `tasks/cancel`: cooperative, and to modern clients an acknowledgement also where the task
+/// has ended.
+pub async fn cancel<P: Platform>(
+    context: &Context<P>,
+    endpoint: &Endpoint,
+    principal: &Rc<Principal>,
+    call: &Call,
+) -> Result<Object, Error> {
+    let handle = match open(context, principal, call)?.1 {
+        Named::Ours(handle) => handle,
+        Named::Theirs(passed) => {
+            let asking = Asking::of(endpoint, principal, call, passed);
+            return passed::cancel(context, asking).await;
+        }
+    };
+    let mut cancelled = false;
+    let known = store::edit(context, &handle.id, None, |record| {
+        let cancels = record.cancel("Cancelled by the client.", context.now());
+        cancelled |= cancels;
+        cancels
+    })
+    .await?;
+    let (_, record) = known.ok_or_else(unknown)?;
+    if cancelled && record.status == TaskStatus::Cancelled {
+        run::report(context, &handle.id, &record);
+        follow::let_go(context, &record);
+    }
+    let rosters = &context.memory.tasks.rosters;
+    rosters.ended(&principal.id, &handle.id);
+    match call.version.era() {
+        Era::Modern => Ok(task::acknowledged_result()),
+        Era::Legacy => legacy::cancelled(&record, cancelled),
+    }
+}
+
+/// The handle a call names. Whether a modern client declared the extension is asked before
+/// anything about the id.
 fn open<P: Platform>(
     context: &Context<P>,
     principal: &Principal,
     call: &Call,
-) -> Result<(String, String), Error> {
-    if !call.meta.client_capabilities.has_extension(EXT_TASKS) {
+) -> Result<(String, Named), Error> {
+    let modern = call.version.era() == Era::Modern;
+    if modern && !call.meta.client_capabilities.has_extension(EXT_TASKS) {
         return Err(undeclared());
     }
     let Some(text) = call.params.get_str("taskId") else {
-        return Err(
-            Rejection::protocol(RpcError::invalid_params("`taskId` must be a string")).into(),
-        );
+        let error = RpcError::invalid_params("`taskId` must be a string");
+        return Err(Rejection::protocol(error).into());
     };
-    if text.len() > HANDLE_MAX {
-        return Err(unknown());
+    let named = Named::open(context, principal, &text).ok_or_else(unknown)?;
+    Ok((text.into_owned(), named))
+}
+
+/// What is asked of a keeper about tasks.
+pub(crate) async fn kept<P: Platform>(
+    context: &Context<P>,
+    request: Request<Body>,
+) -> Response<Body> {
+    let path = request.uri().path().to_owned();
+    if let Some(id) = path.strip_prefix(run::RUNS) {
+        return run::kept(context, id).await;
     }
-    let handle = context
-        .settings
-        .sealer
-        .open::<Handle>(Purpose::Task, &text)
-        .ok_or_else(unknown)?;
-    let expired = Timestamp(handle.c) + Duration::from_millis(handle.t) <= context.now();
-    if expired || handle.o != principal.id {
-        return Err(unknown());
+    if let Some(id) = path.strip_prefix(race::RACES)
+        && let Some(response) = race::kept(context, id, request.into_body()).await
+    {
+        return response;
     }
-    Ok((text.into_owned(), handle.k))
-}
-
-fn unknown() -> Error {
-    Rejection::protocol(RpcError::invalid_params("unknown task")).into()
-}
-
-async fn read<P: Platform>(context: &Context<P>, id: &str) -> Result<(Version, Record), Error> {
-    match keyspace::atomic_get(context.platform.atomic(), &key(id)).await {
-        Ok(Some(found)) => Ok(found),
-        Ok(None) => Err(unknown()),
-        Err(ReadError::Unavailable(e)) => Err(e.into()),
-        Err(e @ ReadError::Unreadable { .. }) => Err(Fault::Internal(e.to_string()).into()),
-    }
-}
-
-async fn enqueue<P: Platform>(context: &Context<P>, id: &str) -> Result<(), Error> {
-    let message = Message::RunTaskV1 {
-        task: id.to_owned(),
-    };
-    let bytes = serde_json::to_vec(&message).map_err(|e| Fault::Internal(e.to_string()))?;
-    context
-        .platform
-        .queue()
-        .send(bytes.into(), Duration::ZERO)
-        .await
-        .map_err(Error::from)
-}
-
-fn key(id: &str) -> Key<TaskFamily> {
-    Key::of(&[id])
-}
-
-fn expiry(record: &Record) -> Timestamp {
-    Timestamp(record.created_at_ms) + Duration::from_millis(record.ttl_ms)
-}
-
-fn ended(mut record: Record, now: Timestamp, outcome: Outcome) -> Record {
-    record.status = match outcome {
-        Outcome::Result(_) => TaskStatus::Completed,
-        Outcome::Error(_) => TaskStatus::Failed,
-    };
-    record.outcome = Some(outcome);
-    record.updated_at_ms = now.0;
-    record.lease = None;
-    record
-}
-
-fn rendered(handle: &str, record: &Record) -> Task {
-    Task {
-        task_id: handle.to_owned(),
-        status: record.status,
-        status_message: record.status_message.clone(),
-        created_at_ms: record.created_at_ms,
-        last_updated_at_ms: record.updated_at_ms,
-        ttl_ms: Some(record.ttl_ms),
-        poll_interval_ms: Some(record.poll_interval_ms),
-    }
-}
-
-/// What a terminal status carries.
-fn detail(record: &Record) -> TaskDetail {
-    match &record.outcome {
-        Some(Outcome::Result(result)) => TaskDetail::Result(result.clone()),
-        Some(Outcome::Error(failure)) => TaskDetail::Error(failure.clone().into()),
-        None => TaskDetail::None,
-    }
+    race::refused()
 }

@@ -40,11 +40,14 @@ use crate::error::{Error, Rejection};
 use crate::ingress::Call;
 use crate::memory::Bounded;
 use crate::platform::{LogLevel, Platform};
+use crate::policy::Hints;
 use crate::route::One;
 use crate::schema::{self, Document};
+use crate::tasks;
 use crate::time::Timestamp;
-use crate::upstream::{self, Outgoing};
+use crate::upstream::{self, Declares, Outgoing};
 use judge::Tool;
+pub(crate) use judge::held;
 use mirror::{agree, arguments, mirrored};
 
 /// How long a definition is used before the upstream is asked for its list again.
@@ -98,6 +101,7 @@ pub(crate) struct Definition {
     params: Result<Vec<HeaderParam>, HeaderError>,
     input: Option<Document>,
     output: Option<Document>,
+    hints: Hints,
 }
 
 impl Definition {
@@ -107,6 +111,7 @@ impl Definition {
             params: params.unwrap_or_else(|| Ok(Vec::new())),
             input: item.get("inputSchema").map(Document::new),
             output: item.get("outputSchema").map(Document::new),
+            hints: Hints::of(item),
         }
     }
 }
@@ -147,6 +152,17 @@ pub(crate) fn learn<P: Platform>(
         .tools
         .lists
         .insert(key(context, upstream, owner), known);
+}
+
+/// What the upstream says the tool does; the worst where it says nothing or cannot be asked.
+pub(crate) async fn hints<P: Platform>(
+    context: &Context<P>,
+    upstream: &Upstream,
+    principal: &PrincipalId,
+    tool: &str,
+) -> Result<Hints, Error> {
+    let definition = definition(context, upstream, principal, tool).await?;
+    Ok(definition.map_or_else(Hints::default, |definition| definition.hints))
 }
 
 /// Judges a call before anything of it is sent (ladder step 14, then the input schema).
@@ -219,7 +235,19 @@ pub(crate) async fn call<P: Platform>(
     };
     let known = definition(context, upstream, principal, tool).await?;
     let sent = mirrored(known.as_deref(), outgoing.clone())?;
-    let (known, reply) = match upstream::call(context, upstream, sent).await {
+    let mut reply = upstream::call(context, upstream, sent).await;
+    // It was not acted on.
+    if matches!(outgoing.tasks, Declares::Insisted | Declares::Offered)
+        && reply.as_ref().is_err_and(tasks::theirs::wanted_by)
+    {
+        let again = Outgoing {
+            tasks: Declares::Always,
+            ..outgoing.clone()
+        };
+        let sent = mirrored(known.as_deref(), again)?;
+        reply = upstream::call(context, upstream, sent).await;
+    }
+    let (known, reply) = match reply {
         Err(Error::Rejection(Rejection::HeadersRefused { .. }))
             if doubt(context, upstream, principal) =>
         {

@@ -69,6 +69,20 @@ impl Default for Memory {
     }
 }
 
+/// When a modern upstream is told that the tasks it makes of calls are understood.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Declares {
+    /// Never: it answers directly, or not at all.
+    #[default]
+    Never,
+    /// When it refuses the call for want of that.
+    Insisted,
+    /// When it offers tasks, or insists.
+    Offered,
+    /// In any case.
+    Always,
+}
+
 /// One request for one upstream, in modern form and in the upstream's own names.
 #[derive(Clone)]
 pub struct Outgoing {
@@ -82,6 +96,10 @@ pub struct Outgoing {
     pub param_headers: Vec<(HeaderName, HeaderValue)>,
     /// Whether what the upstream asks back can be brought to the client while the call runs.
     pub asks: bool,
+    /// In which era it is rather asked, if it speaks both.
+    pub rather: Era,
+    /// Whether tasks of its own are understood.
+    pub tasks: Declares,
     /// On whose behalf: sessions are never shared between principals.
     pub principal: PrincipalId,
     /// How long the whole exchange may take.
@@ -98,6 +116,8 @@ impl Outgoing {
             meta,
             param_headers: Vec::new(),
             asks: false,
+            rather: Era::Modern,
+            tasks: Declares::Never,
             principal,
             timeout,
         }
@@ -183,14 +203,14 @@ async fn attempt<P: Platform>(
     // What a server asks back on the call's own stream it may not know how to ask otherwise,
     // though it speaks both eras.
     let rather = match session::Terms::of(&outgoing).ask() {
-        true => Era::Legacy,
+        true => outgoing.rather,
         false => Era::Modern,
     };
     let facts = facts::load(exchange, &outgoing.principal, rather)
         .await
         .map_err(not_asked)?;
     match facts.era() {
-        Era::Modern => modern::call(exchange, outgoing, facts.version).await,
+        Era::Modern => modern::call(exchange, outgoing, &facts).await,
         Era::Legacy if facts.transport == Transport::Sse => {
             legacy::over_http_sse(exchange, &outgoing).await
         }

@@ -241,10 +241,11 @@ impl AtomicStore for SimAtomic {
         let outcome = match self.faults.writing(key)? {
             None => self.swap_now(key, expected, value, expires_at),
             Some(Fault::Conflict) => Ok(Swap::Conflict),
-            Some(Fault::Fail) => Err(unavailable("Fail")),
-            Some(Fault::FailButPersist) => {
-                self.swap_now(key, expected, value, expires_at)?;
-                Err(unavailable("FailButPersist"))
+            Some(fault) => {
+                if fault.persists() {
+                    self.swap_now(key, expected, value, expires_at)?;
+                }
+                fault.told().await
             }
         };
         give_way().await;
@@ -256,10 +257,11 @@ impl AtomicStore for SimAtomic {
         self.begin(key)?;
         let outcome = match self.faults.writing(key)? {
             None => self.add_now(key, delta, expires_at),
-            Some(Fault::Fail | Fault::Conflict) => Err(unavailable("Fail")),
-            Some(Fault::FailButPersist) => {
-                self.add_now(key, delta, expires_at)?;
-                Err(unavailable("FailButPersist"))
+            Some(fault) => {
+                if fault.persists() {
+                    self.add_now(key, delta, expires_at)?;
+                }
+                fault.told().await
             }
         };
         give_way().await;

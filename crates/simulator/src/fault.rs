@@ -2,6 +2,8 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::future::pending;
+use std::rc::Rc;
 
 use tidegate_gateway::platform::Unavailable;
 
@@ -14,13 +16,40 @@ pub enum Fault {
     FailButPersist,
     /// A swap is told that somebody else was first; nothing is written. Anything else fails.
     Conflict,
+    /// Nothing happens, and the caller never hears anything: whoever drives it ends it, as a
+    /// crash just before the write does.
+    Silent,
+    /// It happens, and the caller never hears anything: a crash just after the write.
+    SilentButPersist,
 }
 
-/// The faults arranged for one store or queue.
+impl Fault {
+    pub(crate) const fn persists(self) -> bool {
+        matches!(self, Self::FailButPersist | Self::SilentButPersist)
+    }
+
+    /// What the caller hears.
+    pub(crate) async fn told<T>(self) -> Result<T, Unavailable> {
+        match self {
+            Self::Silent | Self::SilentButPersist => pending().await,
+            Self::Fail | Self::FailButPersist | Self::Conflict => {
+                Err(unavailable(&format!("{self:?}")))
+            }
+        }
+    }
+}
+
+type Decide = Box<dyn FnMut(&str) -> Option<Fault>>;
+
+/// The faults arranged for one store or queue. Cloning it gives the same faults.
+#[derive(Clone, Default)]
+pub struct Faults(Rc<Inner>);
+
 #[derive(Default)]
-pub struct Faults {
+struct Inner {
     arranged: RefCell<VecDeque<Arranged>>,
     outage: Cell<bool>,
+    decide: RefCell<Option<Decide>>,
 }
 
 struct Arranged {
@@ -33,7 +62,7 @@ impl Faults {
     /// Lets the next `times` writes whose key starts with `prefix` go wrong. Messages of a
     /// queue have the empty key.
     pub fn arrange(&self, prefix: &str, times: usize, fault: Fault) {
-        self.arranged.borrow_mut().push_back(Arranged {
+        self.0.arranged.borrow_mut().push_back(Arranged {
             prefix: prefix.to_owned(),
             remaining: times,
             fault,
@@ -42,12 +71,18 @@ impl Faults {
 
     /// Whether every operation fails, reads too, until it is ended.
     pub fn outage(&self, outage: bool) {
-        self.outage.set(outage);
+        self.0.outage.set(outage);
+    }
+
+    /// Lets `decide` say of every write, by its key, what goes wrong with it.
+    pub fn decide(&self, decide: impl FnMut(&str) -> Option<Fault> + 'static) {
+        self.0.decide.replace(Some(Box::new(decide)));
     }
 
     /// How many arranged faults have not happened yet.
     pub fn pending(&self) -> usize {
-        self.arranged
+        self.0
+            .arranged
             .borrow()
             .iter()
             .map(|arranged| arranged.remaining)
@@ -55,7 +90,7 @@ impl Faults {
     }
 
     pub(crate) fn reading(&self) -> Result<(), Unavailable> {
-        if self.outage.get() {
+        if self.0.outage.get() {
             Err(unavailable("outage"))
         } else {
             Ok(())
@@ -65,7 +100,12 @@ impl Faults {
     /// The fault of a write to `key`, if one is due.
     pub(crate) fn writing(&self, key: &str) -> Result<Option<Fault>, Unavailable> {
         self.reading()?;
-        let mut arranged = self.arranged.borrow_mut();
+        if let Some(decide) = &mut *self.0.decide.borrow_mut()
+            && let Some(fault) = decide(key)
+        {
+            return Ok(Some(fault));
+        }
+        let mut arranged = self.0.arranged.borrow_mut();
         let due = arranged
             .iter_mut()
             .find(|arranged| arranged.remaining > 0 && key.starts_with(&arranged.prefix));

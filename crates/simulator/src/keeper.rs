@@ -15,7 +15,7 @@ use tidegate_gateway::body::Body;
 use tidegate_gateway::platform::{Keeper, LogLevel, Unavailable};
 
 use crate::Simulator;
-use crate::fault::{Fault, Faults, unavailable};
+use crate::fault::{Faults, unavailable};
 use crate::run::give_way;
 use place::Place;
 
@@ -117,6 +117,16 @@ impl SimKeeper {
         place.map(|place| place.die()).is_some()
     }
 
+    /// What goes wrong with the atomic store and the queue inside keepers, all of them.
+    pub fn inner_faults(&self) -> (Faults, Faults) {
+        let world = self.world.upgrade();
+        let template = world.as_ref().map(|world| &world.template);
+        template.map_or_else(Default::default, |template| {
+            let (atomic, queue) = (&template.atomic, &template.queue);
+            (atomic.faults.clone(), queue.faults.clone())
+        })
+    }
+
     /// The lines keepers have logged, dead ones too, oldest first.
     pub fn log_lines(&self) -> Vec<(LogLevel, String)> {
         let world = self.world.upgrade();
@@ -136,8 +146,8 @@ impl Keeper for SimKeeper {
     ) -> Result<Response<Body>, Unavailable> {
         give_way().await;
         let fault = self.faults.writing(name)?;
-        if matches!(fault, Some(Fault::Fail | Fault::Conflict)) {
-            return Err(unavailable("Fail"));
+        if let Some(fault) = fault.filter(|fault| !fault.persists()) {
+            return fault.told().await;
         }
         let place = match self.world.upgrade() {
             Some(world) => world.find(name),
@@ -150,7 +160,7 @@ impl Keeper for SimKeeper {
         give_way().await;
         match fault {
             None => Ok(response),
-            Some(fault) => Err(unavailable(&format!("{fault:?}"))),
+            Some(fault) => fault.told().await,
         }
     }
 }

@@ -156,13 +156,13 @@ impl SimKv {
             self.world.too_fast.borrow_mut().push(key.to_owned());
         }
         let fault = self.faults.writing(key)?;
-        if matches!(fault, None | Some(Fault::FailButPersist)) {
+        if fault.is_none_or(Fault::persists) {
             self.write(key, value, ttl);
         }
         give_way().await;
         match fault {
             None => Ok(()),
-            Some(fault) => Err(unavailable(&format!("{fault:?}"))),
+            Some(fault) => fault.told().await,
         }
     }
 }

@@ -117,14 +117,14 @@ impl Queue for SimQueue {
             return Err(unavailable("the message is too large"));
         }
         let fault = self.faults.writing("")?;
-        if matches!(fault, None | Some(Fault::FailButPersist)) {
+        if fault.is_none_or(Fault::persists) {
             self.world.sent.set(self.world.sent.get() + 1);
             self.put_back(message, delay);
         }
         give_way().await;
         match fault {
             None => Ok(()),
-            Some(fault) => Err(unavailable(&format!("{fault:?}"))),
+            Some(fault) => fault.told().await,
         }
     }
 }

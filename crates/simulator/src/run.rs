@@ -52,6 +52,19 @@ impl<'a, T> Running<'a, T> {
         }
     }
 
+    /// Goes as far as the next place where others may come between, and so does what goes on
+    /// beside; `Some` when it is done. Must not be called again after that.
+    pub fn poll_once(&mut self) -> Option<T> {
+        let waker = Waker::from(Arc::clone(&self.woken));
+        let mut context = Context::from_waker(&waker);
+        let polled = self.future.as_mut().poll(&mut context);
+        self.clock.poll_beside(&mut context);
+        match polled {
+            Poll::Ready(value) => Some(value),
+            Poll::Pending => None,
+        }
+    }
+
     /// Goes on to the end, letting time jump to the next sleeper whenever nothing else can
     /// happen.
     pub fn finish(mut self) -> Result<T, Stalled> {

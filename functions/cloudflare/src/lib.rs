@@ -58,7 +58,7 @@ async fn serve(raw: web_sys::Request, env: Env, ctx: Context) -> worker::Result<
 }
 
 /// The exports the SDK's event macros would write, by hand where they take away what is
-/// needed: a queue message's number of attempts, and one context type for every event.
+/// needed: each message as it came, and one context type for every event.
 mod exports {
     use std::panic::AssertUnwindSafe;
 

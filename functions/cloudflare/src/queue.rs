@@ -19,9 +19,8 @@ use crate::platform::{reason, unavailable};
 const BINDING: &str = "TIDEGATE_QUEUE";
 /// How the queue that takes given-up messages is named, in every environment.
 const DEAD_LETTERS: &str = "-dead";
-/// Messages of one batch worked on at once: each may hold a connection to an upstream, of
-/// which the runtime allows six.
-const CONCURRENT_MAX: usize = 4;
+/// Messages of one batch worked on at once: each waits for a keeper for a second at most.
+const CONCURRENT_MAX: usize = 50;
 /// Longest delay Cloudflare Queues takes.
 const DELAY_MAX: Duration = Duration::from_secs(12 * 60 * 60);
 
@@ -77,7 +76,7 @@ pub async fn consume<P: Platform>(gateway: &Gateway<P>, batch: &MessageBatch) {
                 gateway.consume_dead(&body).await;
                 message.ack()
             } else {
-                match gateway.consume(&body, attempts(&message)).await {
+                match gateway.consume(&body).await {
                     Consumed::Done => message.ack(),
                     Consumed::Retry { after } => message.retry(retry_options(after)),
                 }
@@ -105,15 +104,6 @@ fn read(body: JsValue) -> Bytes {
         .ok()
         .and_then(|text| text.as_string());
     text.map(Bytes::from).unwrap_or_default()
-}
-
-/// How often the message has been delivered, this time included.
-fn attempts(message: &Message) -> u32 {
-    let attempts = js_sys::Reflect::get(message, &JsValue::from_str("attempts"));
-    attempts
-        .ok()
-        .and_then(|count| count.as_f64())
-        .map_or(1, |count| count as u32)
 }
 
 fn retry_options(after: Duration) -> JsValue {

@@ -8,6 +8,7 @@
 
 mod check;
 mod init;
+mod policy;
 mod keys;
 mod push;
 mod schemas;

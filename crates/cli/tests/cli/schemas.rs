@@ -11,11 +11,16 @@ use tidegate_gateway::auth::{JwksFamily, KeyFamily, ProofFamily};
 use tidegate_gateway::catalog::shared::CatalogFamily;
 use tidegate_gateway::config::{Config, ConfigFamily, Snapshot};
 use tidegate_gateway::keyspace::{FAMILIES, Family};
+use tidegate_gateway::limits::leased::QuotaFamily;
 use tidegate_gateway::limits::{RateFamily, SeatFamily};
 use tidegate_gateway::mailbox::MailFamily;
 use tidegate_gateway::queue::Message;
 use tidegate_gateway::session::SessionFamily;
-use tidegate_gateway::tasks::TaskFamily;
+use tidegate_gateway::tasks::directory::DirectoryFamily;
+use tidegate_gateway::tasks::record::TaskFamily;
+use tidegate_gateway::tasks::roster::RosterFamily;
+use tidegate_gateway::tasks::sweep::SweepFamily;
+use tidegate_gateway::tasks::tenants::TenantFamily;
 use tidegate_gateway::upstream::facts::UpstreamFamily;
 
 use super::{folder, root, tidegate};
@@ -60,9 +65,14 @@ fn every_example_is_a_record_of_its_family_and_every_family_has_one() {
         family::<RevokedFamily>(),
         family::<RateFamily>(),
         family::<SeatFamily>(),
+        family::<QuotaFamily>(),
         family::<UpstreamFamily>(),
         family::<CatalogFamily>(),
         family::<TaskFamily>(),
+        family::<RosterFamily>(),
+        family::<DirectoryFamily>(),
+        family::<TenantFamily>(),
+        family::<SweepFamily>(),
         family::<SessionFamily>(),
         family::<MailFamily>(),
     ]

@@ -12,12 +12,12 @@ use std::time::Duration;
 
 use crate::body::Body;
 use crate::error::{Error, Fault, Rejection};
-use crate::tasks::Failure;
+use crate::tasks::record::Failure;
 
 /// One thing a keeper says.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) enum Frame {
+pub(crate) enum Frame {
     /// A notification of the upstream.
     Notification { method: String, params: Object },
     /// The call is parked under this name until the client has answered.
@@ -33,14 +33,14 @@ pub(super) enum Frame {
 }
 
 impl Frame {
-    pub(super) fn encode(&self) -> Bytes {
+    pub(crate) fn encode(&self) -> Bytes {
         let text = serde_json::to_string(self).unwrap_or_default();
         Bytes::from(sse::encode_message(&text))
     }
 }
 
 /// Reads what a keeper says, to its end or to the first thing that is none of this.
-pub(super) fn read(body: Body) -> impl Stream<Item = Result<Frame, String>> {
+pub(crate) fn read(body: Body) -> impl Stream<Item = Result<Frame, String>> {
     stream! {
         let mut decoder = sse::Decoder::default();
         let mut chunks = body.into_stream();
@@ -67,7 +67,7 @@ pub(super) fn read(body: Body) -> impl Stream<Item = Result<Frame, String>> {
 /// An [`Error`] on its way between two isolates of one deployment.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) enum Failed {
+pub(crate) enum Failed {
     Protocol(u16, Failure),
     Unavailable(String, Option<u64>),
     Lost(String),
@@ -113,7 +113,8 @@ impl From<Error> for Failed {
                 | Rejection::Denied { .. }
                 | Rejection::InsufficientScope { .. }
                 | Rejection::RateLimited { .. }
-                | Rejection::SessionUnknown => Self::Fault(rejection.to_string()),
+                | Rejection::SessionUnknown
+                | Rejection::TooManyTasks { .. } => Self::Fault(rejection.to_string()),
             },
         }
     }

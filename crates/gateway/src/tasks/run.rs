@@ -1,271 +1,305 @@
-//! Running a task from the queue: load → lease → call → store.
+//! From the queue to a run: who runs a task, where, and what becomes of one whose worker was
+//! lost.
 //!
-//! Messages come at least once, so a run begins by taking a lease in the record; whoever
-//! does not get it has nothing to do. A run whose worker died leaves a lapsed lease: the
-//! tool may have run, so it is not run again, the task fails and says so. Only a call that
-//! certainly did not reach the upstream is tried again.
+//! Messages come at least once, so a run begins by taking a lease in the record, for
+//! [`LEASE`], and renews it for as long as it goes on; whoever does not get it has nothing
+//! to do. Where the host has keepers a task is run in one of its own, and a slow tool blocks
+//! no other; elsewhere it is run by whoever took the message.
+//!
+//! The message stays with the queue while the task runs: should the worker be lost, it finds
+//! a lapsed lease. The tool may have run then, so it is run again only where its rule says
+//! that this does no harm, and where the upstream has made a task of the call, which the next
+//! run goes on following; else the task fails and says so. A call that certainly did not
+//! reach its upstream is tried again, [`ATTEMPTS_MAX`] times in all.
 
-use std::pin::pin;
+use std::cell::Cell;
+use std::rc::Rc;
 use std::time::Duration;
 
-use futures_util::future::{self, Either};
+use bytes::Bytes;
+use futures_channel::oneshot;
+use futures_util::FutureExt;
+use futures_util::stream;
+use http::{Request, Response, StatusCode};
 use serde_json::json;
 use tidegate_mcp::jsonrpc::{INTERNAL_ERROR, RpcError};
-use tidegate_mcp::meta::RequestMeta;
-use tidegate_mcp::method::Method;
-use tidegate_mcp::task::TaskStatus;
 
-use super::{Lease, Outcome, Record, SWAPS_MAX, ended, expiry, key};
+use super::drive::Run;
+use super::record::{Lease, Outcome, Record, Standing};
+use super::store;
+use crate::body::Body;
 use crate::context::Context;
-use crate::dispatch::{self, Ask, Place};
-use crate::egress;
-use crate::error::{Error, Rejection};
-use crate::keyspace::{self, ReadError};
-use crate::platform::{AtomicStore, Clock, LogLevel, Platform, Swap, Version, WAIT_MAX};
-use crate::queue::Consumed;
-use crate::route::One;
+use crate::error::Error;
+use crate::keyspace::ReadError;
+use crate::platform::{Keeper, LogLevel, Platform, Queue};
+use crate::queue::{Consumed, Message};
 use crate::seal::hex;
-use crate::time::Timestamp;
 
-/// How much longer than its call a lease lasts: room for storing the result.
-const LEASE_MARGIN: Duration = Duration::from_secs(30);
-/// Largest result a task keeps, in bytes.
-pub const RESULT_MAX: usize = 1024 * 1024;
-/// How often a call that did not reach its upstream is tried.
+/// How long a run may go without renewing its lease.
+pub const LEASE: Duration = Duration::from_secs(60);
+/// How often a call is tried that did not reach its upstream, or may be repeated.
 pub const ATTEMPTS_MAX: u32 = 5;
-/// Pause before a store that did not answer is asked again.
-const STORE_PAUSE: Duration = Duration::from_secs(5);
+/// How long whoever took the message waits for the end of a run in a keeper. A quick task is
+/// so done with one delivery, and a slow one does not hold up the others of its batch.
+const QUICK: Duration = Duration::from_secs(1);
+/// Pause before a store or a keeper that did not answer is asked again.
+pub(super) const STORE_PAUSE: Duration = Duration::from_secs(5);
 /// First pause before an unreachable upstream is tried again; doubles each time.
 const RETRY_PAUSE: Duration = Duration::from_secs(2);
+/// Where a keeper takes a task of the queue; the task's id follows.
+pub(crate) const RUNS: &str = "/runs/";
+/// Largest answer of a keeper about a run, in bytes.
+const VERDICT_MAX: usize = 1024;
 
-/// Runs the task, if it is still to be run and nobody else does.
-pub async fn run<P: Platform>(context: &Context<P>, id: &str, attempt: u32) -> Consumed {
-    let (version, record) = match keyspace::atomic_get(context.platform.atomic(), &key(id)).await {
-        Ok(Some(found)) => found,
+/// How many runs are under way in this isolate.
+#[derive(Default)]
+pub(crate) struct Running(Rc<Cell<usize>>);
+
+impl Running {
+    pub(super) fn any(&self) -> bool {
+        self.0.get() > 0
+    }
+
+    /// Counts one until it is dropped.
+    pub(super) fn one(&self) -> Guard {
+        self.0.set(self.0.get() + 1);
+        Guard(Rc::clone(&self.0))
+    }
+}
+
+/// One run under way.
+pub(super) struct Guard(Rc<Cell<usize>>);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.0.set(self.0.get().saturating_sub(1));
+    }
+}
+
+/// Sees to it that the task is run, if it is still to be run and nobody else does.
+pub async fn run<P: Platform>(context: &Context<P>, id: &str) -> Consumed {
+    let record = match store::find(context, id).await {
+        Ok(Some((_, record))) => record,
         // Expired.
         Ok(None) => return Consumed::Done,
-        Err(ReadError::Unavailable(_)) => return Consumed::Retry { after: STORE_PAUSE },
-        Err(e @ ReadError::Unreadable { .. }) => {
-            context.log(
-                LogLevel::Error,
-                "task_unreadable",
-                json!({ "task": id, "reason": e.to_string() }),
-            );
-            return Consumed::Done;
-        }
+        Err(e) => return unreadable(context, id, &e),
     };
-    if record.status != TaskStatus::Working {
-        return Consumed::Done;
+    match record.standing(context.now()) {
+        // What is asked is answered by a request, and that queues it again.
+        Standing::Ended | Standing::Asking => Consumed::Done,
+        // Should they die, this message is what finds out.
+        Standing::Running(until) => Consumed::Retry {
+            after: until.since(context.now()) + STORE_PAUSE,
+        },
+        Standing::Ready | Standing::Lost => match context.platform.keeper() {
+            Some(keeper) => in_keeper(context, keeper, id).await,
+            None => match begin(context, id).await {
+                Ok(run) => run.work().await,
+                Err(consumed) => consumed,
+            },
+        },
     }
-    let now = context.now();
-    match &record.lease {
-        Some(lease) if Timestamp(lease.until_ms) > now => {
-            // Somebody runs it. Should they die, this message is what finds out.
-            return Consumed::Retry {
-                after: Timestamp(lease.until_ms).since(now) + STORE_PAUSE,
-            };
-        }
-        Some(_) => {
-            let error = RpcError::new(
-                INTERNAL_ERROR,
-                "The worker running this task was lost. The tool may have run; it was not run again.",
-            );
-            return store(context, id, (version, record), Outcome::Error(error.into())).await;
-        }
-        None => {}
-    }
-    let timeout = Duration::from_millis(record.timeout_ms);
-    let lease = Lease {
-        run: hex(&context.random::<8>()),
-        until_ms: (now + timeout + LEASE_MARGIN).0,
-    };
-    let mut leased = record.clone();
-    leased.lease = Some(lease);
-    let version = match keyspace::atomic_swap(
-        context.platform.atomic(),
-        &key(id),
-        Some(version),
-        &leased,
-        expiry(&leased),
-    )
-    .await
-    {
-        Ok(Swap::Done(version)) => version,
-        // Somebody else was first.
-        Ok(Swap::Conflict) => return Consumed::Done,
-        Err(_) => return Consumed::Retry { after: STORE_PAUSE },
-    };
-    let called = call(context, &leased, timeout);
-    let Some(called) = unless_cancelled(context, id, version, called).await else {
-        return Consumed::Done;
-    };
-    match called {
-        Ok(outcome) => store(context, id, (version, leased), outcome).await,
-        Err(Error::Rejection(Rejection::UpstreamUnavailable { retry_after, .. }))
-            if attempt < ATTEMPTS_MAX =>
-        {
-            release(context, id, version, leased).await;
-            let pause = RETRY_PAUSE * 2u32.saturating_pow(attempt.saturating_sub(1));
-            Consumed::Retry {
-                after: retry_after.unwrap_or_default().max(pause),
-            }
-        }
-        Err(error) => {
-            if let Error::Fault(fault) = &error {
-                context.log(
-                    LogLevel::Error,
-                    "fault",
-                    json!({ "task": id, "reason": fault.to_string() }),
-                );
-            }
-            let error = error.response(id).error;
-            store(context, id, (version, leased), Outcome::Error(error.into())).await
+}
+
+fn unreadable<P: Platform>(context: &Context<P>, id: &str, error: &ReadError) -> Consumed {
+    match error {
+        ReadError::Unavailable(_) => Consumed::Retry { after: STORE_PAUSE },
+        ReadError::Unreadable { .. } => {
+            let fields = json!({ "task": id, "reason": error.to_string() });
+            context.log(LogLevel::Error, "task_unreadable", fields);
+            Consumed::Done
         }
     }
 }
 
-/// What the call comes to, or nothing once the task is cancelled or expired: the call is then
-/// dropped, which tells its upstream, and the queue goes on to the next.
-async fn unless_cancelled<P: Platform, T>(
-    context: &Context<P>,
-    id: &str,
-    leased: Version,
-    call: impl Future<Output = T>,
-) -> Option<T> {
-    let over = async {
-        let mut seen = leased;
-        loop {
-            let (atomic, key) = (context.platform.atomic(), key(id));
-            match atomic.wait(key.as_str(), Some(seen), WAIT_MAX).await {
-                Ok(None) => return,
-                Ok(Some((version, bytes))) => {
-                    let record = serde_json::from_slice::<Record>(&bytes);
-                    if record.is_ok_and(|record| record.status.is_terminal()) {
-                        return;
-                    }
-                    seen = version;
-                }
-                Err(_) => context.platform.clock().sleep(STORE_PAUSE).await,
-            }
-        }
+/// Has it run in a keeper, and waits a moment for its end.
+async fn in_keeper<P: Platform>(context: &Context<P>, keeper: &P::Keeper, id: &str) -> Consumed {
+    let again = Consumed::Retry { after: STORE_PAUSE };
+    let Ok(request) = Request::post(format!("{RUNS}{id}")).body(Body::empty()) else {
+        return again;
     };
-    match future::select(pin!(call), pin!(over)).await {
-        Either::Left((called, _)) => Some(called),
-        Either::Right(((), _)) => None,
+    let verdict = match keeper.send(id, request).await {
+        Ok(response) if response.status() == StatusCode::OK => {
+            let read = response.into_body().read(VERDICT_MAX);
+            context.until(context.now() + QUICK, read).await
+        }
+        Ok(_) | Err(_) => return again,
+    };
+    let later = Consumed::Retry {
+        after: LEASE + STORE_PAUSE,
+    };
+    match verdict {
+        Some(Ok(verdict)) => serde_json::from_slice(&verdict).unwrap_or(later),
+        // It goes on, or its keeper died: in time the message finds out which.
+        Some(Err(_)) | None => later,
+    }
+}
+
+/// The keeper's side of [`in_keeper`]. The run goes on whether or not anybody reads what is
+/// answered: what it came to, for whoever has the message.
+pub(super) async fn kept<P: Platform>(context: &Context<P>, id: &str) -> Response<Body> {
+    let (told, verdict) = oneshot::channel();
+    match begin(context, id).await {
+        Ok(run) => {
+            let context = context.clone();
+            let one = context.memory.tasks.running.one();
+            let id = id.to_owned();
+            context.clone().platform.defer(async move {
+                let consumed = run.work().await;
+                if told.send(consumed).is_err() {
+                    settle(&context, &id, consumed).await;
+                }
+                drop(one);
+            });
+        }
+        Err(consumed) => drop(told.send(consumed)),
+    }
+    let verdict = verdict.map(|consumed| {
+        let text = consumed.ok().and_then(|c| serde_json::to_vec(&c).ok());
+        Ok(Bytes::from(text.unwrap_or_default()))
+    });
+    Response::new(Body::stream(stream::once(verdict)))
+}
+
+/// What is due after a run that nobody has a message of.
+pub(super) async fn settle<P: Platform>(context: &Context<P>, id: &str, consumed: Consumed) {
+    if let Consumed::Retry { after } = consumed {
+        // Should this fail, a poll or the sweep finds the task.
+        let queued = enqueue(context, id, after).await.is_ok();
+        let fields = json!({ "task": id, "queued": queued });
+        context.log(LogLevel::Debug, "task_requeued", fields);
+    }
+}
+
+/// Takes the lease, or says what is to become of the message instead.
+async fn begin<P: Platform>(context: &Context<P>, id: &str) -> Result<Run<P>, Consumed> {
+    let lease = lease(context);
+    let mut lost = None;
+    let taken = store::edit(context, id, None, |record| {
+        lost = None;
+        match record.standing(context.now()) {
+            Standing::Lost if !repeatable(record) && record.upstream_task.is_none() => {
+                lost = Some(record.status)
+            }
+            Standing::Ready | Standing::Lost => {
+                record.begin(lease.clone(), context.now());
+                return true;
+            }
+            Standing::Ended | Standing::Running(_) | Standing::Asking => {}
+        }
+        false
+    })
+    .await;
+    let (version, record) = match taken {
+        Ok(Some(found)) => found,
+        Ok(None) => return Err(Consumed::Done),
+        Err(_) => return Err(Consumed::Retry { after: STORE_PAUSE }),
+    };
+    if lost.is_some() {
+        let reason =
+            "The worker running this task was lost. The tool may have run; it was not run again.";
+        return Err(fail(context, id, reason).await);
+    }
+    match record.is_run_by(&lease.run) {
+        true => Ok(Run::new(context, id, lease.run, (version, record))),
+        false => Err(match record.standing(context.now()) {
+            Standing::Running(until) => Consumed::Retry {
+                after: until.since(context.now()) + STORE_PAUSE,
+            },
+            Standing::Ended | Standing::Asking | Standing::Ready | Standing::Lost => Consumed::Done,
+        }),
+    }
+}
+
+/// Whether a call may be made again though it may have been made.
+pub(super) fn repeatable(record: &Record) -> bool {
+    record.idempotent && record.attempts < ATTEMPTS_MAX
+}
+
+/// A lease from now on, under a name nobody else has.
+pub(super) fn lease<P: Platform>(context: &Context<P>) -> Lease {
+    Lease {
+        run: hex(&context.random::<8>()),
+        until_ms: (context.now() + LEASE).0,
+    }
+}
+
+/// Pause before the next attempt after this many.
+pub(super) fn pause(attempts: u32) -> Duration {
+    RETRY_PAUSE * 2u32.saturating_pow(attempts.saturating_sub(1))
+}
+
+/// Ends a task nobody runs any more, unless it has ended.
+async fn fail<P: Platform>(context: &Context<P>, id: &str, reason: &str) -> Consumed {
+    let outcome = Outcome::Error(RpcError::new(INTERNAL_ERROR, reason).into());
+    let mut ended = false;
+    let failed = store::edit(context, id, None, |record| {
+        let ends = match record.standing(context.now()) {
+            Standing::Running(_) | Standing::Ended => false,
+            Standing::Asking | Standing::Ready | Standing::Lost => {
+                record.end(outcome.clone(), context.now())
+            }
+        };
+        ended |= ends;
+        ends
+    })
+    .await;
+    match failed {
+        Ok(found) => {
+            if let Some((_, record)) = found.filter(|_| ended) {
+                report(context, id, &record);
+            }
+            Consumed::Done
+        }
+        Err(_) => Consumed::Retry { after: STORE_PAUSE },
     }
 }
 
 /// A message the queue gave up on: the task fails with a reason a person can read.
 pub async fn give_up<P: Platform>(context: &Context<P>, id: &str) {
-    if let Ok(Some((version, record))) =
-        keyspace::atomic_get(context.platform.atomic(), &key(id)).await
-    {
-        if record
-            .lease
-            .as_ref()
-            .is_some_and(|lease| Timestamp(lease.until_ms) > context.now())
-        {
-            // A run is under way and will store its own outcome; a poll finds it if it dies.
-            return;
-        }
-        let error = RpcError::new(
-            INTERNAL_ERROR,
-            "The task could not be run: every attempt failed.",
-        );
-        store(context, id, (version, record), Outcome::Error(error.into())).await;
-    }
     context.log(LogLevel::Error, "task_dead_lettered", json!({ "task": id }));
+    let record = match store::find(context, id).await {
+        Ok(Some((_, record))) => record,
+        Ok(None) => return,
+        Err(e) => return settle(context, id, unreadable(context, id, &e)).await,
+    };
+    let consumed = match record.standing(context.now()) {
+        // A run is under way and will store its own outcome; should it die, another message
+        // finds out.
+        Standing::Running(until) => Consumed::Retry {
+            after: until.since(context.now()) + STORE_PAUSE,
+        },
+        Standing::Ended | Standing::Asking => Consumed::Done,
+        Standing::Ready | Standing::Lost => {
+            let reason = "The task could not be run: every attempt failed.";
+            fail(context, id, reason).await
+        }
+    };
+    settle(context, id, consumed).await;
 }
 
-async fn call<P: Platform>(
-    context: &Context<P>,
-    record: &Record,
-    timeout: Duration,
-) -> Result<Outcome, Error> {
-    let Some(upstream) = context.settings.upstream(&record.upstream) else {
-        let error = RpcError::new(
-            INTERNAL_ERROR,
-            "The upstream of this task is no longer configured.",
-        );
-        return Ok(Outcome::Error(error.into()));
-    };
-    let one = One {
-        upstream: upstream.clone(),
-        method: Method::ToolsCall,
-        exposed: record.tool.clone(),
-        own: record.tool.clone(),
-        params: record.params.clone(),
-        prefixed: record.prefixed,
-    };
-    let ask = Ask {
-        asks: false,
-        place: Place::Here,
-        meta: RequestMeta::default(),
-        param_headers: Vec::new(),
-        timeout,
-    };
-    let reply = dispatch::ask_upstream(context, &record.owner, Box::new(one), ask).await;
-    let result = egress::whole(reply).await?;
-    if result.to_raw().get().len() > RESULT_MAX {
-        let error = RpcError::new(
-            INTERNAL_ERROR,
-            format!("The tool's result is larger than {RESULT_MAX} bytes."),
-        );
-        return Ok(Outcome::Error(error.into()));
-    }
-    Ok(Outcome::Result(result))
-}
-
-/// Stores how the task ended, unless it ended otherwise meanwhile.
-async fn store<P: Platform>(
+/// Hands the task to the queue.
+pub(super) async fn enqueue<P: Platform>(
     context: &Context<P>,
     id: &str,
-    (mut version, mut record): (Version, Record),
-    outcome: Outcome,
-) -> Consumed {
-    for _ in 0..SWAPS_MAX {
-        if record.status.is_terminal() {
-            return Consumed::Done;
-        }
-        let last = ended(record.clone(), context.now(), outcome.clone());
-        match keyspace::atomic_swap(
-            context.platform.atomic(),
-            &key(id),
-            Some(version),
-            &last,
-            expiry(&last),
-        )
-        .await
-        {
-            Ok(Swap::Done(_)) => {
-                report(context, id, &last);
-                return Consumed::Done;
-            }
-            // Unavailable means unknown: what is stored now decides either way.
-            Ok(Swap::Conflict) | Err(_) => {}
-        }
-        match keyspace::atomic_get(context.platform.atomic(), &key(id)).await {
-            Ok(Some(found)) => (version, record) = found,
-            Ok(None) => return Consumed::Done,
-            Err(_) => {}
-        }
-    }
-    context.log(LogLevel::Error, "task_outcome_lost", json!({ "task": id }));
-    Consumed::Retry { after: STORE_PAUSE }
+    delay: Duration,
+) -> Result<(), Error> {
+    let message = Message::RunTaskV1 {
+        task: id.to_owned(),
+    };
+    let bytes =
+        serde_json::to_vec(&message).map_err(|e| crate::error::Fault::Internal(e.to_string()))?;
+    let sent = context.platform.queue().send(bytes.into(), delay).await;
+    sent.map_err(Error::from)
 }
 
-/// The audit line of a run; the call that made the task had its own.
-fn report<P: Platform>(context: &Context<P>, id: &str, record: &Record) {
+/// The audit line of a task's end; the call that made the task had its own.
+pub(super) fn report<P: Platform>(context: &Context<P>, id: &str, record: &Record) {
     let outcome = match &record.outcome {
-        Some(Outcome::Result(result))
-            if result
-                .get("isError")
-                .is_some_and(|flag| flag.get() == "true") =>
-        {
-            "tool_error"
-        }
-        Some(Outcome::Result(_)) => "ok",
-        Some(Outcome::Error(_)) | None => "failed",
+        Some(outcome) if outcome.is_tool_error() => "tool_error",
+        Some(Outcome::Result(_) | Outcome::Parts { .. }) => "ok",
+        Some(Outcome::Error(_)) => "failed",
+        None => "cancelled",
     };
     let line = json!({
         "event": "task_ended",
@@ -275,25 +309,8 @@ fn report<P: Platform>(context: &Context<P>, id: &str, record: &Record) {
         "upstream": record.upstream,
         "tool": record.tool,
         "outcome": outcome,
+        "attempts": record.attempts,
         "durationMs": record.updated_at_ms.saturating_sub(record.created_at_ms),
     });
     context.platform.log(LogLevel::Info, &line.to_string());
-}
-
-async fn release<P: Platform>(
-    context: &Context<P>,
-    id: &str,
-    version: Version,
-    mut record: Record,
-) {
-    record.lease = None;
-    // If this is lost the lease lapses by itself, and the task fails instead of waiting.
-    let _ = keyspace::atomic_swap(
-        context.platform.atomic(),
-        &key(id),
-        Some(version),
-        &record,
-        expiry(&record),
-    )
-    .await;
 }

@@ -26,10 +26,12 @@ type Deferred = Rc<RefCell<Vec<LocalBoxFuture<'static, ()>>>>;
 
 impl Place {
     pub(super) fn new(template: &Simulator) -> Rc<Self> {
-        let platform = Simulator {
+        let mut platform = Simulator {
             log: Rc::clone(&template.log),
             ..template.isolate()
         };
+        platform.atomic.faults = template.atomic.faults.clone();
+        platform.queue.faults = template.queue.faults.clone();
         let place = Rc::new(Self {
             deferred: Rc::clone(&platform.deferred),
             gateway: Gateway::new(platform, Rc::new(Memory::default())),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use crate::conformance::front;
+use crate::conformance::front::{self, Runtime};
 use crate::conformance::lanes::{CLIENT, LEGACY, Lane};
 use crate::dev::gateway::Gateway;
 use crate::http;
@@ -31,14 +31,17 @@ const ERAS: [&str; 2] = ["legacy", "modern"];
 const TASKS: &str = "tasks";
 const PLAIN: &str = "plain";
 
-/// Its tools that the gateway makes tasks of, and when: as the scenarios want them.
-const TASK_TOOLS: [(&str, &str); 6] = [
-    ("slow_compute", "auto"),
-    ("failing_job", "task"),
-    ("protocol_error_job", "auto"),
-    ("confirm_delete", "auto"),
-    ("multi_input", "auto"),
-    ("test_tool_with_task", "auto"),
+/// Its tools that the gateway makes tasks of, and when: as the scenarios want them. A time in
+/// milliseconds stands for `auto`: a call that takes longer becomes a task.
+const TASK_TOOLS: [(&str, Option<u64>); 6] = [
+    // Also called by who declares no tasks, and must be answered then.
+    ("slow_compute", Some(100)),
+    ("failing_job", None),
+    ("protocol_error_job", None),
+    ("confirm_delete", None),
+    ("multi_input", None),
+    // Its question is asked at once, its greeting takes longer.
+    ("test_tool_with_task", Some(1_000)),
 ];
 
 /// Where the fixtures are, below the repository's root.
@@ -67,7 +70,7 @@ pub struct ClientCommand {
 
 impl Stand {
     /// Starts what these lanes need.
-    pub fn start(layout: &Layout, lanes: &[Lane], direct: bool, wrangler: bool) -> Result<Self> {
+    pub fn start(layout: &Layout, lanes: &[Lane], direct: bool, runtime: Runtime) -> Result<Self> {
         let mut stand = Self {
             gateways: Vec::new(),
             session: Session::open()?,
@@ -87,7 +90,7 @@ impl Stand {
             if lanes.iter().any(|lane| *lane != Lane::Merged) {
                 let upstreams = stand.upstreams();
                 let tools = stand.tools();
-                let gateway = front::gateway(layout, "apart", upstreams, tools, wrangler)?;
+                let gateway = front::gateway(layout, "apart", upstreams, tools, runtime)?;
                 stand.gateways.push(gateway);
             }
             if lanes.contains(&Lane::Merged) {
@@ -95,7 +98,7 @@ impl Stand {
                 let mut upstreams = stand.upstreams();
                 upstreams.retain(|upstream| upstream["name"].as_str().is_some_and(is_merged));
                 let tools = Vec::new();
-                let gateway = front::gateway(layout, "merged", upstreams, tools, wrangler)?;
+                let gateway = front::gateway(layout, "merged", upstreams, tools, runtime)?;
                 stand.gateways.push(gateway);
                 stand.start_shim(layout)?;
             }
@@ -167,8 +170,12 @@ impl Stand {
             .iter()
             .filter(|_| self.fixtures.contains_key(PLAIN));
         rules
-            .map(|(tool, execution)| {
-                json!({"name": format!("{PLAIN}__{tool}"), "execution": execution})
+            .map(|(tool, after)| {
+                let name = format!("{PLAIN}__{tool}");
+                match after {
+                    Some(after) => json!({"name": name, "execution": "auto", "taskAfterMs": after}),
+                    None => json!({"name": name, "execution": "task"}),
+                }
             })
             .collect()
     }

@@ -1,0 +1,627 @@
+//! One run of a task, from the call to its outcome.
+//!
+//! While the upstream works, the run renews its lease, turns progress into the task's
+//! status message, and looks out for what others write: a cancellation drops the call, which
+//! tells the upstream; an answer goes to the upstream that asked. A legacy upstream that
+//! asks is kept waiting on its stream, for as long as one waits for a client; what a modern
+//! one asks ends the run, and the client's answer begins the next (multi round-trip
+//! requests), so nothing is held for it meanwhile.
+
+use std::collections::BTreeMap;
+use std::pin::pin;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::{self, Either, FutureExt, LocalBoxFuture};
+use futures_util::stream::{LocalBoxStream, StreamExt};
+use serde_json::json;
+use tidegate_mcp::input::{InputRequired, is_input_required};
+use tidegate_mcp::json::{Object, raw};
+use tidegate_mcp::jsonrpc::{INTERNAL_ERROR, Notification, RpcError};
+use tidegate_mcp::meta::{self, ClientCapabilities, RequestMeta, Trace};
+use tidegate_mcp::method::Method;
+use tidegate_mcp::task::{Task, TaskStatus};
+use tidegate_mcp::version::ProtocolVersion;
+
+use super::ASKED_MAX;
+use super::follow::{self, Follower};
+use super::record::{Outcome, Record};
+use super::run::{ATTEMPTS_MAX, LEASE, STORE_PAUSE, pause, repeatable, report, settle};
+use super::store::{self, Known, RESULT_MAX};
+use super::theirs::Minted;
+use crate::context::Context;
+use crate::dispatch::{self, Ask, Place};
+use crate::egress::{self, Event, Question};
+use crate::error::{Error, Rejection};
+use crate::platform::{AtomicStore, Clock, LogLevel, Platform, Unavailable, Version, WAIT_MAX};
+use crate::queue::Consumed;
+use crate::rounds;
+use crate::route::One;
+use crate::time::Timestamp;
+
+/// How often a lease is renewed.
+const RENEW: Duration = Duration::from_secs(20);
+/// Least time between two writes of a run's progress.
+pub const NOTE_EVERY: Duration = Duration::from_secs(2);
+/// Longest status message, in bytes.
+pub const NOTE_MAX: usize = 512;
+/// How long a run goes on before it looks out for what others write; a quick call is over
+/// by then.
+const WATCH_AFTER: Duration = Duration::from_millis(500);
+/// Pause before the record is looked at again that nobody has written: a store may answer a
+/// wait at once where many wait.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// Most things a legacy upstream may wait for at once.
+pub const OPEN_MAX: usize = 32;
+/// Most rounds of questions one task may take.
+pub const ROUNDS_MAX: u32 = 32;
+
+/// The events of a call.
+pub(super) type Events = LocalBoxStream<'static, Event>;
+
+/// A run under way: whoever has this has the lease.
+pub(super) struct Run<P: Platform> {
+    context: Context<P>,
+    id: String,
+    run: String,
+    /// The record as this run last read or wrote it.
+    known: Known,
+    /// The upstream's own task that is followed.
+    following: Option<String>,
+    /// What a legacy upstream waits for, by the key the client answers under.
+    questions: BTreeMap<String, Question>,
+    /// Progress that is not written yet.
+    note: Option<String>,
+    written_at: Timestamp,
+    /// Until when the last write that was begun lets the run go on; no two say the same, so
+    /// that one is told from the one before it.
+    until: Timestamp,
+}
+
+type Watching = LocalBoxFuture<'static, Result<Option<(Version, Bytes)>, Unavailable>>;
+
+/// What a run has to attend to next.
+enum Step {
+    Event(Option<Event>),
+    Changed(Result<Option<(Version, Bytes)>, Unavailable>),
+    Due,
+}
+
+/// Whether a run goes on.
+enum Going {
+    On,
+    /// The task is another's, or has ended.
+    Over,
+}
+
+impl<P: Platform> Run<P> {
+    pub(super) fn new(context: &Context<P>, id: &str, run: String, known: Known) -> Self {
+        let lease = known.1.lease.as_ref();
+        Self {
+            context: context.clone(),
+            id: id.to_owned(),
+            run,
+            following: known.1.upstream_task.clone(),
+            until: Timestamp(lease.map_or(0, |lease| lease.until_ms)),
+            known,
+            questions: BTreeMap::new(),
+            note: None,
+            written_at: context.now(),
+        }
+    }
+
+    /// Makes the call and sees it through.
+    pub(super) async fn work(self) -> Consumed {
+        let events = match &self.following {
+            Some(id) => Follower::of(&self.context, &self.known.1)
+                .map(|follower| follower.follow(id.clone(), Duration::ZERO)),
+            None => call(&self.context, &self.known.1, None),
+        };
+        let events = match events {
+            Ok(events) => events,
+            Err(error) => return self.settle(Err(error)).await,
+        };
+        self.drive(events).await
+    }
+
+    /// Sees a call through that has been made.
+    pub(super) async fn drive(mut self, mut events: Events) -> Consumed {
+        let mut watching = self.watch(WATCH_AFTER);
+        loop {
+            match self.step(&mut events, &mut watching).await {
+                Step::Event(Some(Event::End(Ok(result)))) if follow::is_task(&result) => {
+                    match self.follow(&result).await {
+                        Ok(Some(theirs)) => events = theirs,
+                        Ok(None) => return Consumed::Done,
+                        Err(error) => return self.settle(Err(error)).await,
+                    }
+                }
+                Step::Event(Some(Event::End(end))) => {
+                    drop((events, watching));
+                    return self.settle(end).await;
+                }
+                Step::Event(Some(Event::Notification(notification))) => self.hear(&notification),
+                Step::Event(Some(Event::Question(question))) => {
+                    if let Going::Over = self.ask(question).await {
+                        return Consumed::Done;
+                    }
+                }
+                Step::Event(Some(Event::Request(_))) => {}
+                Step::Event(None) => {
+                    let lost = crate::error::Fault::Internal("a reply without its end".to_owned());
+                    return self.settle(Err(lost.into())).await;
+                }
+                Step::Changed(Ok(Some((version, bytes)))) => {
+                    let pause = match version == self.known.0 {
+                        true => LOOK_AGAIN,
+                        false => Duration::ZERO,
+                    };
+                    if let Going::Over = self.look(version, &bytes).await {
+                        return Consumed::Done;
+                    }
+                    watching = self.watch(pause);
+                }
+                // Expired.
+                Step::Changed(Ok(None)) => return Consumed::Done,
+                Step::Changed(Err(_)) => watching = self.watch(STORE_PAUSE),
+                Step::Due => {
+                    if let Going::Over = self.renew().await {
+                        return Consumed::Done;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Goes on with the task the upstream has made of the call; `None` if it is nobody's.
+    async fn follow(&mut self, result: &Object) -> Result<Option<Events>, Error> {
+        let follower = Follower::of(&self.context, &self.known.1)?;
+        let (id, pause) = follower.made(result)?;
+        self.following = Some(id.clone());
+        Ok(match self.edit(|_, _| {}).await {
+            Going::On => Some(follower.follow(id, pause)),
+            Going::Over => {
+                follower.let_go(id);
+                None
+            }
+        })
+    }
+
+    async fn step(&self, events: &mut Events, watching: &mut Watching) -> Step {
+        let due = match self.note {
+            Some(_) => self.written_at + NOTE_EVERY,
+            None => self.written_at + RENEW,
+        };
+        let due = due.since(self.context.now());
+        // An upstream that never pauses must not keep the lease from being renewed.
+        if due.is_zero() {
+            return Step::Due;
+        }
+        let due = pin!(self.context.platform.clock().sleep(due));
+        match future::select(future::select(events.next(), watching), due).await {
+            Either::Left((Either::Left((event, _)), _)) => Step::Event(event),
+            Either::Left((Either::Right((changed, _)), _)) => Step::Changed(changed),
+            Either::Right(((), _)) => Step::Due,
+        }
+    }
+
+    /// The record once somebody has written it.
+    fn watch(&self, after: Duration) -> Watching {
+        let (context, id, seen) = (self.context.clone(), self.id.clone(), self.known.0);
+        async move {
+            if !after.is_zero() {
+                context.platform.clock().sleep(after).await;
+            }
+            let (atomic, key) = (context.platform.atomic(), store::key(&id));
+            atomic.wait(key.as_str(), Some(seen), WAIT_MAX).await
+        }
+        .boxed_local()
+    }
+
+    /// Looks at what somebody has written.
+    async fn look(&mut self, version: Version, bytes: &[u8]) -> Going {
+        // What cannot be read, of a later version, is no longer this run's to write.
+        let Ok(record) = serde_json::from_slice::<Record>(bytes) else {
+            return Going::Over;
+        };
+        if !record.is_run_by(&self.run) {
+            return Going::Over;
+        }
+        self.known = (version, record);
+        for (key, asked) in &self.known.1.questions {
+            if let Some(answer) = &asked.answer
+                && let Some(question) = self.questions.remove(key)
+            {
+                (question.reply)(answer.clone().into()).await;
+            }
+        }
+        Going::On
+    }
+
+    /// Changes the record, if it is still this run's.
+    async fn edit(&mut self, mut change: impl FnMut(&mut Record, Timestamp)) -> Going {
+        let now = self.context.now();
+        let until = (now + LEASE).max(self.until + Duration::from_millis(1));
+        self.until = until;
+        let (run, open, following) = (&self.run, &self.questions, &self.following);
+        let known = Some(self.known.clone());
+        let edited = store::edit(&self.context, &self.id, known, |record| {
+            // It has been written, if a write of unknown outcome was.
+            let written = record
+                .lease
+                .as_ref()
+                .is_some_and(|lease| lease.until_ms == until.0);
+            if written || !record.is_run_by(run) {
+                return false;
+            }
+            record.forget(|key| open.contains_key(key), now);
+            record.upstream_task.clone_from(following);
+            change(record, now);
+            if let Some(lease) = &mut record.lease {
+                lease.until_ms = until.0;
+            }
+            true
+        })
+        .await;
+        self.written_at = self.context.now();
+        match edited {
+            Ok(Some(known)) if known.1.is_run_by(&self.run) => {
+                self.known = known;
+                Going::On
+            }
+            Ok(_) => Going::Over,
+            // Tried again when the next write is due; in time the lease lapses.
+            Err(_) => Going::On,
+        }
+    }
+
+    async fn renew(&mut self) -> Going {
+        let note = self.note.take();
+        self.edit(|record, now| {
+            if let Some(note) = &note {
+                record.note(note.clone(), now);
+            }
+        })
+        .await
+    }
+
+    /// Turns progress into words for whoever polls.
+    fn hear(&mut self, notification: &Notification) {
+        if notification.method == follow::STATUS {
+            self.say(notification.params.get_str("statusMessage").as_deref());
+        }
+        if notification.method != "notifications/progress" {
+            return;
+        }
+        let params = &notification.params;
+        let number = |name| params.get(name).map(|value| value.get().to_owned());
+        let share = match (number("progress"), number("total")) {
+            (Some(progress), Some(total)) => format!("{progress}/{total}"),
+            (Some(progress), None) => progress,
+            (None, _) => return,
+        };
+        let note = match params.get_str("message") {
+            Some(message) => format!("{message} ({share})"),
+            None => share,
+        };
+        self.say(Some(&note));
+    }
+
+    fn say(&mut self, note: Option<&str>) {
+        if let Some(note) = note.filter(|note| !note.is_empty()) {
+            self.note = Some(note[..note.floor_char_boundary(NOTE_MAX)].to_owned());
+        }
+    }
+
+    /// Asks the client what a legacy upstream asks, which waits for it.
+    async fn ask(&mut self, question: Question) -> Going {
+        let asked = self.known.1.asked_len() + question.params.text_len();
+        if asked > ASKED_MAX || self.questions.len() >= OPEN_MAX {
+            question.refuse().await;
+            return Going::On;
+        }
+        let request = Object::new().with("method", &question.method).with(
+            "params",
+            &tidegate_mcp::era::lift_question(question.params.clone()),
+        );
+        let mut key = String::new();
+        let going = self
+            .edit(|record, now| key = record.ask(request.clone(), None, now))
+            .await;
+        match going {
+            Going::On if self.known.1.questions.contains_key(&key) => {
+                self.questions.insert(key, question);
+            }
+            Going::On | Going::Over => question.refuse().await,
+        }
+        going
+    }
+
+    /// Stores what came of the call, or sees to it that it goes on.
+    async fn settle(self, end: Result<Object, Error>) -> Consumed {
+        let outcome = match end {
+            Ok(result) if is_input_required(&result) => return self.suspend(&result).await,
+            Ok(result) if result.text_len() > RESULT_MAX => Outcome::Error(
+                RpcError::new(
+                    INTERNAL_ERROR,
+                    format!("The tool's result is larger than {RESULT_MAX} bytes."),
+                )
+                .into(),
+            ),
+            Ok(result) => match self.keep(&result).await {
+                Some(outcome) => outcome,
+                None => return self.lost(),
+            },
+            Err(error) => match self.again(&error) {
+                Some(after) => return self.release(after).await,
+                None => {
+                    if let Error::Fault(fault) = &error {
+                        let fields = json!({ "task": self.id, "reason": fault.to_string() });
+                        self.context.log(LogLevel::Error, "fault", fields);
+                    }
+                    Outcome::Error(error.response(&self.id).error.into())
+                }
+            },
+        };
+        self.end(outcome).await
+    }
+
+    /// What to store of a result; `None` if it cannot be, for as long as nobody else decides.
+    async fn keep(&self, result: &Object) -> Option<Outcome> {
+        let expiry = self.known.1.expiry();
+        loop {
+            let kept = store::keep(&self.context, &self.id, &self.run, expiry, result).await;
+            match kept {
+                Ok(outcome) => return Some(outcome),
+                Err(_) if self.context.now() < self.lapses() => {
+                    self.context.platform.clock().sleep(STORE_PAUSE).await;
+                }
+                Err(_) => return None,
+            }
+        }
+    }
+
+    /// After how long the call is made again, if it may be.
+    fn again(&self, error: &Error) -> Option<Duration> {
+        let record = &self.known.1;
+        let pause = pause(record.attempts);
+        match error {
+            Error::Rejection(Rejection::UpstreamUnavailable { retry_after, .. }) => {
+                let after = retry_after.unwrap_or_default().max(pause);
+                (record.attempts < ATTEMPTS_MAX).then_some(after)
+            }
+            Error::Rejection(Rejection::UpstreamLost { .. }) => repeatable(record).then_some(pause),
+            Error::Rejection(_) | Error::Fault(_) => None,
+        }
+    }
+
+    fn lapses(&self) -> Timestamp {
+        let lease = self.known.1.lease.as_ref();
+        Timestamp(lease.map_or(0, |lease| lease.until_ms))
+    }
+
+    /// The run's last write, tried for as long as nobody else decides. Gives the record as
+    /// it is then, and whether it was still this run's.
+    async fn close(&self, change: impl Fn(&mut Record, Timestamp)) -> Result<Closed, Error> {
+        let now = self.context.now();
+        let mut ours = false;
+        loop {
+            let known = Some(self.known.clone());
+            let edited = store::edit(&self.context, &self.id, known, |record| {
+                let still = record.is_run_by(&self.run);
+                if still {
+                    change(record, now);
+                }
+                ours |= still;
+                still
+            })
+            .await;
+            match edited {
+                Ok(Some((_, record))) => {
+                    return Ok(Closed {
+                        record: Some(record),
+                        ours,
+                    });
+                }
+                Ok(None) => return Ok(Closed { record: None, ours }),
+                Err(e) if self.context.now() >= self.lapses() => return Err(e),
+                Err(_) => self.context.platform.clock().sleep(STORE_PAUSE).await,
+            }
+        }
+    }
+
+    async fn end(self, outcome: Outcome) -> Consumed {
+        let end = |record: &mut Record, now| {
+            record.end(outcome.clone(), now);
+        };
+        match self.close(end).await {
+            Ok(Closed {
+                record: Some(record),
+                ours: true,
+            }) => {
+                report(&self.context, &self.id, &record);
+                Consumed::Done
+            }
+            Ok(_) => Consumed::Done,
+            Err(_) => self.lost(),
+        }
+    }
+
+    /// What came of the run could not be stored; in time its lease lapses.
+    fn lost(&self) -> Consumed {
+        let fields = json!({ "task": self.id });
+        self.context
+            .log(LogLevel::Error, "task_outcome_lost", fields);
+        Consumed::Retry { after: STORE_PAUSE }
+    }
+
+    /// Gives the run back, to be begun again.
+    async fn release(self, after: Duration) -> Consumed {
+        match self.close(Record::release).await {
+            Ok(closed) if closed.is_over() => Consumed::Done,
+            Ok(_) => Consumed::Retry { after },
+            Err(_) => self.lost(),
+        }
+    }
+
+    /// Ends the run with what a modern upstream asks; the answer begins the next.
+    async fn suspend(self, result: &Object) -> Consumed {
+        let failed = |reason| Outcome::Error(RpcError::new(INTERNAL_ERROR, reason).into());
+        if self.known.1.rounds >= ROUNDS_MAX {
+            let reason = format!("The tool asked for input more than {ROUNDS_MAX} times.");
+            return self.end(failed(reason)).await;
+        }
+        let asked = match InputRequired::parse(result) {
+            Ok(asked) => asked,
+            Err(error) => {
+                let reason =
+                    format!("The tool asks for input in a way nobody understands: {error}");
+                return self.end(failed(reason)).await;
+            }
+        };
+        if result.text_len() > ASKED_MAX {
+            let reason = format!("The tool asks for more than {ASKED_MAX} bytes can say.");
+            return self.end(failed(reason)).await;
+        }
+        let object = |request| Object::from_raw(request).unwrap_or_default();
+        let requests = asked.input_requests.iter();
+        let requests: Vec<_> = requests
+            .map(|(key, request)| (key.to_owned(), object(request)))
+            .collect();
+        let suspend = |record: &mut Record, now| {
+            record.suspend(requests.clone(), asked.request_state.clone(), now);
+        };
+        match self.close(suspend).await {
+            // It only wants to be asked again.
+            Ok(closed) if closed.is_ready() => Consumed::Retry { after: pause(1) },
+            Ok(_) => Consumed::Done,
+            Err(_) => self.lost(),
+        }
+    }
+}
+
+/// What a run leaves.
+struct Closed {
+    record: Option<Record>,
+    ours: bool,
+}
+
+impl Closed {
+    fn is_over(&self) -> bool {
+        self.record
+            .as_ref()
+            .is_none_or(|record| record.status.is_terminal())
+    }
+
+    fn is_ready(&self) -> bool {
+        let record = self.record.as_ref();
+        record.is_some_and(|record| record.status == TaskStatus::Working && record.lease.is_none())
+    }
+}
+
+impl<P: Platform> Run<P> {
+    /// [`Self::drive`] for a run nobody has a message of.
+    pub(super) async fn drive_alone(self, events: Events) {
+        let (context, id) = (self.context.clone(), self.id.clone());
+        let consumed = self.drive(events).await;
+        settle(&context, &id, consumed).await;
+    }
+
+    /// The task as clients see it.
+    pub(super) fn shown(&self) -> Task {
+        self.known.1.shown()
+    }
+
+    /// [`Self::ask`] before the first step.
+    pub(super) async fn asking(mut self, question: Question) -> Self {
+        let _ = self.ask(question).await;
+        self
+    }
+}
+
+/// Makes the call a record tells of, and gives what comes of it. Log messages are for
+/// clients that are still there.
+pub(super) fn call<P: Platform>(
+    context: &Context<P>,
+    record: &Record,
+    log_level: Option<String>,
+) -> Result<Events, Error> {
+    let upstream = context.settings.upstream(&record.upstream);
+    let upstream = upstream.ok_or_else(gone)?;
+    let mut one = One {
+        upstream: upstream.clone(),
+        method: Method::ToolsCall,
+        exposed: record.tool.clone(),
+        own: record.tool.clone(),
+        params: record.params.clone(),
+        prefixed: record.prefixed,
+    };
+    if record.rounds > 0 {
+        // Of the round before; that of a first call is its client's.
+        one.params.remove("inputResponses");
+        one.params.remove("requestState");
+    }
+    if let Some(answers) = answers(record) {
+        one.params.insert("inputResponses", &answers);
+    }
+    if let Some(state) = &record.state {
+        one.params.insert("requestState", state);
+        if rounds::resume(context, &record.owner, &mut one).is_err() {
+            let reason = "The answers came too late for the tool to go on.";
+            return Err(Rejection::protocol(RpcError::new(INTERNAL_ERROR, reason)).into());
+        }
+    }
+    let ask = Ask {
+        asks: true,
+        place: Place::Here,
+        meta: meta_of(record, log_level),
+        param_headers: Vec::new(),
+        timeout: Duration::from_millis(record.timeout_ms),
+        minted: Minted::Followed,
+    };
+    let (context, owner) = (context.clone(), record.owner.clone());
+    let call = async move { dispatch::ask_upstream(&context, &owner, Box::new(one), ask).await };
+    Ok(egress::events(call.boxed_local()))
+}
+
+/// What becomes of a task whose upstream was taken out of the configuration.
+pub(super) fn gone() -> Error {
+    let reason = "The upstream of this task is no longer configured.";
+    Rejection::protocol(RpcError::new(INTERNAL_ERROR, reason)).into()
+}
+
+/// What the client answered in the last round, under the upstream's own keys.
+fn answers(record: &Record) -> Option<Object> {
+    let mut answers = Object::new();
+    for asked in record.questions.values() {
+        if let (Some(key), Some(super::record::Answer::Result(answer))) =
+            (&asked.key, &asked.answer)
+        {
+            answers.insert(key, answer);
+        }
+    }
+    (!answers.is_empty()).then_some(answers)
+}
+
+pub(super) fn meta_of(record: &Record, log_level: Option<String>) -> RequestMeta {
+    let mut rest = record.meta.clone();
+    let mut take = |name| {
+        let value = rest.get_str(name).map(std::borrow::Cow::into_owned);
+        rest.remove(name);
+        value
+    };
+    let trace = Trace {
+        traceparent: take(meta::TRACEPARENT),
+        tracestate: take(meta::TRACESTATE),
+        baggage: take(meta::BAGGAGE),
+    };
+    RequestMeta {
+        protocol_version: ProtocolVersion::LATEST.as_str().to_owned(),
+        client_capabilities: ClientCapabilities(record.capabilities.clone()),
+        log_level,
+        progress_token: Some(raw(&0)),
+        trace,
+        rest,
+        ..RequestMeta::default()
+    }
+}
