@@ -17,8 +17,13 @@
 
 mod admit;
 mod answers;
+#[path = "../attacks/mod.rs"]
+mod attacks;
 mod audit;
 mod auth;
+mod auth_attacks;
+mod auth_issuer;
+mod auth_revocation;
 mod batch;
 mod breaker;
 mod caching;

@@ -150,6 +150,7 @@ fn where_a_request_comes_from_and_when_count() {
         request.extensions_mut().insert(Peer {
             address: address.map(str::to_owned),
             country: country.map(str::to_owned),
+            certificate: None,
         });
         world.serve(request).status.as_u16()
     };

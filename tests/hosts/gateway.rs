@@ -20,6 +20,28 @@ const START_MAX: Duration = Duration::from_secs(900);
 /// How long it may take to end what it started.
 const END_MAX: Duration = Duration::from_secs(10);
 
+/// What a gateway runs on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Host {
+    /// Cloudflare's runtime.
+    Workerd,
+    /// `spin up`, or `crates/spin-host`.
+    Spin,
+}
+
+impl Host {
+    /// The one `TIDEGATE_HOST` names.
+    pub fn chosen() -> Self {
+        match std::env::var("TIDEGATE_HOST").as_deref() {
+            Ok("spin") => Self::Spin,
+            Ok(other) => {
+                panic!("TIDEGATE_HOST={other}: there is only spin, or nothing for workerd")
+            }
+            Err(_) => Self::Workerd,
+        }
+    }
+}
+
 /// Everything started, to be ended after the last claim: trials share it, so none may end it.
 static STARTED: Mutex<Vec<Child>> = Mutex::new(Vec::new());
 
@@ -111,6 +133,9 @@ impl Gateway {
         let mut command = xtask();
         command.args(["dev", "--no-demo", "--fresh", "--port", "0"]);
         command.args(flags);
+        if Host::chosen() == Host::Spin {
+            command.arg("--spin");
+        }
         command
             .arg("--config")
             .arg(&config)
@@ -144,10 +169,8 @@ impl Gateway {
             .extend(log.as_deref().and_then(Path::parent).map(Path::to_owned));
         Self {
             url: origin(told["url"].as_str().expect("url in the ready file")),
-            token: told["token"]
-                .as_str()
-                .expect("token in the ready file")
-                .to_owned(),
+            // There is none where the issuers are the configuration's own.
+            token: told["token"].as_str().unwrap_or_default().to_owned(),
             issuer: told["issuer"].as_str().map(str::to_owned),
             twin: told["twin"]
                 .as_u64()

@@ -6,8 +6,8 @@
 //! claims that hold for any gateway whose first upstream is `everything`, without rules for
 //! its tools, are made about that one.
 //!
-//! The claims about the Spin component need only `TIDEGATE_SPIN_HOST` and
-//! `TIDEGATE_SPIN_COMPONENT`: the program that runs it, and the component.
+//! They are about the Worker, or with `TIDEGATE_HOST=spin` about the Spin component. What is
+//! claimed of `crates/spin-host` alone needs `TIDEGATE_SPIN_HOST`, that program.
 
 #![allow(
     clippy::unwrap_used,
@@ -20,12 +20,16 @@
     reason = "a test binary has no readers but its own modules"
 )]
 
+mod attack;
+#[path = "../attacks/mod.rs"]
+mod attacks;
 mod audit;
 mod call;
 mod client;
 mod contract;
 mod gateway;
 mod limit;
+mod login;
 mod old;
 mod operator;
 mod outage;
@@ -74,6 +78,8 @@ fn worker_trials(world: &Arc<World>) -> Vec<Trial> {
         trials.extend(outage::trials(world));
         trials.extend(audit::trials(world));
         trials.extend(contract::trials(world));
+        trials.extend(attack::trials(world));
+        trials.extend(login::trials(world));
         trials.extend(old::trials());
         trials.extend(patience::trials());
     }

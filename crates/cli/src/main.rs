@@ -10,10 +10,14 @@ mod args;
 mod document;
 mod finding;
 mod init;
+mod keys;
 mod load;
+mod manifest;
 mod overlay;
 mod policy;
 mod push;
+mod revoke;
+mod store;
 mod structure;
 mod suggest;
 mod tasks;
@@ -73,7 +77,11 @@ fn main() -> ExitCode {
 
 fn run(command: Command, out: &mut impl Write) -> Result<(), Failure> {
     match command {
-        Command::Check { source, format } => check(&source, format, out),
+        Command::Check {
+            source,
+            spin,
+            format,
+        } => check(&source, spin.as_deref(), format, out),
         Command::Compile { source, out: file } => compile(&source, file.as_deref(), out),
         Command::Push(push) => push::push(&push, out),
         Command::Tasks(asked) => tasks::tasks(asked, out),
@@ -89,11 +97,18 @@ fn run(command: Command, out: &mut impl Write) -> Result<(), Failure> {
             }
         },
         Command::Init { file, force } => init::init(&file, force, out),
+        Command::Keys { command } => keys::run(&command, out),
+        Command::Revoke(revoke) => revoke::run(&revoke, out),
     }
 }
 
-fn check(source: &Source, format: Format, out: &mut impl Write) -> Result<(), Failure> {
-    match (load::load(&source.config, source.env.as_deref()), format) {
+fn check(
+    source: &Source,
+    spin: Option<&Path>,
+    format: Format,
+    out: &mut impl Write,
+) -> Result<(), Failure> {
+    match (load_for(source, spin)?, format) {
         (Ok(loaded), Format::Text) => {
             writeln!(
                 out,
@@ -119,6 +134,20 @@ fn check(source: &Source, format: Format, out: &mut impl Write) -> Result<(), Fa
         }
         (Err(error), _) => Err(report(error)?),
     }
+}
+
+/// Loads the configuration; what the Spin manifest lacks for it is a problem of it.
+fn load_for(source: &Source, spin: Option<&Path>) -> Result<Result<Loaded, LoadError>, Failure> {
+    let loaded = load::load(&source.config, source.env.as_deref());
+    let (Ok(configuration), Some(manifest)) = (&loaded, spin) else {
+        return Ok(loaded);
+    };
+    let findings = manifest::check(manifest, configuration)?;
+    if findings.is_empty() {
+        return Ok(loaded);
+    }
+    let files = configuration.files.clone();
+    Ok(Err(LoadError::Problems { findings, files }))
 }
 
 fn compile(source: &Source, file: Option<&Path>, out: &mut impl Write) -> Result<(), Failure> {
@@ -192,7 +221,14 @@ fn now_ms() -> u64 {
 fn summary(config: &Config) -> Result<String, Failure> {
     let digest = Snapshot::compile(config.clone(), 0)?.digest;
     let issuers = match &config.authentication {
-        Authentication::Jwt { issuers } => format!("{} issuer(s)", issuers.len()),
+        Authentication::Jwt {
+            issuers,
+            gateway_keys,
+            revocation: _,
+        } => {
+            let keys = if *gateway_keys { ", gateway keys" } else { "" };
+            format!("{} issuer(s){keys}", issuers.len())
+        }
         Authentication::None => "authentication OFF".to_owned(),
     };
     let (upstreams, rules) = (config.upstreams.len(), config.tools.len());

@@ -12,7 +12,7 @@ use http::{HeaderValue, Method, Request, Response, StatusCode};
 use serde_json::json;
 
 use crate::admin;
-use crate::auth::{Resource, metadata};
+use crate::auth::{Resource, metadata, revocation};
 use crate::body::Body;
 use crate::context::Context;
 use crate::egress::{self, json_response};
@@ -75,13 +75,16 @@ impl<P: Platform> Gateway<P> {
             return preflight(&context.settings, &path, &request);
         }
         if path == "/health/deep" && request.method() == Method::GET {
-            return health::deep(context, request.headers()).await;
+            return health::deep(context, &request).await;
         }
         if let Some(rest) = path.strip_prefix(admin::ADMIN) {
             return admin::answer(context, rest, request).await;
         }
         if let Some(endpoint) = metadata::resource_path(&path) {
             return protected_resource(context, &endpoint);
+        }
+        if path == revocation::PATH {
+            return revocation::answer(context, request).await;
         }
         let (way, path) = match http_sse::endpoint_path(&path) {
             Some((half, path)) => (Way::HttpSse(half), path),

@@ -17,7 +17,7 @@ use tidegate_mcp::jsonrpc::{RequestId, RpcError};
 use tidegate_mcp::method::Method;
 
 use crate::audit::Pending;
-use crate::auth::{self, Principal, Resource};
+use crate::auth::{self, Principal, Resource, Sender};
 use crate::body::Body;
 use crate::context::Context;
 use crate::dispatch::{self, Work};
@@ -284,14 +284,13 @@ async fn authenticate<P: Platform>(
     let config = &context.settings.config;
     let resource = Resource::of(config, &head.endpoint.path());
     let memory = &context.memory.auth;
-    auth::authenticate(
-        context.platform.as_ref(),
-        memory,
-        config,
-        &head.headers,
-        &resource,
-    )
-    .await
+    let sender = Sender {
+        method: &head.method,
+        path: &head.path,
+        headers: &head.headers,
+        peer: Some(&head.peer),
+    };
+    auth::authenticate(context.platform.as_ref(), memory, config, sender, &resource).await
 }
 
 async fn admit<P: Platform>(

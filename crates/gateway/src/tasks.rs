@@ -50,7 +50,7 @@ use crate::config::{Execution, ToolRule};
 use crate::context::Context;
 use crate::discover;
 use crate::error::{Error, Rejection};
-use crate::ingress::Call;
+use crate::ingress::{Call, Endpoint};
 use crate::memory::Bounded;
 use crate::platform::{LogLevel, Platform, Version};
 use crate::route::One;
@@ -331,6 +331,7 @@ async fn fail_unqueued<P: Platform>(context: &Context<P>, id: &str, known: store
 /// `tasks/get`.
 pub async fn get<P: Platform>(
     context: &Context<P>,
+    endpoint: &Endpoint,
     principal: &Rc<Principal>,
     call: &Call,
 ) -> Result<Object, Error> {
@@ -338,7 +339,7 @@ pub async fn get<P: Platform>(
     let handle = match named {
         Named::Ours(handle) => handle,
         Named::Theirs(passed) => {
-            let asking = Asking::of(principal, call, passed);
+            let asking = Asking::of(endpoint, principal, call, passed);
             return passed::get(context, asking, &text).await;
         }
     };
@@ -396,6 +397,7 @@ fn is_abandoned(record: &Record, now: Timestamp) -> bool {
 /// `tasks/update`: the client's answers to what the task asks.
 pub async fn update<P: Platform>(
     context: &Context<P>,
+    endpoint: &Endpoint,
     principal: &Rc<Principal>,
     call: &Call,
 ) -> Result<Object, Error> {
@@ -404,7 +406,7 @@ pub async fn update<P: Platform>(
     let handle = match named {
         Named::Ours(handle) => handle,
         Named::Theirs(passed) => {
-            let asking = Asking::of(principal, call, passed);
+            let asking = Asking::of(endpoint, principal, call, passed);
             return passed::update(context, asking, &answers).await;
         }
     };
@@ -459,13 +461,14 @@ async fn answer<P: Platform>(
 /// has ended.
 pub async fn cancel<P: Platform>(
     context: &Context<P>,
+    endpoint: &Endpoint,
     principal: &Rc<Principal>,
     call: &Call,
 ) -> Result<Object, Error> {
     let handle = match open(context, principal, call)?.1 {
         Named::Ours(handle) => handle,
         Named::Theirs(passed) => {
-            let asking = Asking::of(principal, call, passed);
+            let asking = Asking::of(endpoint, principal, call, passed);
             return passed::cancel(context, asking).await;
         }
     };

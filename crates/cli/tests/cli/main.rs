@@ -9,6 +9,7 @@
 mod check;
 mod init;
 mod policy;
+mod keys;
 mod push;
 mod schemas;
 mod tasks;

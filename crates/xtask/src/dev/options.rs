@@ -23,11 +23,15 @@ gateway in front of it, and prints a URL and a token for an MCP client. Ctrl-C e
                          (default: 8787 or the next free one)
   --auth dev|off         off: anybody on this machine may call (default: dev)
   --name-prefix on|off   whether tools are called upstream__tool (default: as configured)
+  --own-issuers          the configuration's issuers, on this machine, in place of ours
+  --secret NAME=TEXT     one more secret of the platform; may be given several times
   --token-claims JSON    claims laid over the token's; null removes one
   --ready-file FILE      written when the gateway answers: {\"url\",\"token\",\"pid\",…}
   --fresh                with empty local KV, queues and objects
   --twin                 a second gateway beside it, in a process of its own, that shares
                          its objects: what one isolate began another may have to finish
+  --spin                 the Spin component instead: under `spin up` if there is a `spin`, else
+                         on crates/spin-host (the first build takes minutes)
   --raw                  on bare workerd, without wrangler in front: for benchmarks
   --selftest             build with the hosts' contract checks mounted at /selftest
 
@@ -60,12 +64,18 @@ pub struct Options {
     pub twin: bool,
     /// Whether to run on bare workerd.
     pub raw: bool,
+    /// Whether to run the Spin component.
+    pub spin: bool,
     /// Whether to build the contract checks in.
     pub selftest: bool,
     /// On bare workerd: an upstream to also serve through a Worker that only passes on.
     pub pass_through: Option<String>,
     /// On bare workerd: whether what is asked of the objects and the queue is counted.
     pub metered: bool,
+    /// Whether the configuration's issuers stay.
+    pub own_issuers: bool,
+    /// Secrets besides those of `.dev.vars`.
+    pub secrets: Vec<(String, String)>,
     /// Upstreams besides the configuration's: name and URL.
     pub upstreams: Vec<(String, String)>,
 }
@@ -85,9 +95,12 @@ impl Options {
             claims: Map::new(),
             twin: false,
             raw: false,
+            spin: false,
             selftest: false,
             pass_through: None,
             metered: false,
+            own_issuers: false,
+            secrets: Vec::new(),
             upstreams: vec![(upstream.to_owned(), url.to_owned())],
         }
     }
@@ -108,6 +121,8 @@ impl Options {
             match argument.as_str() {
                 "--config" => options.config = Some(arguments.text()?.into()),
                 "--upstream" => options.upstreams.push(upstream(&arguments.text()?)?),
+                "--own-issuers" => options.own_issuers = true,
+                "--secret" => options.secrets.push(secret(&arguments.text()?)?),
                 "--no-demo" => demo = false,
                 "--port" => options.port = Some(arguments.parsed("port")?),
                 "--auth" => options.auth = arguments.choice("auth", "dev", "off")?,
@@ -120,10 +135,7 @@ impl Options {
                 "--twin" => options.twin = true,
                 "--raw" => options.raw = true,
                 "--selftest" => options.selftest = true,
-                "--spin" => bail!(
-                    "the Spin host is not started by this command yet; \
-                     `cargo xtask build --spin` builds its component"
-                ),
+                "--spin" => options.spin = true,
                 other => return unexpected(other),
             }
         }
@@ -132,8 +144,14 @@ impl Options {
         {
             bail!("--config: there is no {}", file.display());
         }
+        if options.own_issuers && !options.auth {
+            bail!("--own-issuers asks for tokens; leave --auth off out");
+        }
         if options.twin && options.raw {
             bail!("--twin needs wrangler, which lets two processes share objects");
+        }
+        if options.spin && options.raw {
+            bail!("--raw is about the Worker; --spin runs the Spin component");
         }
         options.demo = demo && options.config.is_none() && options.upstreams.is_empty();
         Ok(options)
@@ -145,6 +163,12 @@ fn upstream(text: &str) -> Result<(String, String)> {
         .split_once('=')
         .with_context(|| format!("--upstream takes NAME=URL, not {text:?}"))?;
     Ok((name.to_owned(), url.to_owned()))
+}
+
+fn secret(text: &str) -> Result<(String, String)> {
+    // Not repeated: what was mistyped may be the secret.
+    let (name, value) = text.split_once('=').context("--secret takes NAME=TEXT")?;
+    Ok((name.to_owned(), value.to_owned()))
 }
 
 #[cfg(test)]
@@ -171,8 +195,10 @@ mod tests {
             (&["--token-claims", "[]"], "JSON object"),
             (&["--upstream", "a"], "NAME=URL"),
             (&["--config", "/nowhere.yaml"], "there is no"),
-            (&["--spin"], "build --spin"),
+            (&["--spin", "--raw"], "about the Worker"),
             (&["--twin", "--raw"], "needs wrangler"),
+            (&["--secret", "a"], "NAME=TEXT"),
+            (&["--own-issuers", "--auth", "off"], "asks for tokens"),
             (&["--frehs"], "--help"),
         ] {
             let error = format!("{:#}", parse(words).unwrap_err());
