@@ -14,7 +14,8 @@ use tidegate_gateway::limits::{RateFamily, SeatFamily};
 use tidegate_gateway::mailbox::MailFamily;
 use tidegate_gateway::queue::Message;
 use tidegate_gateway::session::SessionFamily;
-use tidegate_gateway::tasks::record::TaskFamily;
+use tidegate_gateway::tasks::record::{Record, TaskFamily};
+use tidegate_gateway::tasks::store::PartFamily;
 use tidegate_gateway::upstream::facts::UpstreamFamily;
 
 use super::{folder, root, tidegate};
@@ -26,7 +27,12 @@ fn stored(path: &str) -> String {
 
 /// The example parses into the type and is written back equal.
 fn round_trips<T: Serialize + DeserializeOwned>(name: &str) {
-    let text = stored(&format!("examples/{name}.json"));
+    round_trips_as::<T>(name, name);
+}
+
+/// The same for a further example of a schema.
+fn round_trips_as<T: Serialize + DeserializeOwned>(example: &str, name: &str) {
+    let text = stored(&format!("examples/{example}.json"));
     let record: T = serde_json::from_str(&text).unwrap_or_else(|e| panic!("{name}: {e}"));
     let written: Value = serde_json::from_str(&serde_json::to_string(&record).unwrap()).unwrap();
     assert_eq!(
@@ -58,6 +64,7 @@ fn every_example_is_a_record_of_its_family_and_every_family_has_one() {
         family::<UpstreamFamily>(),
         family::<CatalogFamily>(),
         family::<TaskFamily>(),
+        family::<PartFamily>(),
         family::<SessionFamily>(),
         family::<MailFamily>(),
     ]
@@ -84,6 +91,12 @@ fn the_readme_tells_of_every_family() {
         );
         assert!(row.contains(&format!("({name}.schema.json)")), "{row}");
     }
+}
+
+#[test]
+fn a_task_that_asks_and_one_of_a_large_result_have_examples() {
+    round_trips_as::<Record>("task-asking", "task");
+    round_trips_as::<Record>("task-parts", "task");
 }
 
 #[test]
