@@ -101,8 +101,8 @@ fn what_is_advertised_is_what_can_be_carried() {
     let world = two(&app());
     let shown = |ask: Ask| world.call(ask).result()["capabilities"]["extensions"].clone();
     let discover = || modern("server/discover", json!({}));
-    assert_eq!(shown(discover()), json!({ UI: {} }));
-    let alone = json!({ UI: {}, OTHER: { "y": 2 } });
+    assert_eq!(shown(discover()), json!({ UI: {}, TASKS: {} }));
+    let alone = json!({ UI: {}, OTHER: { "y": 2 }, TASKS: {} });
     assert_eq!(shown(at(&world, "up", discover())), alone);
     assert_eq!(shown(at(&world, "plain", discover())), Value::Null);
 
@@ -121,8 +121,8 @@ fn what_is_advertised_is_what_can_be_carried() {
 #[test]
 fn what_a_client_declares_reaches_the_upstream_it_can_be_carried_to() {
     let world = two(&app());
-    let ui = json!({ UI: declared()[UI] });
-    let all = json!({ UI: declared()[UI], OTHER: declared()[OTHER] });
+    let ui = json!({ UI: declared()[UI], TASKS: {} });
+    let all = json!({ UI: declared()[UI], OTHER: declared()[OTHER], TASKS: {} });
     for (ask, carried) in [
         (tool("up__show"), &ui),
         (at(&world, "up", tool("show")), &all),

@@ -9,12 +9,12 @@ use tidegate_simulator::{End, Exchange};
 
 use crate::world::{Ask, Bell, Live, Said, Script, Setup, Step, World, legacy, modern};
 
-const ACKNOWLEDGED: &str = "notifications/subscriptions/acknowledged";
+pub const ACKNOWLEDGED: &str = "notifications/subscriptions/acknowledged";
 const TOOLS: &str = "notifications/tools/list_changed";
 const PROMPTS: &str = "notifications/prompts/list_changed";
 const RESOURCES: &str = "notifications/resources/list_changed";
 const UPDATED: &str = "notifications/resources/updated";
-const ID: &str = "io.modelcontextprotocol/subscriptionId";
+pub const ID: &str = "io.modelcontextprotocol/subscriptionId";
 
 #[test]
 fn the_first_frame_says_what_is_honoured_and_every_frame_whose_it_is() {
@@ -782,19 +782,19 @@ fn world() -> (World, Bell) {
     (Setup::new().upstream("up", &script).start(), bell)
 }
 
-fn listen(filter: Value) -> Ask {
+pub fn listen(filter: Value) -> Ask {
     modern("subscriptions/listen", json!({ "notifications": filter }))
 }
 
 /// A client that listens.
-struct Listener {
+pub struct Listener {
     live: Live,
     unread: String,
 }
 
 impl Listener {
     #[track_caller]
-    fn open(world: &World, ask: Ask) -> Self {
+    pub fn open(world: &World, ask: Ask) -> Self {
         let mut live = world.open(ask);
         let (status, headers) = live.head().expect("the head comes at once");
         assert_eq!(status, 200);
@@ -806,13 +806,13 @@ impl Listener {
     }
 
     /// Lets things happen.
-    fn step(&mut self) {
+    pub fn step(&mut self) {
         self.unread += &self.live.text();
     }
 
     /// The messages that have come by now.
     #[track_caller]
-    fn messages(&mut self) -> Vec<Value> {
+    pub fn messages(&mut self) -> Vec<Value> {
         self.step();
         let text = std::mem::take(&mut self.unread);
         text.split_terminator("\n\n")
@@ -823,7 +823,7 @@ impl Listener {
 
     /// The notifications that have come by now, with their params.
     #[track_caller]
-    fn heard(&mut self) -> Vec<(String, Value)> {
+    pub fn heard(&mut self) -> Vec<(String, Value)> {
         let messages = self.messages();
         messages
             .into_iter()
@@ -837,13 +837,13 @@ impl Listener {
     }
 
     #[track_caller]
-    fn methods(&mut self) -> Vec<String> {
+    pub fn methods(&mut self) -> Vec<String> {
         self.heard().into_iter().map(|(method, _)| method).collect()
     }
 
     /// What the acknowledgement honours; it must be all that has come.
     #[track_caller]
-    fn acknowledged(&mut self) -> Value {
+    pub fn acknowledged(&mut self) -> Value {
         let heard = self.heard();
         assert_eq!(heard.len(), 1, "{heard:?}");
         assert_eq!(heard[0].0, ACKNOWLEDGED);

@@ -113,7 +113,7 @@ fn other_ways_of_asking_for_a_task_ask_for_nothing() {
         ),
         tool("up__a").param("task", json!({ "ttl": 1000 })),
         legacy(
-            "2025-11-25",
+            "2025-06-18",
             "tools/call",
             json!({ "name": "up__a", "task": { "ttl": 1000 } }),
         ),

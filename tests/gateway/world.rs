@@ -118,6 +118,12 @@ impl World {
         })
     }
 
+    /// Answers beside others: nothing happens until the future is driven.
+    pub fn answering(&self, ask: Ask) -> impl Future<Output = Told> + 'static {
+        let (gateway, request) = (Rc::clone(&self.gateway), self.request(ask));
+        async move { Told::read(gateway.serve(request).await).await }
+    }
+
     /// Begins to answer; nothing happens until the test goes on.
     pub fn open(&self, ask: Ask) -> Live {
         Live::new(&self.sim.clock, self.start(ask))

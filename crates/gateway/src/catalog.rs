@@ -15,6 +15,7 @@ use tidegate_mcp::catalog::{CacheHints, CacheScope, Kind, Page};
 use tidegate_mcp::headers;
 use tidegate_mcp::json::Object;
 use tidegate_mcp::jsonrpc::RpcError;
+use tidegate_mcp::version::ProtocolVersion;
 
 use crate::auth::{Principal, PrincipalId};
 use crate::config::Upstream;
@@ -26,6 +27,7 @@ use crate::names;
 use crate::platform::{LogLevel, Platform};
 use crate::policy;
 use crate::seal::Purpose;
+use crate::tasks;
 use listed::listed;
 pub(crate) use listed::{Memory, forget, forget_tools, tools};
 
@@ -58,14 +60,24 @@ struct Cursor {
     offset: usize,
 }
 
+/// Which list is asked for.
+pub struct Asked<'a> {
+    /// Of what.
+    pub kind: Kind,
+    /// From where on.
+    pub cursor: Option<&'a str>,
+    /// How the client speaks.
+    pub version: ProtocolVersion,
+}
+
 /// Answers a list request.
 pub async fn list<P: Platform>(
     context: &Context<P>,
     endpoint: &Endpoint,
     principal: &Principal,
-    kind: Kind,
-    cursor: Option<&str>,
+    asked: Asked<'_>,
 ) -> Result<Object, Error> {
+    let Asked { kind, cursor, .. } = asked;
     let offset = match cursor {
         None => 0,
         Some(cursor) => open_cursor(context, endpoint, principal, kind, cursor)?,
@@ -76,7 +88,7 @@ pub async fn list<P: Platform>(
         let error = RpcError::method_not_found(kind.list_method().as_str());
         return Err(Rejection::protocol(error).into());
     }
-    let mut items = exposed(context, endpoint, principal, kind, merged.entries);
+    let mut items = exposed(context, endpoint, principal, &asked, merged.entries);
     let next_cursor = if items.len() > offset.saturating_add(PAGE_MAX) {
         let next = Cursor {
             path: endpoint.path(),
@@ -257,9 +269,10 @@ fn exposed<P: Platform>(
     context: &Context<P>,
     endpoint: &Endpoint,
     principal: &Principal,
-    kind: Kind,
+    &Asked { kind, version, .. }: &Asked<'_>,
     entries: Vec<Entry<'_>>,
 ) -> Vec<Object> {
+    let tasks = tasks::legacy::offered(&context.settings, version);
     let prefixed = names::prefixed(&context.settings, endpoint);
     let mut seen = std::collections::BTreeSet::new();
     let mut items = Vec::with_capacity(entries.len());
@@ -279,6 +292,15 @@ fn exposed<P: Platform>(
             continue;
         }
         if kind != Kind::Tools || tool_shown(context, principal, upstream, &own, &mut item) {
+            if kind == Kind::Tools {
+                // Whether a call becomes a task is the gateway's to say.
+                item.remove("execution");
+            }
+            if kind == Kind::Tools && tasks {
+                let rule = context.settings.rule(&upstream.name, &own);
+                let support = json!({ "taskSupport": tasks::legacy::support(rule) });
+                item.insert("execution", &support);
+            }
             item.insert(kind.key(), &shown);
             if prefixed && kind == Kind::Tools {
                 names::expose_tool(&upstream.name, &mut item);

@@ -369,6 +369,10 @@ pub struct ToolRule {
     /// How often each client may call it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate_limit: Option<Rate>,
+    /// As how many requests a call counts, in every limit.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    #[cfg_attr(feature = "schema", schemars(range(min = *bounds::COST.start(), max = *bounds::COST.end())))]
+    pub cost: u32,
     /// How long one call may take, in milliseconds; in place of the upstream's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schemars(range(min = *bounds::TIMEOUT_MS.start(), max = *bounds::TIMEOUT_MS.end())))]
@@ -392,11 +396,14 @@ pub struct ToolRule {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Execution {
-    /// Answered in the response.
+    /// As the upstream has it: answered in the response, or a task of the upstream's own for
+    /// clients that declare the tasks extension.
     #[default]
+    Upstream,
+    /// Answered in the response.
     Sync,
     /// Answered in the response if it is quick; for clients that declare the tasks extension
-    /// a task if it is still running after a while.
+    /// a task if it is still running after a while, or as soon as the upstream makes one.
     Auto,
     /// Always a task; clients that do not declare the extension are refused (−32021).
     Task,
@@ -424,10 +431,68 @@ pub struct Limits {
     /// How often each client (token subject and client id) may call, all tools together.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub per_client: Option<Rate>,
+    /// Further limits. A call is admitted within all it falls under, or counted in none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "schema", schemars(length(max = bounds::LIMIT_RULES_MAX)))]
+    pub rules: Vec<LimitRule>,
     /// Largest request body, in bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schemars(range(min = *bounds::REQUEST_BODY_BYTES.start(), max = *bounds::REQUEST_BODY_BYTES.end())))]
     pub request_body_bytes: Option<usize>,
+}
+
+/// One limit: how often, counted apart for whom, on which calls.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct LimitRule {
+    /// What a refused client is told.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = bounds::SHORT_TEXT_MAX)))]
+    pub name: String,
+    /// For whom it is counted apart; for each combination, where several are named. Empty:
+    /// everybody's calls are counted together.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub per: Vec<Per>,
+    /// The tools whose calls are counted, as `upstream__tool` or `upstream__*`. Empty: every
+    /// request.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tools: Vec<String>,
+    /// How often.
+    pub rate: Rate,
+    /// How it is counted.
+    #[serde(default)]
+    pub counter: Counter,
+}
+
+/// Something for which a limit is counted apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum Per {
+    /// The token's subject, in its tenant, with its client.
+    Principal,
+    /// The OAuth client.
+    Client,
+    /// The tenant.
+    Tenant,
+    /// The tool.
+    Tool,
+    /// The upstream.
+    Upstream,
+}
+
+/// How a limit is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum Counter {
+    /// Approximately, through KV: it may be overshot within a stated bound, and a store that
+    /// is away refuses nobody.
+    #[default]
+    Kv,
+    /// Exactly, through the atomic store: it is never overshot, and what cannot be counted is
+    /// refused.
+    Atomic,
 }
 
 /// When a failing upstream is left alone for a while.
@@ -461,7 +526,8 @@ impl Default for CircuitBreaker {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Tasks {
-    /// How long a task and its result can be read after it was created, in milliseconds.
+    /// How long a task and its result can be read after it was created, in milliseconds. A
+    /// client that asks for longer gets this.
     #[cfg_attr(feature = "schema", schemars(range(min = *bounds::TASK_TTL_MS.start(), max = *bounds::TASK_TTL_MS.end())))]
     pub ttl_ms: u64,
     /// How often clients are asked to poll, in milliseconds.
@@ -475,6 +541,16 @@ pub struct Tasks {
     /// tool's rule says nothing else.
     #[cfg_attr(feature = "schema", schemars(range(min = *bounds::TASK_TIMEOUT_MS.start(), max = *bounds::TASK_TIMEOUT_MS.end())))]
     pub timeout_ms: u64,
+    /// Most tasks of one principal that have not ended.
+    #[cfg_attr(feature = "schema", schemars(range(min = *bounds::TASKS_OPEN_PER_PRINCIPAL.start(), max = *bounds::TASKS_OPEN_PER_PRINCIPAL.end())))]
+    pub max_open_per_principal: u32,
+    /// Most tasks of one tenant that have not ended; no limit if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(range(min = *bounds::TASKS_OPEN_PER_TENANT.start(), max = *bounds::TASKS_OPEN_PER_TENANT.end())))]
+    pub max_open_per_tenant: Option<u32>,
+    /// How often each principal may ask about its tasks (`tasks/get`, `tasks/update`,
+    /// `tasks/cancel` and what older revisions have instead).
+    pub poll_limit: Rate,
 }
 
 impl Default for Tasks {
@@ -484,6 +560,12 @@ impl Default for Tasks {
             poll_interval_ms: 1_000,
             after_ms: 10_000,
             timeout_ms: 900_000,
+            max_open_per_principal: 100,
+            max_open_per_tenant: None,
+            poll_limit: Rate {
+                requests: 600,
+                window_ms: minute_ms(),
+            },
         }
     }
 }
@@ -525,6 +607,15 @@ impl Default for Audit {
 
 const fn timeout_ms() -> u64 {
     30_000
+}
+
+const fn one() -> u32 {
+    1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands it over so")]
+const fn is_one(cost: &u32) -> bool {
+    *cost == 1
 }
 
 const fn minute_ms() -> u64 {

@@ -55,9 +55,13 @@ pub(crate) struct Conversation<P> {
     pub(crate) ask: Ask,
 }
 
-/// Makes the call. A reply that comes without anything said before it is whole.
+/// Makes the call.
 pub(crate) async fn converse<P: Platform>(conversation: Conversation<P>) -> Result<Reply, Error> {
-    let mut events = events(conversation).boxed_local();
+    reply(events(conversation).boxed_local()).await
+}
+
+/// A reply that comes without anything said before it is whole.
+async fn reply(mut events: LocalBoxStream<'static, Event>) -> Result<Reply, Error> {
     match events.next().await {
         Some(Event::End(end)) => end.map(Reply::Result),
         Some(first) => Ok(Reply::Stream(
@@ -68,9 +72,39 @@ pub(crate) async fn converse<P: Platform>(conversation: Conversation<P>) -> Resu
     }
 }
 
+/// Brings the client of the call with this id what is asked in `events`, and its answers to
+/// whoever asks, for as long as they come. A client that cancels the call leaves, no more.
+pub(crate) async fn relay<P: Platform>(
+    context: &Context<P>,
+    (session, id): (Rc<Session>, &RequestId),
+    mut events: LocalBoxStream<'static, Event>,
+    answer_within: Duration,
+) -> Result<Reply, Error> {
+    let mut desk = Desk::of(context, session, id, answer_within);
+    let relayed = stream! {
+        loop {
+            match desk.next(&mut events).await {
+                Step::Event(Event::Question(question)) => match desk.ask(question).await {
+                    Ok(request) => yield Event::Request(request),
+                    Err(question) => question.refuse().await,
+                },
+                Step::Event(event @ Event::End(_)) => {
+                    yield event;
+                    return;
+                }
+                Step::Event(event) => yield event,
+                Step::Answered => {}
+                Step::Cancelled => return,
+            }
+        }
+    };
+    reply(relayed.boxed_local()).await
+}
+
 fn events<P: Platform>(conversation: Conversation<P>) -> impl Stream<Item = Event> {
     stream! {
-        let mut desk = Desk::of(&conversation);
+        let session = Rc::clone(&conversation.session);
+        let mut desk = Desk::of(&conversation.context, session, &conversation.id, ANSWER_WITHIN);
         let mut params = conversation.one.params.clone();
         for _ in 0..ROUNDS_MAX {
             let mut running = Running::of(&conversation, params);
@@ -130,7 +164,7 @@ fn events<P: Platform>(conversation: Conversation<P>) -> impl Stream<Item = Even
                 }
             }
             if let Some(error) = answers.refused() {
-                yield Event::End(conversation.unanswered(error));
+                yield Event::End(conversation.unanswered(&error));
                 return;
             }
             params = conversation.one.params.clone();
@@ -209,18 +243,24 @@ impl<P: Platform> Conversation<P> {
     }
 
     /// How a call ends whose question the client would not answer.
-    fn unanswered(&self, error: RpcError) -> Result<Object, Error> {
-        let text = format!(
-            "The client did not answer what the tool asked: {}",
-            error.message
-        );
+    fn unanswered(&self, error: &RpcError) -> Result<Object, Error> {
         if self.one.method == Method::ToolsCall {
-            let content = json!([{ "type": "text", "text": text }]);
-            let result = Object::default().with("resultType", "complete");
-            return Ok(result.with("content", &content).with("isError", &true));
+            return Ok(unanswered(error));
         }
-        Err(Rejection::protocol(RpcError::new(INTERNAL_ERROR, text)).into())
+        Err(Rejection::protocol(RpcError::new(INTERNAL_ERROR, reason(error))).into())
     }
+}
+
+/// How a tool's call ends whose question the client would not answer.
+pub(crate) fn unanswered(error: &RpcError) -> Object {
+    let content = json!([{ "type": "text", "text": reason(error) }]);
+    let result = Object::default().with("resultType", "complete");
+    result.with("content", &content).with("isError", &true)
+}
+
+fn reason(error: &RpcError) -> String {
+    let reason = &error.message;
+    format!("The client did not answer what the tool asked: {reason}")
 }
 
 /// What the client answered to the questions of one round, by their keys.
@@ -278,6 +318,8 @@ struct Desk<P: Platform> {
     context: Context<P>,
     session: Rc<Session>,
     address: Address,
+    /// How long the client may take to answer.
+    answer_within: Duration,
     watched_from: Timestamp,
     mail: Option<Taking<P>>,
     arrived: Vec<Letter>,
@@ -288,15 +330,21 @@ struct Desk<P: Platform> {
 }
 
 impl<P: Platform> Desk<P> {
-    fn of(conversation: &Conversation<P>) -> Self {
+    fn of(
+        context: &Context<P>,
+        session: Rc<Session>,
+        id: &RequestId,
+        answer_within: Duration,
+    ) -> Self {
         Self {
-            context: conversation.context.clone(),
-            session: Rc::clone(&conversation.session),
-            address: Address::of(&conversation.session, &conversation.id),
-            watched_from: conversation.context.now() + CANCELLABLE_AFTER,
+            context: context.clone(),
+            address: Address::of(&session, id),
+            session,
+            answer_within,
+            watched_from: context.now() + CANCELLABLE_AFTER,
             mail: None,
             arrived: Vec::new(),
-            asked: u64::from(u32::from_be_bytes(conversation.context.random())),
+            asked: u64::from(u32::from_be_bytes(context.random())),
             open: BTreeMap::new(),
         }
     }
@@ -357,7 +405,7 @@ impl<P: Platform> Desk<P> {
                     Either::Left((None, _)) => return Step::Event(ended()),
                     Either::Right(((), _)) => {
                         if !self.watch().await {
-                            self.watched_from = self.context.now() + ANSWER_WITHIN;
+                            self.watched_from = self.context.now() + self.answer_within;
                         }
                         continue;
                     }
@@ -393,7 +441,7 @@ impl<P: Platform> Desk<P> {
     /// How long mail may be waited for: the oldest question has its time and no more.
     fn left(&self) -> Duration {
         let asked = self.open.values().map(|(_, asked_at)| *asked_at);
-        let until = asked.min().map(|first| first + ANSWER_WITHIN);
+        let until = asked.min().map(|first| first + self.answer_within);
         until.map_or(WAIT_MAX, |until| until.since(self.context.now()))
     }
 
@@ -417,7 +465,7 @@ impl<P: Platform> Desk<P> {
         let late: Vec<u64> = self
             .open
             .iter()
-            .filter(|(_, (_, asked_at))| now.since(*asked_at) >= ANSWER_WITHIN)
+            .filter(|(_, (_, asked_at))| now.since(*asked_at) >= self.answer_within)
             .map(|(number, _)| *number)
             .collect();
         for number in &late {

@@ -32,8 +32,8 @@ pub fn server_info(settings: &Settings) -> serde_json::Value {
 /// What clients can be asked for, by the capability they declare it with.
 const ASKABLE: [&str; 3] = ["elicitation", "sampling", "roots"];
 
-/// What a client declared that the gateway can carry to an upstream. Tasks are the gateway's
-/// own.
+/// What a client declared that the gateway can carry to an upstream. Of tasks each call says
+/// for itself whether they are understood.
 pub fn bridged(client: &ClientCapabilities) -> Object {
     let mut carried = askable(client);
     if let Some(Ok(mut extensions)) = client.0.get_object("extensions") {
@@ -139,7 +139,7 @@ pub async fn discover<P: Platform>(
     result.insert("supportedVersions", &supported);
     result.insert(
         "capabilities",
-        &capabilities(&context.settings, endpoint, &facts, Era::Modern),
+        &capabilities(&context.settings, endpoint, &facts, ProtocolVersion::LATEST),
     );
     if let Some(instructions) = instructions(&facts) {
         result.insert("instructions", &instructions);
@@ -162,10 +162,11 @@ pub async fn initialize<P: Platform>(
     let requested = params.get_str("protocolVersion").unwrap_or_default();
     let facts = facts(context, endpoint, principal).await;
     let mut result = Object::default();
-    result.insert("protocolVersion", &negotiate_legacy(&requested).as_str());
+    let version = negotiate_legacy(&requested);
+    result.insert("protocolVersion", version.as_str());
     result.insert(
         "capabilities",
-        &capabilities(&context.settings, endpoint, &facts, Era::Legacy),
+        &capabilities(&context.settings, endpoint, &facts, version),
     );
     result.insert("serverInfo", &server_info(&context.settings));
     if let Some(instructions) = instructions(&facts) {
@@ -174,7 +175,12 @@ pub async fn initialize<P: Platform>(
     Ok(result)
 }
 
-fn capabilities(settings: &Settings, endpoint: &Endpoint, facts: &[Rc<Facts>], era: Era) -> Object {
+fn capabilities(
+    settings: &Settings,
+    endpoint: &Endpoint,
+    facts: &[Rc<Facts>],
+    version: ProtocolVersion,
+) -> Object {
     let declared: Vec<Object> = facts.iter().map(|facts| facts.capabilities()).collect();
     let mut union = Object::default();
     for name in ["tools", "resources", "prompts", "completions"] {
@@ -190,17 +196,21 @@ fn capabilities(settings: &Settings, endpoint: &Endpoint, facts: &[Rc<Facts>], e
         union.insert("logging", &json!({}));
     }
     let mut extensions = extensions(&declared, is_alone(settings, endpoint));
-    if era == Era::Modern && tasks::are_made(settings) {
+    let minted = tasks::are_made(settings) || facts.iter().any(|facts| facts.offers_tasks());
+    if version.era() == Era::Modern && minted {
         extensions.insert(EXT_TASKS, &json!({}));
     }
     if !extensions.is_empty() {
         union.insert("extensions", &extensions);
     }
+    if tasks::legacy::offered(settings, version) {
+        union.insert("tasks", &tasks::legacy::capability(settings, version));
+    }
     union
 }
 
 /// The upstreams' extensions that can be carried; of several declarations the first. Tasks
-/// are the gateway's own.
+/// are shown in the gateway's own name.
 fn extensions(declared: &[Object], alone: bool) -> Object {
     let mut carried = Object::new();
     let all = declared.iter().filter_map(|c| c.get_object("extensions"));

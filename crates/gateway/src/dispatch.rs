@@ -31,7 +31,9 @@ use crate::policy::Permit;
 use crate::rounds;
 use crate::route::{One, Own, Target};
 use crate::session;
-use crate::tasks::{self, When};
+use crate::tasks::follow::{Follower, For};
+use crate::tasks::theirs::Maker;
+use crate::tasks::{self, Minted, When, passed};
 use crate::tools;
 use crate::upstream::{self, Outgoing};
 
@@ -64,9 +66,7 @@ pub fn begin<P: Platform>(context: &Context<P>, work: Work) -> Dispatch {
             ..
         } = permit;
         match target {
-            Target::Own(own) => answer_own(&context, &endpoint, &principal, own, &call)
-                .await
-                .map(Reply::Result),
+            Target::Own(own) => answer_own(&context, &endpoint, &principal, own, &call).await,
             Target::Changes => listen::answer(&context, &endpoint, &principal, &call),
             Target::Every(kind) => {
                 let cursor = match call.params.get("cursor") {
@@ -75,46 +75,62 @@ pub fn begin<P: Platform>(context: &Context<P>, work: Work) -> Dispatch {
                         serde_json::from_str::<String>(cursor.get()).map_err(|_| cursor_type())?,
                     ),
                 };
-                let list = catalog::list(&context, &endpoint, &principal, kind, cursor.as_deref());
+                let asked = catalog::Asked {
+                    kind,
+                    cursor: cursor.as_deref(),
+                    version: call.version,
+                };
+                let list = catalog::list(&context, &endpoint, &principal, asked);
                 list.await.map(Reply::Result)
             }
             Target::One(mut one) => {
+                // How a client of 2025-11-25 asks for a task: between it and the gateway.
+                one.params.remove("task");
                 let parked = rounds::resume(&context, &principal.id, &mut one)?;
-                let judged = tools::check(&context, &principal.id, &one, &call, &param_headers);
-                if let Some(refusal) = judged.await? {
-                    return Ok(Reply::Result(refusal));
-                }
                 let client = &mut call.meta.client_capabilities;
                 discover::carry(&context.settings, &endpoint, client);
+                let when = match &parked {
+                    None => tasks::when(rule.as_ref(), &one, &call, &context.settings)?,
+                    Some(_) => When::Never,
+                };
+                let asked =
+                    || tasks::Asked::of(&context.settings, &principal, rule.as_ref(), &one, &call);
+                let legacy = call.version.era() == Era::Legacy;
+                let judged = tools::check(&context, &principal.id, &one, &call, &param_headers);
+                if let Some(refusal) = judged.await? {
+                    let result = match when {
+                        When::Now if legacy => tasks::legacy::ended(&context, asked(), refusal),
+                        When::Now | When::Never | When::After(_) => {
+                            return Ok(Reply::Result(refusal));
+                        }
+                    };
+                    return result.await.map(Reply::Result);
+                }
                 let timeout = rule
                     .as_ref()
                     .and_then(|rule| rule.timeout_ms)
                     .unwrap_or(one.upstream.timeout_ms);
                 let timeout = Duration::from_millis(timeout);
-                if parked.is_none() {
-                    let when = tasks::when(rule.as_ref(), &one, &call, &context.settings)?;
-                    let asked = || {
-                        tasks::Asked::of(&context.settings, &principal, rule.as_ref(), &one, &call)
-                    };
-                    match when {
-                        When::Never if rule.is_none() => {
-                            if asks_as_task(&context, &principal, &one, &call.meta).await? {
-                                let asked = asked().within(timeout);
-                                return tasks::race::call(&context, asked, call.meta, timeout)
-                                    .await;
-                            }
-                        }
-                        When::Never => {}
-                        When::Now => {
-                            let record = tasks::create(&context, asked()).await?;
-                            return Ok(Reply::Result(created_result(&record.shown())));
-                        }
-                        When::After(threshold) => {
-                            return tasks::race::call(&context, asked(), call.meta, threshold)
-                                .await;
+                match when {
+                    When::Never if rule.is_none() && parked.is_none() => {
+                        if asks_as_task(&context, &principal, &one, &call.meta).await? {
+                            let asked = asked().within(timeout);
+                            return tasks::race::call(&context, asked, call.meta, timeout).await;
                         }
                     }
+                    When::Never => {}
+                    When::Now => {
+                        let record = tasks::create(&context, asked()).await?;
+                        return Ok(Reply::Result(match legacy {
+                            true => tasks::legacy::created(&record),
+                            false => created_result(&record.shown()),
+                        }));
+                    }
+                    When::After(threshold) => {
+                        return tasks::race::call(&context, asked(), call.meta, threshold).await;
+                    }
                 }
+                let minted = Minted::of(rule.as_ref(), &one, &call);
                 let session = call.session.filter(|_| call.streams);
                 let meta = call.meta;
                 let place = place(&context, &principal, &one, &meta, parked).await?;
@@ -124,6 +140,7 @@ pub fn begin<P: Platform>(context: &Context<P>, work: Work) -> Dispatch {
                     meta,
                     param_headers,
                     timeout,
+                    minted,
                 };
                 match session {
                     Some(session) => {
@@ -156,18 +173,21 @@ async fn answer_own<P: Platform>(
     principal: &Rc<Principal>,
     own: Own,
     call: &Call,
-) -> Result<Object, Error> {
-    match own {
+) -> Result<Reply, Error> {
+    let result = match own {
+        Own::TaskResult => return tasks::legacy::result(context, principal, call).await,
         Own::Discover => discover::discover(context, endpoint, principal).await,
         Own::Initialize => discover::initialize(context, endpoint, principal, &call.params).await,
         Own::Ping => Ok(Object::default()),
-        Own::TaskGet => tasks::get(context, principal, call).await,
-        Own::TaskUpdate => tasks::update(context, principal, call).await,
-        Own::TaskCancel => tasks::cancel(context, principal, call).await,
+        Own::TaskGet => tasks::get(context, endpoint, principal, call).await,
+        Own::TaskUpdate => tasks::update(context, endpoint, principal, call).await,
+        Own::TaskCancel => tasks::cancel(context, endpoint, principal, call).await,
+        Own::TaskList => tasks::legacy::list(context, principal, call).await,
         Own::SetLevel => set_level(context, call).await,
         Own::Subscribe => notices::subscribe(context, endpoint, principal, call).await,
         Own::Unsubscribe => notices::unsubscribe(context, call).await,
-    }
+    };
+    result.map(Reply::Result)
 }
 
 /// `logging/setLevel`: the session remembers it for the calls to come.
@@ -254,6 +274,8 @@ pub(crate) struct Ask {
     pub(crate) meta: RequestMeta,
     pub(crate) param_headers: Vec<(HeaderName, HeaderValue)>,
     pub(crate) timeout: Duration,
+    /// What becomes of a task the upstream makes of it.
+    pub(crate) minted: Minted,
 }
 
 /// Asks one upstream for one thing, and shows its answer in the names the client knows.
@@ -263,7 +285,26 @@ pub(crate) async fn ask_upstream<P: Platform>(
     one: Box<One>,
     ask: Ask,
 ) -> Result<Reply, Error> {
+    let maker = (ask.minted != Minted::Never).then(|| {
+        Rc::new(Maker {
+            upstream: one.upstream.clone(),
+            tool: one.own.clone(),
+            prefixed: one.prefixed,
+            owner: principal.clone(),
+        })
+    });
+    let follower = match (&maker, ask.minted) {
+        (Some(maker), Minted::Awaited) => Some(Follower {
+            context: context.clone(),
+            maker: Rc::clone(maker),
+            meta: ask.meta.clone(),
+            timeout: ask.timeout,
+            whose: For::Client { asks: ask.asks },
+        }),
+        _ => None,
+    };
     let shape = Shape {
+        minted: maker.map(|maker| (ask.minted, maker)),
         parked: matches!(ask.place, Place::Keeper(_)),
         context: context.clone(),
         request: rounds::digest(principal, &one),
@@ -284,6 +325,7 @@ pub(crate) async fn ask_upstream<P: Platform>(
             Client::Conversing(_) => Era::Legacy,
             Client::Asked(_) | Client::NotAsked => Era::Modern,
         },
+        tasks: ask.minted.declares(),
         principal: principal.clone(),
         timeout: ask.timeout,
     };
@@ -295,9 +337,9 @@ pub(crate) async fn ask_upstream<P: Platform>(
             tools::hold(context, &one.upstream, &called, reply)?
         }
     };
-    match reply {
-        Reply::Result(result) => shape.result(result).map(Reply::Result),
-        Reply::Stream(events) => Ok(Reply::Stream(
+    let reply = match reply {
+        Reply::Result(result) => Reply::Result(shape.result(result)?),
+        Reply::Stream(events) => Reply::Stream(
             events
                 .map(move |event| match event {
                     Event::Notification(_) | Event::Request(_) => event,
@@ -305,8 +347,12 @@ pub(crate) async fn ask_upstream<P: Platform>(
                     Event::End(end) => Event::End(end.and_then(|result| shape.result(result))),
                 })
                 .boxed_local(),
-        )),
-    }
+        ),
+    };
+    Ok(match follower {
+        Some(follower) => follower.to_the_end(reply),
+        None => reply,
+    })
 }
 
 /// How one upstream's result is shown to the client.
@@ -321,6 +367,8 @@ struct Shape<P> {
     /// Whether an extension may have added types of results.
     extended: bool,
     client: Client,
+    /// What becomes of a task, and who makes it.
+    minted: Option<(Minted, Rc<Maker>)>,
 }
 
 /// Whom a result is for.
@@ -382,6 +430,15 @@ impl<P: Platform> Shape<P> {
                         return Err(Rejection::protocol(error).into());
                     }
                 }
+            }
+            ResultType::Task if let Some((minted, maker)) = &self.minted => {
+                return match (minted, &self.client) {
+                    (Minted::Passed, Client::Asked(client)) => {
+                        passed::created(&self.context, maker, client, result)
+                    }
+                    // Whoever called knows what to do.
+                    _ => Ok(result),
+                };
             }
             ResultType::Other(_) if self.extended => {}
             // No extension that adds result types was declared to the upstream.

@@ -83,6 +83,16 @@ pub enum Rejection {
         /// When the next request may be admitted.
         retry_after: Duration,
     },
+    /// As many tasks are open as may be.
+    #[error("too_many_tasks")]
+    TooManyTasks {
+        /// Which limit.
+        limit: &'static str,
+        /// How many may be open.
+        max: u32,
+        /// When it is worth asking again.
+        retry_after: Duration,
+    },
     /// The session is not known here: never opened, over, or another principal's.
     #[error("session_unknown")]
     SessionUnknown,
@@ -315,6 +325,15 @@ impl Rejection {
                 RpcError::new(RATE_LIMITED, format!("Too many requests for limit `{limit}`; retry later.")).with_data(
                     json!({ "reason": label, "limit": limit, "retryAfterMs": millis(*retry_after) }),
                 ),
+            ),
+            Self::TooManyTasks { limit, max, retry_after } => with_header(
+                StatusCode::TOO_MANY_REQUESTS,
+                retry_after_header(*retry_after),
+                RpcError::new(
+                    RATE_LIMITED,
+                    format!("{max} tasks are open, as many as `{limit}` allows; wait for one to end, or cancel one."),
+                )
+                .with_data(json!({ "reason": label, "limit": limit, "max": max, "retryAfterMs": millis(*retry_after) })),
             ),
             // By this status a client of these revisions knows that it must initialize anew.
             Self::SessionUnknown => plain(

@@ -11,6 +11,7 @@ use http::header::{
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use serde_json::json;
 
+use crate::admin;
 use crate::auth::{Resource, metadata};
 use crate::body::Body;
 use crate::context::Context;
@@ -72,6 +73,9 @@ impl<P: Platform> Gateway<P> {
         }
         if path == "/health/deep" && request.method() == Method::GET {
             return health::deep(context, request.headers()).await;
+        }
+        if let Some(rest) = path.strip_prefix(admin::ADMIN) {
+            return admin::answer(context, rest, request).await;
         }
         if let Some(endpoint) = metadata::resource_path(&path) {
             return protected_resource(context, &endpoint);
@@ -140,10 +144,12 @@ impl<P: Platform> Gateway<P> {
     }
 
     /// Called by a timer: renews the configuration, so that a quiet deployment notices a
-    /// push, and a broken snapshot is reported without traffic.
+    /// push, and a broken snapshot is reported without traffic; and looks after tasks that
+    /// nobody runs.
     pub async fn tick(&self) {
-        if let Err(error) = self.context().await {
-            self.unconfigured(&error);
+        match self.context().await {
+            Ok(context) => tasks::sweep::sweep(&context).await,
+            Err(error) => drop(self.unconfigured(&error)),
         }
     }
 

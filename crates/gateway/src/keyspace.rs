@@ -43,6 +43,10 @@ pub const FAMILIES: &[(&str, Store)] = &[
         crate::limits::SeatFamily::STORE,
     ),
     (
+        crate::limits::leased::QuotaFamily::NAME,
+        crate::limits::leased::QuotaFamily::STORE,
+    ),
+    (
         crate::upstream::facts::UpstreamFamily::NAME,
         crate::upstream::facts::UpstreamFamily::STORE,
     ),
@@ -57,6 +61,22 @@ pub const FAMILIES: &[(&str, Store)] = &[
     (
         crate::tasks::store::PartFamily::NAME,
         crate::tasks::store::PartFamily::STORE,
+    ),
+    (
+        crate::tasks::roster::RosterFamily::NAME,
+        crate::tasks::roster::RosterFamily::STORE,
+    ),
+    (
+        crate::tasks::directory::DirectoryFamily::NAME,
+        crate::tasks::directory::DirectoryFamily::STORE,
+    ),
+    (
+        crate::tasks::tenants::TenantFamily::NAME,
+        crate::tasks::tenants::TenantFamily::STORE,
+    ),
+    (
+        crate::tasks::sweep::SweepFamily::NAME,
+        crate::tasks::sweep::SweepFamily::STORE,
     ),
     (
         crate::session::SessionFamily::NAME,
@@ -182,6 +202,19 @@ pub async fn atomic_get<F: Family>(
     key: &Key<F>,
 ) -> Result<Option<(Version, F::Record)>, ReadError> {
     match store.get(key.as_str()).await? {
+        Some((version, bytes)) => Ok(Some((version, decode::<F>(&bytes)?))),
+        None => Ok(None),
+    }
+}
+
+/// Reads an atomic record as soon as it is no longer as `seen` ([`AtomicStore::wait`]).
+pub async fn atomic_wait<F: Family>(
+    store: &impl AtomicStore,
+    key: &Key<F>,
+    seen: Option<Version>,
+    within: Duration,
+) -> Result<Option<(Version, F::Record)>, ReadError> {
+    match store.wait(key.as_str(), seen, within).await? {
         Some((version, bytes)) => Ok(Some((version, decode::<F>(&bytes)?))),
         None => Ok(None),
     }

@@ -6,6 +6,7 @@
 //! the world goes through the ports in [`platform`]; everything it decides is a function of
 //! values. It names no host, reads no clock of its own, and needs no `Send`.
 
+mod admin;
 pub mod audit;
 pub mod auth;
 pub mod body;

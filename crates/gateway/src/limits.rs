@@ -1,4 +1,6 @@
-//! How often a principal may call: approximate counting on the eventually consistent store.
+//! How often may be called: approximate counting on the eventually consistent store, or exact
+//! counting on the linearizable one ([`leased`]). [`rules`] says which limits a call is counted
+//! in; a call that counts as several is that many requests in all that follows.
 //!
 //! Every isolate counts for itself, in memory, and that count alone is always right. What
 //! the others count it learns from KV, where the isolates pass on each other's cells
@@ -70,7 +72,10 @@
 //! allows, a burst over many isolates is seen only in the next window.
 
 pub mod cells;
+pub mod leased;
+pub(crate) mod rules;
 pub mod seat;
+pub mod standing;
 pub mod window;
 
 mod counter;
@@ -83,7 +88,6 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use serde::{Deserialize, Serialize};
 
-use crate::auth::PrincipalId;
 use crate::config::Rate;
 use crate::error::{Error, Rejection};
 use crate::keyspace::{Family, Store};
@@ -93,6 +97,7 @@ use crate::time::Timestamp;
 use cells::{Cells, IsolateId};
 use counter::Counter;
 use counting::{Counting, Subject};
+use standing::{Standing, Standings};
 use window::Decision;
 
 pub use counting::LOOK_TIMEOUT;
@@ -146,6 +151,7 @@ impl Family for SeatFamily {
 pub struct Memory {
     isolate: OnceCell<IsolateId>,
     counters: Bounded<Subject, Counter>,
+    leases: Bounded<Subject, leased::Lease>,
     complained_at: std::cell::Cell<Option<Timestamp>>,
 }
 
@@ -154,51 +160,77 @@ impl Default for Memory {
         Self {
             isolate: OnceCell::new(),
             counters: Bounded::new(KEYS_MAX),
+            leases: Bounded::new(KEYS_MAX),
             complained_at: std::cell::Cell::new(None),
         }
     }
 }
 
-/// One limit as it applies to one principal.
+/// One limit as it applies to one request.
 #[derive(Debug, Clone, Copy)]
 pub struct Limit<'a> {
-    /// `per-client`, or the tool's name: also what a refused client is told.
+    /// `per-client`, the limit's own name, or the tool's: what a refused client is told.
     pub name: &'a str,
     /// How often.
     pub rate: Rate,
-    /// Who is counted.
-    pub subject: &'a PrincipalId,
+    /// Who or what is counted apart, as hexadecimal digits.
+    pub subject: &'a str,
+    /// As how many requests it counts.
+    pub cost: u32,
+    /// Whether it is counted exactly ([`leased`]).
+    pub exact: bool,
+    /// Whether it counts this principal or client alone, who may so be told what is left.
+    pub own: bool,
 }
 
-/// Admits one request within all of `limits`, or counts it in none.
+/// Admits one request within all of `limits`, or counts it in none. Says in `standings` how
+/// they stand then.
 pub async fn admit<P: Platform>(
     platform: &Rc<P>,
     memory: &Rc<crate::memory::Memory>,
     limits: &[Limit<'_>],
+    standings: &mut Standings,
 ) -> Result<(), Error> {
     let isolate = memory.limits.isolate(platform.as_ref());
-    let counting: Vec<Counting<'_, P>> = limits
+    let (exact, rough): (Vec<&Limit<'_>>, Vec<&Limit<'_>>) =
+        limits.iter().partition(|limit| limit.exact);
+    let counting: Vec<Counting<'_, P>> = rough
         .iter()
         .map(|limit| Counting::of(platform, memory, isolate, limit))
         .collect();
     join_all(counting.iter().map(Counting::see_others)).await;
+    let provided = exact
+        .iter()
+        .map(|limit| leased::provide(platform.as_ref(), memory, limit));
+    join_all(provided)
+        .await
+        .into_iter()
+        .collect::<Result<(), Error>>()?;
     // From here on nothing is awaited: what was decided is what is counted.
     let now = platform.clock().now();
-    let refused =
-        counting
-            .iter()
-            .zip(limits)
-            .filter_map(|(counting, limit)| match counting.decide(now) {
-                Decision::Admit => None,
-                Decision::Refuse { retry_after } => Some((retry_after, limit.name)),
-            });
+    let rough_decisions = counting.iter().map(|counting| counting.decide(now));
+    let decisions = rough_decisions.zip(rough.iter().map(|limit| limit.name));
+    let exact_decisions = exact.iter().map(|limit| leased::decide(memory, limit, now));
+    let refused = decisions
+        .chain(exact_decisions.zip(exact.iter().map(|limit| limit.name)))
+        .filter_map(|(decision, name)| match decision {
+            Decision::Admit => None,
+            Decision::Refuse { retry_after } => Some((retry_after, name)),
+        });
     // The longest wait: after it, none of the limits is in the way.
     let refused = refused.max();
-    for counting in &counting {
+    for (counting, limit) in counting.iter().zip(&rough) {
         if refused.is_none() {
             counting.count(now);
         }
         counting.synchronise_later(now);
+        note(standings, limit, counting.remaining(now), now);
+    }
+    for limit in &exact {
+        if refused.is_none() {
+            leased::count(memory, limit, now);
+        }
+        note(standings, limit, leased::remaining(memory, limit, now), now);
     }
     match refused {
         None => Ok(()),
@@ -207,6 +239,17 @@ pub async fn admit<P: Platform>(
             retry_after,
         }
         .into()),
+    }
+}
+
+fn note(standings: &mut Standings, limit: &Limit<'_>, remaining: u64, now: Timestamp) {
+    if limit.own {
+        standings.note(Standing {
+            name: limit.name.to_owned(),
+            rate: limit.rate,
+            remaining,
+            reset: window::rest(limit.rate, now),
+        });
     }
 }
 

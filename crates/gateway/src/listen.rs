@@ -6,6 +6,9 @@
 //! others nothing, is tried again for as long as anybody listens, and is caught up on when
 //! it is back, by saying that all it was asked about may have changed.
 //!
+//! Tasks are the gateway's own: what becomes of those that were asked about comes from their
+//! records ([`watch`]).
+//!
 //! Nobody listens past the end of the token that let them in, nor by a configuration that
 //! is no longer in force, nor longer than [`LIFETIME_MAX`]: then the stream ends in good
 //! order and the client asks again.
@@ -21,6 +24,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
+use futures_util::future;
 use futures_util::stream::{self, LocalBoxStream};
 use tidegate_mcp::json::{Object, raw};
 use tidegate_mcp::jsonrpc::{Notification, RequestId, RpcError};
@@ -36,10 +40,10 @@ use crate::ingress::{Call, Endpoint};
 use crate::platform::Platform;
 use crate::policy;
 use crate::route::{self, Target};
-use crate::tasks;
+use crate::tasks::{self, watch};
 use fan::Fan;
-use seat::Seat;
 
+pub(crate) use seat::Seat;
 pub use seat::{LISTENS_MAX, LISTENS_PER_PRINCIPAL_MAX};
 
 /// Longest a client waits for the acknowledgement.
@@ -55,7 +59,7 @@ pub(crate) struct Memory {
 
 /// What will be told, and the telling.
 pub struct Listening {
-    /// As much of what was wanted as the upstreams deliver.
+    /// As much of what was wanted as the upstreams deliver, and the principal's own tasks.
     pub honoured: Filter,
     /// Notifications of those kinds alone, in the endpoint's names. It ends when the
     /// principal may listen no longer; dropping it closes every line.
@@ -86,9 +90,7 @@ pub(crate) fn answer<P: Platform>(
     principal: &Rc<Principal>,
     call: &Call,
 ) -> Result<Reply, Error> {
-    let mut wanted = asked(call)?;
-    // No task says when it changes, so none is acknowledged.
-    wanted.tasks = None;
+    let wanted = asked(call)?;
     let seat = Seat::take(context, &principal.id)?;
     let listener = Listener {
         context: context.clone(),
@@ -192,10 +194,17 @@ impl<P: Platform> Listener<P> {
             .map_or(until, |ends| until.min(ends));
         let deadline = now + ACKNOWLEDGE_AFTER;
         let resources = resources(&self, &wanted.uris);
+        let tasks = async {
+            match &wanted.tasks {
+                Some(ids) => watch::known(&self.context, &self.principal, ids, deadline).await,
+                None => Vec::new(),
+            }
+        };
         // What is not found out in time is left out.
-        let resources = self.context.until(deadline, resources).await;
+        let resources = self.context.until(deadline, resources);
+        let (resources, tasks) = future::join(resources, tasks).await;
         let resources = resources.unwrap_or_default();
-        let mut fan = Fan::open(self, &wanted, resources, until, seat);
+        let mut fan = Fan::open(self, &wanted, (resources, tasks), until, seat);
         fan.gather(deadline).await;
         let honoured = fan.acknowledge().await;
         Listening {

@@ -40,7 +40,7 @@ use crate::error::{Error, Fault, Rejection};
 use crate::platform::{Clock, Keeper, Platform};
 use crate::seal::hex;
 use crate::time::Timestamp;
-use crate::upstream::{self, ANSWER_WITHIN, Outgoing};
+use crate::upstream::{self, ANSWER_WITHIN, Declares, Outgoing};
 pub(crate) use frame::Frame;
 
 /// Longest a call stays parked for its client's answer.
@@ -144,6 +144,7 @@ impl Told {
             param_headers: Vec::new(),
             asks: true,
             rather: Era::Legacy,
+            tasks: Declares::Never,
             principal: self.principal,
             timeout: Duration::from_millis(self.timeout_ms),
         })

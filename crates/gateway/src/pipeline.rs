@@ -24,6 +24,8 @@ use crate::egress::{self, Asked};
 use crate::error::Error;
 use crate::http_sse;
 use crate::ingress::{self, Ask, Call, Door, Endpoint, Head, Refusal, Way, Word};
+use crate::limits::rules::{Applied, Counted, applying};
+use crate::limits::standing::Standings;
 use crate::limits::{self, Limit};
 use crate::platform::Platform;
 use crate::policy::{self, Permit};
@@ -47,9 +49,12 @@ pub async fn answer<P: Platform>(
 ) -> Response<Body> {
     let platform = Rc::clone(&context.platform);
     let mut audit = Pending::begin(platform, endpoint.path(), context.settings.digest.clone());
-    match take(context, endpoint, way, request, &mut audit).await {
+    let mut standings = Standings::default();
+    let taken = take(context, endpoint, way, request, &mut audit, &mut standings).await;
+    let mut response = match taken {
         Ok((head, admission, Ask::Call(call))) => {
-            one(context, &head, admission.principal, *call, audit).await
+            let principal = admission.principal;
+            one(context, &head, principal, *call, audit, &mut standings).await
         }
         Ok((head, admission, Ask::Batch(calls, words))) => {
             for word in words {
@@ -58,7 +63,7 @@ pub async fn answer<P: Platform>(
                     return egress::failure(context, None, &error, audit);
                 }
             }
-            batch(context, &head, &admission, calls, audit).await
+            batch(context, &head, &admission, calls, audit, &mut standings).await
         }
         Ok((head, admission, Ask::Word(word))) => {
             audit.discard();
@@ -79,7 +84,9 @@ pub async fn answer<P: Platform>(
             accepted()
         }
         Err(error) => egress::failure(context, None, &error, audit),
-    }
+    };
+    standings.write(response.headers_mut());
+    response
 }
 
 /// The stages before it is known what is asked.
@@ -89,6 +96,7 @@ async fn take<P: Platform>(
     way: Way,
     request: Request<Body>,
     audit: &mut Pending<P>,
+    standings: &mut Standings,
 ) -> Result<(Head, Admission, Ask), Error> {
     let settings = &context.settings;
     // Cheap checks first: origin, host, HTTP method.
@@ -98,7 +106,7 @@ async fn take<P: Platform>(
     let principal = authenticate(context, &head).await?;
     audit.principal(&principal);
     // May they ask at all right now.
-    let admission = admit(context, principal).await?;
+    let admission = admit(context, principal, standings).await?;
     // What they ask, in modern form whatever era they speak.
     let ask = match head.door {
         Door::Post => ingress::read(&head, body, &admission, settings).await?,
@@ -117,6 +125,7 @@ async fn one<P: Platform>(
     principal: Rc<Principal>,
     mut call: Call,
     mut audit: Pending<P>,
+    standings: &mut Standings,
 ) -> Response<Body> {
     let mut asked = asked(&call);
     let permitted = async {
@@ -128,7 +137,7 @@ async fn one<P: Platform>(
             attach(context, head, &principal, &mut call).await?;
         }
         asked.version = call.version;
-        permit(context, head, principal, &call, &mut audit).await
+        permit(context, head, principal, &call, &mut audit, standings).await
     };
     match permitted.await {
         Ok(permit) => {
@@ -146,6 +155,7 @@ async fn permit<P: Platform>(
     principal: Rc<Principal>,
     call: &Call,
     audit: &mut Pending<P>,
+    standings: &mut Standings,
 ) -> Result<Permit, Error> {
     note(context, call, audit);
     // Which upstream, or which part of the gateway itself, answers it.
@@ -156,17 +166,16 @@ async fn permit<P: Platform>(
     let permit = policy::authorize(principal, target, &context.settings, &resource)?;
     audit.record.rule = permit.rule.as_ref().map(|rule| rule.name.clone());
     // Whether they may do it again so soon.
-    if let Some((rule, rate)) = permit
-        .rule
-        .as_ref()
-        .and_then(|rule| Some((rule, rule.rate_limit?)))
-    {
-        let limit = Limit {
-            name: &rule.name,
-            rate,
-            subject: &permit.principal.id,
-        };
-        limits::admit(&context.platform, &context.memory, &[limit]).await?;
+    let counted = Counted {
+        principal: &permit.principal,
+        target: &permit.target,
+        rule: permit.rule.as_ref(),
+        polls: call.method.as_str().starts_with("tasks/"),
+    };
+    let applied = applying(&context.settings, &counted);
+    let limits: Vec<Limit<'_>> = applied.iter().map(Applied::limit).collect();
+    if !limits.is_empty() {
+        limits::admit(&context.platform, &context.memory, &limits, standings).await?;
     }
     Ok(permit)
 }
@@ -179,6 +188,7 @@ async fn batch<P: Platform>(
     admission: &Admission,
     mut calls: Vec<Result<Call, Refusal>>,
     mut audit: Pending<P>,
+    standings: &mut Standings,
 ) -> Response<Body> {
     if calls.is_empty() {
         audit.discard();
@@ -193,7 +203,10 @@ async fn batch<P: Platform>(
     let mut answers: Vec<Box<RawValue>> = Vec::with_capacity(calls.len());
     for (index, call) in calls.into_iter().enumerate() {
         let answer = match call {
-            Ok(call) => member(context, head, admission, call, index > 0, audit.sibling()).await,
+            Ok(call) => {
+                let (counted, audit) = (index > 0, audit.sibling());
+                member(context, head, admission, call, counted, audit, standings).await
+            }
             Err((id, error)) => malformed(id, error, audit.sibling()),
         };
         answers.extend(RawValue::from_string(answer));
@@ -219,16 +232,18 @@ async fn member<P: Platform>(
     call: Call,
     counted: bool,
     mut audit: Pending<P>,
+    standings: &mut Standings,
 ) -> String {
     let asked = asked(&call);
     let outcome = async {
         let admission = match counted {
-            true => admit(context, Rc::clone(&admission.principal)).await?,
+            true => admit(context, Rc::clone(&admission.principal), standings).await?,
             false => Admission {
                 principal: Rc::clone(&admission.principal),
             },
         };
-        let permit = permit(context, head, admission.principal, &call, &mut audit).await?;
+        let principal = admission.principal;
+        let permit = permit(context, head, principal, &call, &mut audit, standings).await?;
         let reply = dispatch::begin(context, work(head, call, permit)).await;
         egress::whole(reply).await
     };
@@ -258,14 +273,18 @@ async fn authenticate<P: Platform>(
 async fn admit<P: Platform>(
     context: &Context<P>,
     principal: Rc<Principal>,
+    standings: &mut Standings,
 ) -> Result<Admission, Error> {
     if let Some(rate) = context.settings.config.limits.per_client {
         let limit = Limit {
             name: "per-client",
             rate,
-            subject: &principal.id,
+            subject: principal.id.as_str(),
+            cost: 1,
+            exact: false,
+            own: true,
         };
-        limits::admit(&context.platform, &context.memory, &[limit]).await?;
+        limits::admit(&context.platform, &context.memory, &[limit], standings).await?;
     }
     Ok(Admission { principal })
 }

@@ -17,6 +17,7 @@ use crate::error::{Error, Rejection};
 use crate::ingress::{Call, Endpoint};
 use crate::names;
 use crate::platform::Platform;
+use crate::tasks;
 
 /// What answers a call.
 pub enum Target {
@@ -45,6 +46,10 @@ pub enum Own {
     TaskUpdate,
     /// `tasks/cancel`.
     TaskCancel,
+    /// `tasks/result` (2025-11-25).
+    TaskResult,
+    /// `tasks/list` (2025-11-25).
+    TaskList,
     /// `logging/setLevel`.
     SetLevel,
     /// `resources/subscribe`.
@@ -71,6 +76,14 @@ pub struct One {
 }
 
 impl Target {
+    /// The upstream, if it is one.
+    pub fn upstream(&self) -> Option<&str> {
+        match self {
+            Self::One(one) => Some(&one.upstream.name),
+            Self::Own(_) | Self::Every(_) | Self::Changes => None,
+        }
+    }
+
     /// Upstream and own name, if a tool is called.
     pub fn tool(&self) -> Option<(&str, &str)> {
         match self {
@@ -89,14 +102,18 @@ pub async fn resolve<P: Platform>(
     principal: &Principal,
     call: &Call,
 ) -> Result<Target, Error> {
-    // The tasks of 2025-11-25 are another thing and not offered.
-    let foreign = call.version.era() == Era::Legacy;
+    // Among the older revisions one has tasks, of its own kind.
+    let settings = &context.settings;
+    let foreign =
+        call.version.era() == Era::Legacy && !tasks::legacy::offered(settings, call.version);
     let own = match call.method {
         Method::TasksGet | Method::TasksUpdate | Method::TasksCancel if foreign => {
             return Err(
                 Rejection::protocol(RpcError::method_not_found(call.method.as_str())).into(),
             );
         }
+        Method::TasksResult if !foreign => Own::TaskResult,
+        Method::TasksList if tasks::legacy::listed(settings, call.version) => Own::TaskList,
         Method::ServerDiscover => Own::Discover,
         Method::Initialize => Own::Initialize,
         Method::Ping => Own::Ping,

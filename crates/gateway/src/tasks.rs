@@ -8,15 +8,30 @@
 //! ([`store`]); every writer swaps. A call becomes a task at once, or when it has taken long
 //! ([`race`]); the queue sees to it that it is run ([`run`]), and one run ([`drive`]) makes
 //! the call and stores what came of it.
+//!
+//! Upstreams make tasks too. A client that understands them gets such a one under a handle
+//! ([`passed`]), for which nothing is stored; a run of the gateway's own follows it
+//! ([`follow`]).
 
+pub mod directory;
 mod drive;
+pub(crate) mod follow;
 pub mod handle;
+pub mod legacy;
+pub(crate) mod operate;
+pub(crate) mod passed;
 pub(crate) mod race;
 pub mod record;
+pub mod roster;
 pub mod run;
 pub mod store;
+pub mod sweep;
+pub mod tenants;
+pub(crate) mod theirs;
+pub mod watch;
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::time::Duration;
 
 use http::{Request, Response};
@@ -34,14 +49,16 @@ use crate::config::{Execution, ToolRule};
 use crate::context::Context;
 use crate::discover;
 use crate::error::{Error, Rejection};
-use crate::ingress::Call;
+use crate::ingress::{Call, Endpoint};
 use crate::memory::Bounded;
 use crate::platform::{LogLevel, Platform, Version};
 use crate::route::One;
 use crate::seal::hex;
 use crate::settings::Settings;
 use crate::time::Timestamp;
-use handle::{Handle, Of, unknown};
+use crate::upstream::Declares;
+use handle::{Handle, Named, Of, unknown};
+use passed::Asking;
 use record::{Answer, Outcome, Record, Standing};
 
 /// Largest arguments a task keeps, in bytes, with what goes with them to the upstream.
@@ -61,6 +78,9 @@ const REQUEUED_MAX: usize = 1024;
 pub(crate) struct Memory {
     requeued: Bounded<String, Timestamp>,
     running: run::Running,
+    rosters: roster::Memory,
+    directory: directory::Memory,
+    tenants: tenants::Memory,
 }
 
 impl Default for Memory {
@@ -68,6 +88,9 @@ impl Default for Memory {
         Self {
             requeued: Bounded::new(REQUEUED_MAX),
             running: run::Running::default(),
+            rosters: roster::Memory::default(),
+            directory: directory::Memory::default(),
+            tenants: tenants::Memory::default(),
         }
     }
 }
@@ -100,7 +123,7 @@ pub(crate) enum When {
 }
 
 /// When the call becomes a task: the tool's rule and what the client declared decide.
-/// Clients of older revisions cannot declare the extension and are answered directly.
+/// Clients of older revisions cannot declare the extension; those of one may ask for a task.
 pub(crate) fn when(
     rule: Option<&ToolRule>,
     one: &One,
@@ -108,12 +131,15 @@ pub(crate) fn when(
     settings: &Settings,
 ) -> Result<When, Error> {
     let execution = rule.map(|rule| rule.execution).unwrap_or_default();
-    if one.method != Method::ToolsCall || call.version.era() == Era::Legacy {
+    if one.method != Method::ToolsCall {
         return Ok(When::Never);
+    }
+    if call.version.era() == Era::Legacy {
+        return legacy::when(rule, call, settings);
     }
     let declared = call.meta.client_capabilities.has_extension(EXT_TASKS);
     match (execution, declared) {
-        (Execution::Sync, _) | (Execution::Auto, false) => Ok(When::Never),
+        (Execution::Upstream | Execution::Sync, _) | (Execution::Auto, false) => Ok(When::Never),
         (Execution::Task, true) => Ok(When::Now),
         (Execution::Task, false) => Err(undeclared()),
         (Execution::Auto, true) => {
@@ -124,10 +150,53 @@ pub(crate) fn when(
     }
 }
 
-/// Whether any call can become a task, so that the extension is declared.
+/// What becomes of a task the upstream makes of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Minted {
+    /// It makes none: it is told nothing of tasks.
+    Never,
+    /// The client gets it, under a handle.
+    Passed,
+    /// Whoever makes the call follows it.
+    Followed,
+    /// It is followed for a client that cannot, if the upstream does not do without.
+    Awaited,
+}
+
+impl Minted {
+    /// Clients of older revisions cannot declare the extension; the others are told to.
+    pub(crate) fn of(rule: Option<&ToolRule>, one: &One, call: &Call) -> Self {
+        let declared = call.meta.client_capabilities.has_extension(EXT_TASKS);
+        let execution = rule.map(|rule| rule.execution).unwrap_or_default();
+        match (execution, call.version.era()) {
+            _ if one.method != Method::ToolsCall => Self::Never,
+            (Execution::Sync, _) => Self::Never,
+            (_, Era::Legacy) => Self::Awaited,
+            (_, Era::Modern) if declared => Self::Passed,
+            (_, Era::Modern) => Self::Never,
+        }
+    }
+
+    /// What the upstream is told.
+    pub(crate) const fn declares(self) -> Declares {
+        match self {
+            Self::Never => Declares::Never,
+            Self::Passed | Self::Followed => Declares::Offered,
+            Self::Awaited => Declares::Insisted,
+        }
+    }
+}
+
+/// Whether a rule makes tasks of calls.
 pub(crate) fn are_made(settings: &Settings) -> bool {
-    let mut rules = settings.config.tools.iter();
-    rules.any(|rule| rule.execution != Execution::Sync)
+    settings
+        .config
+        .tools
+        .iter()
+        .any(|rule| match rule.execution {
+            Execution::Upstream | Execution::Sync => false,
+            Execution::Auto | Execution::Task => true,
+        })
 }
 
 /// What a client is told that asks for tasks and did not declare the extension.
@@ -140,7 +209,7 @@ pub(crate) fn undeclared() -> Error {
 
 /// A call that is to become a task, or may.
 pub(crate) struct Asked {
-    principal: std::rc::Rc<Principal>,
+    principal: Rc<Principal>,
     upstream: String,
     tool: String,
     prefixed: bool,
@@ -148,21 +217,22 @@ pub(crate) struct Asked {
     capabilities: Object,
     meta: Object,
     timeout: Duration,
+    ttl: Duration,
     idempotent: bool,
 }
 
 impl Asked {
     pub(crate) fn of(
         settings: &Settings,
-        principal: &std::rc::Rc<Principal>,
+        principal: &Rc<Principal>,
         rule: Option<&ToolRule>,
         one: &One,
         call: &Call,
     ) -> Self {
-        let mut params = one.params.clone();
-        // An experimental `task` param of 2025-11-25 means nothing here.
-        params.remove("task");
         let timeout = rule.and_then(|rule| rule.timeout_ms);
+        // A legacy client is asked on the stream it waits on, not on this call's.
+        let session = call.session.as_ref().map(|session| &session.capabilities);
+        let declared = session.unwrap_or(&call.meta.client_capabilities);
         let mut carried = call.meta.rest.clone();
         let trace = &call.meta.trace;
         for (name, value) in [
@@ -175,14 +245,15 @@ impl Asked {
             }
         }
         Self {
-            principal: std::rc::Rc::clone(principal),
+            principal: Rc::clone(principal),
             upstream: one.upstream.name.clone(),
             tool: one.own.clone(),
             prefixed: one.prefixed,
-            params,
-            capabilities: discover::bridged(&call.meta.client_capabilities),
+            params: one.params.clone(),
+            capabilities: discover::bridged(declared),
             meta: carried,
             timeout: Duration::from_millis(timeout.unwrap_or(settings.config.tasks.timeout_ms)),
+            ttl: legacy::ttl(settings, call),
             idempotent: rule.is_some_and(|rule| rule.idempotent),
         }
     }
@@ -211,8 +282,7 @@ fn begin<P: Platform>(context: &Context<P>, asked: Asked) -> Result<(String, Rec
         upstream: &asked.upstream,
         tool: &asked.tool,
     };
-    let ttl = Duration::from_millis(tasks.ttl_ms);
-    let handle = Handle::new(id.clone(), owner.clone(), &of, now, ttl).seal(context)?;
+    let handle = Handle::new(id.clone(), owner.clone(), &of, now, asked.ttl).seal(context)?;
     let record = Record {
         v: 1,
         handle,
@@ -230,7 +300,7 @@ fn begin<P: Platform>(context: &Context<P>, asked: Asked) -> Result<(String, Rec
         status_message: None,
         created_at_ms: now.0,
         updated_at_ms: now.0,
-        ttl_ms: tasks.ttl_ms,
+        ttl_ms: u64::try_from(asked.ttl.as_millis()).unwrap_or(u64::MAX),
         poll_interval_ms: tasks.poll_interval_ms,
         attempts: 0,
         rounds: 0,
@@ -238,18 +308,31 @@ fn begin<P: Platform>(context: &Context<P>, asked: Asked) -> Result<(String, Rec
         asked: 0,
         questions: BTreeMap::new(),
         state: None,
+        upstream_task: None,
         outcome: None,
     };
     Ok((id, record))
 }
 
-/// Stores a new task.
+/// Stores a new task, which its principal may have.
 async fn insert<P: Platform>(
     context: &Context<P>,
     id: &str,
     record: &Record,
 ) -> Result<Version, Error> {
+    tenants::take(context, record).await?;
+    if let Err(refused) = roster::enter(context, id, record).await {
+        tenants::give_back(context, record);
+        return Err(refused);
+    }
+    directory::enter(context, record).await;
     store::create(context, id, record).await
+}
+
+/// What the end of a task is to those who count: called by the one who wrote it.
+fn ended<P: Platform>(context: &Context<P>, id: &str, record: &Record) {
+    context.memory.tasks.rosters.ended(&record.owner, id);
+    tenants::give_back(context, record);
 }
 
 /// Makes a task of the call and gives its handle.
@@ -279,26 +362,45 @@ async fn fail_unqueued<P: Platform>(context: &Context<P>, id: &str, known: store
 /// `tasks/get`.
 pub async fn get<P: Platform>(
     context: &Context<P>,
-    principal: &Principal,
+    endpoint: &Endpoint,
+    principal: &Rc<Principal>,
     call: &Call,
 ) -> Result<Object, Error> {
-    let handle = open(context, principal, call)?;
-    let record = read(context, &handle).await?;
+    let (text, named) = open(context, principal, call)?;
+    let handle = match named {
+        Named::Ours(handle) => handle,
+        Named::Theirs(passed) => {
+            let asking = Asking::of(endpoint, principal, call, passed);
+            return passed::get(context, asking, &text).await;
+        }
+    };
+    let (_, record) = read(context, &handle).await?;
+    if record.status.is_terminal() {
+        // Its end was written elsewhere, most likely.
+        context
+            .memory
+            .tasks
+            .rosters
+            .ended(&record.owner, &handle.id);
+    }
     repair(context, &handle.id, &record).await;
+    if call.version.era() == Era::Legacy {
+        return Ok(legacy::shown(&record));
+    }
     let detail = store::detail(context, &handle.id, &record).await?;
     Ok(task::get_result(&record.shown(), &detail))
 }
 
 /// The record behind a handle.
-async fn read<P: Platform>(context: &Context<P>, handle: &Handle) -> Result<Record, Error> {
-    let (_, record) = store::read(context, &handle.id).await?;
+async fn read<P: Platform>(context: &Context<P>, handle: &Handle) -> Result<store::Known, Error> {
+    let (version, record) = store::read(context, &handle.id).await?;
     let of = Of {
         tenant: record.tenant.as_deref(),
         upstream: &record.upstream,
         tool: &record.tool,
     };
     match handle.is_of(&of) {
-        true => Ok(record),
+        true => Ok((version, record)),
         false => Err(unknown()),
     }
 }
@@ -306,27 +408,39 @@ async fn read<P: Platform>(context: &Context<P>, handle: &Handle) -> Result<Reco
 /// Queues a task again that should run and does not. Harmless if it is queued already: one
 /// run gets the lease. Should the queue refuse, the next poll tries again.
 async fn repair<P: Platform>(context: &Context<P>, id: &str, record: &Record) {
-    let waited = context.now().since(Timestamp(record.updated_at_ms));
-    let abandoned = match record.standing(context.now()) {
-        Standing::Ready => waited >= START_WITHIN,
-        Standing::Lost => true,
-        Standing::Ended | Standing::Running(_) | Standing::Asking => false,
-    };
-    if abandoned && context.memory.tasks.may_queue(id, context.now()) {
+    if is_abandoned(record, context.now()) && context.memory.tasks.may_queue(id, context.now()) {
         let queued = run::enqueue(context, id, Duration::ZERO).await.is_ok();
         let fields = json!({ "task": id, "queued": queued });
         context.log(LogLevel::Warn, "task_abandoned", fields);
     }
 }
 
+/// Whether a task should run and does not.
+fn is_abandoned(record: &Record, now: Timestamp) -> bool {
+    let waited = now.since(Timestamp(record.updated_at_ms));
+    match record.standing(now) {
+        Standing::Ready => waited >= START_WITHIN,
+        Standing::Lost => true,
+        Standing::Ended | Standing::Running(_) | Standing::Asking => false,
+    }
+}
+
 /// `tasks/update`: the client's answers to what the task asks.
 pub async fn update<P: Platform>(
     context: &Context<P>,
-    principal: &Principal,
+    endpoint: &Endpoint,
+    principal: &Rc<Principal>,
     call: &Call,
 ) -> Result<Object, Error> {
-    let handle = open(context, principal, call)?;
+    let (_, named) = open(context, principal, call)?;
     let answers = answers(&call.params)?;
+    let handle = match named {
+        Named::Ours(handle) => handle,
+        Named::Theirs(passed) => {
+            let asking = Asking::of(endpoint, principal, call, passed);
+            return passed::update(context, asking, &answers).await;
+        }
+    };
     read(context, &handle).await?;
     answer(context, &handle.id, answers).await?;
     Ok(task::acknowledged_result())
@@ -374,13 +488,21 @@ async fn answer<P: Platform>(
     Ok(())
 }
 
-/// `tasks/cancel`: cooperative, and an acknowledgement also where the task has ended.
+/// `tasks/cancel`: cooperative, and to modern clients an acknowledgement also where the task
+/// has ended.
 pub async fn cancel<P: Platform>(
     context: &Context<P>,
-    principal: &Principal,
+    endpoint: &Endpoint,
+    principal: &Rc<Principal>,
     call: &Call,
 ) -> Result<Object, Error> {
-    let handle = open(context, principal, call)?;
+    let handle = match open(context, principal, call)?.1 {
+        Named::Ours(handle) => handle,
+        Named::Theirs(passed) => {
+            let asking = Asking::of(endpoint, principal, call, passed);
+            return passed::cancel(context, asking).await;
+        }
+    };
     let mut cancelled = false;
     let known = store::edit(context, &handle.id, None, |record| {
         let cancels = record.cancel("Cancelled by the client.", context.now());
@@ -391,25 +513,33 @@ pub async fn cancel<P: Platform>(
     let (_, record) = known.ok_or_else(unknown)?;
     if cancelled && record.status == TaskStatus::Cancelled {
         run::report(context, &handle.id, &record);
+        follow::let_go(context, &record);
     }
-    Ok(task::acknowledged_result())
+    let rosters = &context.memory.tasks.rosters;
+    rosters.ended(&principal.id, &handle.id);
+    match call.version.era() {
+        Era::Modern => Ok(task::acknowledged_result()),
+        Era::Legacy => legacy::cancelled(&record, cancelled),
+    }
 }
 
-/// The handle a call names. Whether the client declared the extension is asked before
+/// The handle a call names. Whether a modern client declared the extension is asked before
 /// anything about the id.
 fn open<P: Platform>(
     context: &Context<P>,
     principal: &Principal,
     call: &Call,
-) -> Result<Handle, Error> {
-    if !call.meta.client_capabilities.has_extension(EXT_TASKS) {
+) -> Result<(String, Named), Error> {
+    let modern = call.version.era() == Era::Modern;
+    if modern && !call.meta.client_capabilities.has_extension(EXT_TASKS) {
         return Err(undeclared());
     }
     let Some(text) = call.params.get_str("taskId") else {
         let error = RpcError::invalid_params("`taskId` must be a string");
         return Err(Rejection::protocol(error).into());
     };
-    Handle::open(context, principal, &text).ok_or_else(unknown)
+    let named = Named::open(context, principal, &text).ok_or_else(unknown)?;
+    Ok((text.into_owned(), named))
 }
 
 /// What is asked of a keeper about tasks.

@@ -42,9 +42,11 @@ use crate::memory::Bounded;
 use crate::platform::{LogLevel, Platform};
 use crate::route::One;
 use crate::schema::{self, Document};
+use crate::tasks;
 use crate::time::Timestamp;
-use crate::upstream::{self, Outgoing};
+use crate::upstream::{self, Declares, Outgoing};
 use judge::Tool;
+pub(crate) use judge::held;
 use mirror::{agree, arguments, mirrored};
 
 /// How long a definition is used before the upstream is asked for its list again.
@@ -219,7 +221,19 @@ pub(crate) async fn call<P: Platform>(
     };
     let known = definition(context, upstream, principal, tool).await?;
     let sent = mirrored(known.as_deref(), outgoing.clone())?;
-    let (known, reply) = match upstream::call(context, upstream, sent).await {
+    let mut reply = upstream::call(context, upstream, sent).await;
+    // It was not acted on.
+    if matches!(outgoing.tasks, Declares::Insisted | Declares::Offered)
+        && reply.as_ref().is_err_and(tasks::theirs::wanted_by)
+    {
+        let again = Outgoing {
+            tasks: Declares::Always,
+            ..outgoing.clone()
+        };
+        let sent = mirrored(known.as_deref(), again)?;
+        reply = upstream::call(context, upstream, sent).await;
+    }
+    let (known, reply) = match reply {
         Err(Error::Rejection(Rejection::HeadersRefused { .. }))
             if doubt(context, upstream, principal) =>
         {

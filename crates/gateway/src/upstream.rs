@@ -69,6 +69,20 @@ impl Default for Memory {
     }
 }
 
+/// When a modern upstream is told that the tasks it makes of calls are understood.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Declares {
+    /// Never: it answers directly, or not at all.
+    #[default]
+    Never,
+    /// When it refuses the call for want of that.
+    Insisted,
+    /// When it offers tasks, or insists.
+    Offered,
+    /// In any case.
+    Always,
+}
+
 /// One request for one upstream, in modern form and in the upstream's own names.
 #[derive(Clone)]
 pub struct Outgoing {
@@ -84,6 +98,8 @@ pub struct Outgoing {
     pub asks: bool,
     /// In which era it is rather asked, if it speaks both.
     pub rather: Era,
+    /// Whether tasks of its own are understood.
+    pub tasks: Declares,
     /// On whose behalf: sessions are never shared between principals.
     pub principal: PrincipalId,
     /// How long the whole exchange may take.
@@ -101,6 +117,7 @@ impl Outgoing {
             param_headers: Vec::new(),
             asks: false,
             rather: Era::Modern,
+            tasks: Declares::Never,
             principal,
             timeout,
         }
@@ -193,7 +210,7 @@ async fn attempt<P: Platform>(
         .await
         .map_err(not_asked)?;
     match facts.era() {
-        Era::Modern => modern::call(exchange, outgoing, facts.version).await,
+        Era::Modern => modern::call(exchange, outgoing, &facts).await,
         Era::Legacy if facts.transport == Transport::Sse => {
             legacy::over_http_sse(exchange, &outgoing).await
         }

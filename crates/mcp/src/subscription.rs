@@ -22,6 +22,9 @@ pub const RESOURCES_CHANGED: &str = "notifications/resources/list_changed";
 /// A resource has changed.
 pub const RESOURCE_UPDATED: &str = "notifications/resources/updated";
 
+/// A task has changed.
+pub const TASK_CHANGED: &str = "notifications/tasks";
+
 /// Most resources, and most tasks, one filter may name.
 pub const NAMED_MAX: usize = 128;
 

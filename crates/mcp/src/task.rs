@@ -4,14 +4,16 @@
 //! working ⇄ input_required ; either → completed | failed | cancelled (final)
 //! ```
 //!
-//! `failed` means a JSON-RPC error; a tool that reports an error has `completed`.
-//! Spec: extension `io.modelcontextprotocol/tasks`.
+//! `failed` means a JSON-RPC error; a tool that reports an error has `completed`. To clients of
+//! 2025-11-25 it has `failed`, and other names for the same times.
+//! Spec: extension `io.modelcontextprotocol/tasks`; 2025-11-25, "Tasks".
 
 use std::fmt;
 
 use crate::input::ResultType;
 use crate::json::{self, Object};
 use crate::jsonrpc::RpcError;
+use crate::meta;
 use crate::timestamp;
 
 /// Where a task stands.
@@ -154,6 +156,31 @@ impl Task {
     }
 }
 
+impl Task {
+    /// The task as clients of 2025-11-25 see it. What it ended in is not part of it.
+    #[must_use]
+    pub fn to_legacy(&self) -> Object {
+        let mut object = Object::new();
+        self.write(&mut object);
+        object.rename("ttlMs", "ttl");
+        object.rename("pollIntervalMs", "pollInterval");
+        object
+    }
+}
+
+/// The result of a call that became a task of 2025-11-25.
+#[must_use]
+pub fn created_legacy_result(task: &Task) -> Object {
+    let result = Object::new().with("resultType", ResultType::TASK);
+    result.with("task", &task.to_legacy())
+}
+
+/// Says whose result or request this is (2025-11-25).
+pub fn relate(carrier: &mut Object, task_id: &str) {
+    let related = Object::new().with("taskId", task_id);
+    meta::set(carrier, meta::RELATED_TASK, &related.to_raw());
+}
+
 /// What a status has to show beside the task itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TaskDetail {
@@ -180,7 +207,20 @@ pub fn created_result(task: &Task) -> Object {
 #[must_use]
 pub fn get_result(task: &Task, detail: &TaskDetail) -> Object {
     let mut result = Object::new().with("resultType", ResultType::COMPLETE);
-    task.write(&mut result);
+    write_detailed(task, detail, &mut result);
+    result
+}
+
+/// The params of `notifications/tasks`: the task as `tasks/get` shows it.
+#[must_use]
+pub fn notification_params(task: &Task, detail: &TaskDetail) -> Object {
+    let mut params = Object::new();
+    write_detailed(task, detail, &mut params);
+    params
+}
+
+fn write_detailed(task: &Task, detail: &TaskDetail, result: &mut Object) {
+    task.write(result);
     match (task.status, detail) {
         (TaskStatus::InputRequired, TaskDetail::InputRequests(requests)) => {
             result.insert("inputRequests", requests);
@@ -199,7 +239,6 @@ pub fn get_result(task: &Task, detail: &TaskDetail) -> Object {
             | TaskDetail::Error(_),
         ) => {}
     }
-    result
 }
 
 /// The result of `tasks/update` and `tasks/cancel`: received, nothing more.
@@ -299,6 +338,31 @@ mod tests {
             bad.insert(member, &5);
             assert_eq!(Task::parse(&bad), None, "{member}");
         }
+    }
+
+    #[test]
+    fn a_notification_says_what_a_get_shows() {
+        for status in TaskStatus::ALL {
+            for detail in details() {
+                let mut shown = get_result(&task(status), &detail);
+                shown.remove("resultType");
+                assert_eq!(notification_params(&task(status), &detail), shown);
+            }
+        }
+    }
+
+    #[test]
+    fn clients_of_2025_11_25_see_the_same_task_under_its_older_names() {
+        assert_eq!(
+            created_legacy_result(&task(TaskStatus::Failed)).to_string(),
+            r#"{"resultType":"task","task":{"taskId":"t1","status":"failed","createdAt":"2026-07-28T12:00:00.000Z","lastUpdatedAt":"2026-07-28T12:00:00.250Z","ttl":null,"pollInterval":500}}"#
+        );
+        let mut result = Object::new();
+        relate(&mut result, "t1");
+        assert_eq!(
+            result.to_string(),
+            r#"{"_meta":{"io.modelcontextprotocol/related-task":{"taskId":"t1"}}}"#
+        );
     }
 
     #[test]

@@ -7,15 +7,19 @@
 
 mod echo;
 mod load;
+mod tasks;
+mod wire;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::arguments::{Arguments, unexpected};
+use crate::bench::echo::{Echo, TOOL};
 use crate::bench::load::{Load, Sample};
+use crate::bench::wire::Caller;
 use crate::dev::Options;
 use crate::dev::gateway::Gateway;
 use crate::dev::raw::KvCounts;
@@ -33,6 +37,12 @@ Calls an echo tool directly and through the gateway, in turn, and compares.
   --rounds N         how often the legs alternate (default 2)
   --auth dev|off     whether the gateway checks a token (default dev)
   --json             print the result as JSON
+
+  --tasks N          instead, N tasks of many principals, to their ends: how long they take,
+                     and what each asks of the queue and the stores; then what a quick call
+                     costs that could have become one
+  --clients N        clients that submit and poll them (default 50)
+  --work-ms N        how long the tool takes (default 100)
 ";
 
 /// How long each leg runs before it counts.
@@ -48,18 +58,24 @@ struct Flags {
     rounds: u32,
     auth: bool,
     json: bool,
+    tasks: Option<usize>,
+    clients: usize,
+    work_ms: u64,
 }
 
 /// Runs the command.
 pub fn run(arguments: Arguments) -> Result<()> {
     let flags = parse(arguments)?;
     let layout = Layout::find()?;
-    let upstream = echo::start()?;
+    if let Some(count) = flags.tasks {
+        return tasks::run(&layout, &flags, count);
+    }
+    let upstream = Echo::start()?.port;
     let url = format!("http://127.0.0.1:{upstream}/mcp");
     let options = Options {
         raw: true,
         auth: flags.auth,
-        config: Some(configuration(&layout)?),
+        config: Some(configuration(&layout, json!({}))?),
         pass_through: Some(url.clone()),
         ..Options::bare("echo", &url)
     };
@@ -69,15 +85,20 @@ pub fn run(arguments: Arguments) -> Result<()> {
         .as_ref()
         .context("the gateway is not on bare workerd")?;
     let passing = raw.pass_through.context("nothing passes requests on")?;
+    let load = |port, token| {
+        let caller = Caller {
+            port,
+            token,
+            tasks: false,
+        };
+        Load::new(caller, TOOL, flags.connections)
+    };
     let mut legs = [
-        Leg::new("directly", Load::new(upstream, None, flags.connections)),
-        Leg::new(
-            "through a pass-through",
-            Load::new(passing, None, flags.connections),
-        ),
+        Leg::new("directly", load(upstream, None)),
+        Leg::new("through a pass-through", load(passing, None)),
         Leg::new(
             "through the gateway",
-            Load::new(gateway.port, gateway.token.as_deref(), flags.connections),
+            load(gateway.port, gateway.token.as_deref()),
         ),
     ];
     // All warm: connections open, keys and catalogs cached.
@@ -117,10 +138,10 @@ impl Leg {
 }
 
 /// A configuration that counts calls, as a gateway in use does, and never refuses one.
-fn configuration(layout: &Layout) -> Result<PathBuf> {
+fn configuration(layout: &Layout, besides: Value) -> Result<PathBuf> {
     let file = layout.dev().join("bench.yaml");
     make_dir(&layout.dev())?;
-    let config = json!({
+    let mut config = json!({
         "apiVersion": "tidegate/v1",
         "kind": "Gateway",
         "metadata": {"name": "bench", "owner": "bench", "environment": "dev"},
@@ -129,6 +150,9 @@ fn configuration(layout: &Layout) -> Result<PathBuf> {
         "upstreams": [],
         "limits": {"perClient": {"requests": LIMIT_REQUESTS, "windowMs": LIMIT_WINDOW_MS}},
     });
+    if let (Value::Object(config), Value::Object(besides)) = (&mut config, besides) {
+        config.extend(besides);
+    }
     write_atomically(&file, config.to_string().as_bytes())?;
     Ok(file)
 }
@@ -140,6 +164,9 @@ fn parse(mut arguments: Arguments) -> Result<Flags> {
         rounds: 2,
         auth: true,
         json: false,
+        tasks: None,
+        clients: 50,
+        work_ms: 100,
     };
     while let Some(argument) = arguments.next()? {
         match argument.as_str() {
@@ -148,6 +175,9 @@ fn parse(mut arguments: Arguments) -> Result<Flags> {
             "--rounds" => flags.rounds = arguments.parsed("number of rounds")?,
             "--auth" => flags.auth = arguments.choice("auth", "dev", "off")?,
             "--json" => flags.json = true,
+            "--tasks" => flags.tasks = Some(arguments.parsed("number of tasks")?),
+            "--clients" => flags.clients = arguments.parsed("number of clients")?,
+            "--work-ms" => flags.work_ms = arguments.parsed("number of milliseconds")?,
             other => return unexpected(other),
         }
     }

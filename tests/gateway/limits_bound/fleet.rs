@@ -11,6 +11,7 @@ use tidegate_gateway::Memory;
 use tidegate_gateway::auth::{Principal, PrincipalId};
 use tidegate_gateway::config::Rate;
 use tidegate_gateway::error::{Error, Rejection};
+use tidegate_gateway::limits::standing::Standings;
 use tidegate_gateway::limits::{self, Limit};
 use tidegate_gateway::platform::{
     Clock, KvStore, LogLevel, NoKeeper, Platform, Secret, Unavailable,
@@ -101,10 +102,15 @@ impl Fleet {
             .map(|(name, rate)| Limit {
                 name,
                 rate: *rate,
-                subject: &self.subject,
+                subject: self.subject.as_str(),
+                cost: 1,
+                exact: false,
+                own: true,
             })
             .collect();
-        let mut asking = Running::new(&self.clock, limits::admit(platform, memory, &limits));
+        let mut standings = Standings::default();
+        let admitted = limits::admit(platform, memory, &limits, &mut standings);
+        let mut asking = Running::new(&self.clock, admitted);
         match asking.step().expect("nothing here takes time") {
             Ok(()) => Ok(()),
             Err(Error::Rejection(Rejection::RateLimited { retry_after, .. })) => Err(retry_after),

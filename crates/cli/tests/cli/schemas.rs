@@ -10,12 +10,17 @@ use tidegate_gateway::auth::JwksFamily;
 use tidegate_gateway::catalog::shared::CatalogFamily;
 use tidegate_gateway::config::{Config, ConfigFamily, Snapshot};
 use tidegate_gateway::keyspace::{FAMILIES, Family};
+use tidegate_gateway::limits::leased::QuotaFamily;
 use tidegate_gateway::limits::{RateFamily, SeatFamily};
 use tidegate_gateway::mailbox::MailFamily;
 use tidegate_gateway::queue::Message;
 use tidegate_gateway::session::SessionFamily;
+use tidegate_gateway::tasks::directory::DirectoryFamily;
 use tidegate_gateway::tasks::record::{Record, TaskFamily};
+use tidegate_gateway::tasks::roster::RosterFamily;
 use tidegate_gateway::tasks::store::PartFamily;
+use tidegate_gateway::tasks::sweep::SweepFamily;
+use tidegate_gateway::tasks::tenants::TenantFamily;
 use tidegate_gateway::upstream::facts::UpstreamFamily;
 
 use super::{folder, root, tidegate};
@@ -61,10 +66,15 @@ fn every_example_is_a_record_of_its_family_and_every_family_has_one() {
         family::<JwksFamily>(),
         family::<RateFamily>(),
         family::<SeatFamily>(),
+        family::<QuotaFamily>(),
         family::<UpstreamFamily>(),
         family::<CatalogFamily>(),
         family::<TaskFamily>(),
         family::<PartFamily>(),
+        family::<RosterFamily>(),
+        family::<DirectoryFamily>(),
+        family::<TenantFamily>(),
+        family::<SweepFamily>(),
         family::<SessionFamily>(),
         family::<MailFamily>(),
     ]

@@ -18,6 +18,12 @@ use crate::time::Timestamp;
 pub struct PrincipalId(String);
 
 impl PrincipalId {
+    /// The principal of these digits; `None` if they cannot be a principal's.
+    pub fn parse(digits: &str) -> Option<Self> {
+        let digit = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
+        (digits.len() == 32 && digits.bytes().all(digit)).then(|| Self(digits.to_owned()))
+    }
+
     /// The digits.
     pub fn as_str(&self) -> &str {
         &self.0

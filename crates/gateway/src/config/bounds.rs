@@ -30,6 +30,12 @@ pub const SNAPSHOT_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub const TIMEOUT_MS: RangeInclusive<u64> = 100..=900_000;
 /// Length of a rate window, in milliseconds: one second to one day.
 pub const RATE_WINDOW_MS: RangeInclusive<u64> = 1_000..=86_400_000;
+/// Most named limits.
+pub const LIMIT_RULES_MAX: usize = 64;
+/// As how many requests one call may count.
+pub const COST: RangeInclusive<u64> = 1..=10_000;
+/// Length of the window of a limit that is counted exactly: one second to 31 days.
+pub const EXACT_WINDOW_MS: RangeInclusive<u64> = 1_000..=2_678_400_000;
 /// Requests a rate admits in one window.
 pub const RATE_REQUESTS: RangeInclusive<u64> = 1..=1_000_000;
 /// Largest request body, in bytes: 1 KiB to 16 MiB.
@@ -42,6 +48,10 @@ pub const TASK_POLL_INTERVAL_MS: RangeInclusive<u64> = 100..=60_000;
 pub const TASK_AFTER_MS: RangeInclusive<u64> = 100..=60_000;
 /// How long one run of a task may take, in milliseconds: one second to a day.
 pub const TASK_TIMEOUT_MS: RangeInclusive<u64> = 1_000..=86_400_000;
+/// Most tasks of one principal that have not ended.
+pub const TASKS_OPEN_PER_PRINCIPAL: RangeInclusive<u64> = 1..=1_000;
+/// Most tasks of one tenant that have not ended.
+pub const TASKS_OPEN_PER_TENANT: RangeInclusive<u64> = 1..=1_000_000;
 /// Consecutive failures that open a circuit.
 pub const FAILURE_THRESHOLD: RangeInclusive<u64> = 1..=1_000;
 /// How long a circuit stays open, in milliseconds: 100 ms to one hour.

@@ -15,11 +15,12 @@ use url::Url;
 
 use super::address::{is_internal, is_loopback};
 use super::bounds::{
-    ALLOWED_ORIGINS_MAX, FAILURE_THRESHOLD, HALF_OPEN_REQUESTS, NAMES_MAX, RATE_REQUESTS,
-    RATE_WINDOW_MS, REQUEST_BODY_BYTES, RESET_INTERVAL_MS, SHORT_TEXT_MAX, TASK_AFTER_MS,
-    TASK_POLL_INTERVAL_MS, TASK_TIMEOUT_MS, TASK_TTL_MS, URL_MAX,
+    ALLOWED_ORIGINS_MAX, EXACT_WINDOW_MS, FAILURE_THRESHOLD, HALF_OPEN_REQUESTS, LIMIT_RULES_MAX,
+    NAMES_MAX, RATE_REQUESTS, RATE_WINDOW_MS, REQUEST_BODY_BYTES, RESET_INTERVAL_MS,
+    SHORT_TEXT_MAX, TASK_AFTER_MS, TASK_POLL_INTERVAL_MS, TASK_TIMEOUT_MS, TASK_TTL_MS,
+    TASKS_OPEN_PER_PRINCIPAL, TASKS_OPEN_PER_TENANT, URL_MAX,
 };
-use super::{API_VERSION, Config, Environment, Rate};
+use super::{API_VERSION, Config, Counter, Environment, Rate};
 
 /// One thing that is wrong with a configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -274,10 +275,49 @@ fn is_origin(text: &str) -> bool {
     })
 }
 
+fn limit_rules(config: &Config, findings: &mut Findings) {
+    let rules = &config.limits.rules;
+    findings.at_most("/limits/rules", rules.len(), LIMIT_RULES_MAX, "limits");
+    let mut seen = BTreeSet::from(["per-client"]);
+    for (index, rule) in rules.iter().enumerate() {
+        let at = format!("/limits/rules/{index}");
+        if !seen.insert(&rule.name) {
+            let pointer = format!("{at}/name");
+            findings.add(
+                pointer,
+                "is taken by another limit",
+                "give each limit a name of its own",
+            );
+        }
+        findings.short_text(&format!("{at}/name"), &rule.name);
+        let windows = match rule.counter {
+            Counter::Kv => &RATE_WINDOW_MS,
+            Counter::Atomic => &EXACT_WINDOW_MS,
+        };
+        let requests = rule.rate.requests.into();
+        findings.within(
+            &format!("{at}/rate/requests"),
+            requests,
+            &RATE_REQUESTS,
+            "requests",
+        );
+        findings.within(
+            &format!("{at}/rate/windowMs"),
+            rule.rate.window_ms,
+            windows,
+            "ms",
+        );
+        for (index, tool) in rule.tools.iter().enumerate() {
+            access::tool_name(&format!("{at}/tools/{index}"), tool, config, findings);
+        }
+    }
+}
+
 fn numbers(config: &Config, findings: &mut Findings) {
     if let Some(rate) = &config.limits.per_client {
         findings.rate("/limits/perClient", rate);
     }
+    limit_rules(config, findings);
     if let Some(bytes) = config.limits.request_body_bytes {
         let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
         findings.within(
@@ -325,6 +365,21 @@ fn numbers(config: &Config, findings: &mut Findings) {
         &TASK_TIMEOUT_MS,
         "ms",
     );
+    findings.within(
+        "/tasks/maxOpenPerPrincipal",
+        config.tasks.max_open_per_principal.into(),
+        &TASKS_OPEN_PER_PRINCIPAL,
+        "tasks",
+    );
+    if let Some(max) = config.tasks.max_open_per_tenant {
+        findings.within(
+            "/tasks/maxOpenPerTenant",
+            max.into(),
+            &TASKS_OPEN_PER_TENANT,
+            "tasks",
+        );
+    }
+    findings.rate("/tasks/pollLimit", &config.tasks.poll_limit);
 }
 
 #[cfg(test)]

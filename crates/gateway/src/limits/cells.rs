@@ -31,10 +31,10 @@ impl IsolateId {
 pub struct Cell(BTreeMap<u64, u32>);
 
 impl Cell {
-    /// Counts one admission.
-    pub fn count(&mut self, bucket: u64) {
+    /// Counts an admission of this weight.
+    pub fn count(&mut self, bucket: u64, cost: u32) {
         let count = self.0.entry(bucket).or_default();
-        *count = count.saturating_add(1);
+        *count = count.saturating_add(cost);
     }
 
     /// The counts of `bucket` and the one before.

@@ -90,17 +90,18 @@ impl Counter {
         }
     }
 
-    /// Counts one admission; whether it is the first of its bucket.
-    pub(super) fn count(&mut self, rate: Rate, now: Timestamp) -> bool {
+    /// Counts an admission; whether it is the first of its bucket.
+    pub(super) fn count(&mut self, rate: Rate, now: Timestamp, cost: u32) -> bool {
         let bucket = window::bucket(rate, now);
-        self.own.count(bucket);
+        let first = self.own.counts(bucket).current == 0;
+        self.own.count(bucket, cost);
         self.own.forget(bucket);
-        self.own.counts(bucket).current == 1
+        first
     }
 
-    /// Whether one more admission without looking would be blind.
-    pub(super) fn must_look(&self, rate: Rate, now: Timestamp) -> bool {
-        self.is_used(rate, now, 1) && is_over(self.look.at, look_interval(rate), now)
+    /// Whether an admission without looking would be blind.
+    pub(super) fn must_look(&self, rate: Rate, now: Timestamp, cost: u32) -> bool {
+        self.is_used(rate, now, cost.into()) && is_over(self.look.at, look_interval(rate), now)
     }
 
     /// Whether what is known of others is to be looked at again, unhurriedly: after half to

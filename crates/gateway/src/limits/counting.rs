@@ -10,11 +10,10 @@ use sha2::{Digest, Sha256};
 use super::cells::IsolateId;
 use super::counter::{Counter, Due};
 use super::seat::{self, Standing};
-use super::window::{self, Decision};
+use super::window::{self, Counts, Decision};
 use super::{Limit, RateFamily, RateRecord, SeatFamily};
-use crate::auth::PrincipalId;
 use crate::config::Rate;
-use crate::keyspace::{Key, ReadError, atomic_add, kv_get};
+use crate::keyspace::{Family, Key, ReadError, atomic_add, kv_get};
 use crate::memory::Memory;
 use crate::platform::{Clock, KvStore, LogLevel, Platform};
 use crate::seal::hex;
@@ -31,6 +30,7 @@ pub(super) struct Counting<'a, P> {
     memory: &'a Rc<Memory>,
     isolate: &'a IsolateId,
     rate: Rate,
+    cost: u32,
     subject: Subject,
 }
 
@@ -46,6 +46,7 @@ impl<'a, P: Platform> Counting<'a, P> {
             memory,
             isolate,
             rate: limit.rate,
+            cost: limit.cost,
             subject: Subject::of(limit),
         }
     }
@@ -55,12 +56,20 @@ impl<'a, P: Platform> Counting<'a, P> {
     }
 
     pub(super) fn decide(&self, now: Timestamp) -> Decision {
-        let counts = self.with(|counter| counter.counts(self.rate, now, self.isolate));
-        window::decide(counts, self.rate, now)
+        window::decide(self.counts(now), self.rate, self.cost, now)
+    }
+
+    /// How much of the limit is left.
+    pub(super) fn remaining(&self, now: Timestamp) -> u64 {
+        window::remaining(self.counts(now), self.rate, now)
+    }
+
+    fn counts(&self, now: Timestamp) -> Counts {
+        self.with(|counter| counter.counts(self.rate, now, self.isolate))
     }
 
     pub(super) fn count(&self, now: Timestamp) {
-        if self.with(|counter| counter.count(self.rate, now)) {
+        if self.with(|counter| counter.count(self.rate, now, self.cost)) {
             self.memory.limits.renew(&self.subject);
         }
     }
@@ -68,7 +77,7 @@ impl<'a, P: Platform> Counting<'a, P> {
     /// Learns the others' counts if going on without them would be going blind.
     pub(super) async fn see_others(&self) {
         let now = self.platform.clock().now();
-        if self.with(|counter| counter.must_look(self.rate, now)) {
+        if self.with(|counter| counter.must_look(self.rate, now, self.cost)) {
             let looking = pin!(self.look_at_all());
             let limit = pin!(self.platform.clock().sleep(LOOK_TIMEOUT));
             if let Either::Right(_) = select(looking, limit).await {
@@ -175,7 +184,8 @@ impl<'a, P: Platform> Counting<'a, P> {
         let due = self.with(|counter| counter.plan(self.rate, now, self.isolate));
         let Some(due) = due else { return };
         let (platform, memory) = (Rc::clone(self.platform), Rc::clone(self.memory));
-        let (rate, subject, isolate) = (self.rate, self.subject.clone(), self.isolate.clone());
+        let (rate, cost, subject) = (self.rate, self.cost, self.subject.clone());
+        let isolate = self.isolate.clone();
         self.platform.defer(async move {
             let (platform, memory, isolate) = (&platform, &memory, &isolate);
             let counting = Counting {
@@ -183,6 +193,7 @@ impl<'a, P: Platform> Counting<'a, P> {
                 memory,
                 isolate,
                 rate,
+                cost,
                 subject,
             };
             counting.synchronise(due).await;
@@ -236,30 +247,35 @@ impl<'a, P: Platform> Counting<'a, P> {
     }
 }
 
-/// What is counted: a limit and a principal. Both parts are hexadecimal digits.
+/// What is counted: a limit and whom it counts apart. Both parts are hexadecimal digits.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Subject {
     limit: String,
-    principal: PrincipalId,
+    who: String,
 }
 
 impl Subject {
     /// A changed window makes another subject: its buckets have other numbers.
-    fn of(limit: &Limit<'_>) -> Self {
+    pub(super) fn of(limit: &Limit<'_>) -> Self {
         let mut hash = Sha256::new();
         hash.update(limit.rate.window_ms.to_be_bytes());
         hash.update(limit.name);
         Self {
             limit: hex(&hash.finalize()[..8]),
-            principal: limit.subject.clone(),
+            who: limit.subject.to_owned(),
         }
     }
 
     fn slot(&self, slot: usize) -> Key<RateFamily> {
-        Key::of(&[&self.limit, self.principal.as_str(), &slot.to_string()])
+        Key::of(&[&self.limit, &self.who, &slot.to_string()])
+    }
+
+    /// A key of another family for the same subject.
+    pub(super) fn key<F: Family>(&self, number: u64) -> Key<F> {
+        Key::of(&[&self.limit, &self.who, &number.to_string()])
     }
 
     fn seat(&self, term: u64) -> Key<SeatFamily> {
-        Key::of(&[&self.limit, self.principal.as_str(), &term.to_string()])
+        self.key(term)
     }
 }

@@ -41,23 +41,36 @@ pub fn estimate(counts: Counts, rate: Rate, now: Timestamp) -> u128 {
     weigh(counts, u128::from(length(rate)), elapsed(rate, now))
 }
 
-/// Whether one more request is within `rate`, given what was admitted.
-pub fn decide(counts: Counts, rate: Rate, now: Timestamp) -> Decision {
+/// Whether a request that counts as `cost` is within `rate`, given what was admitted.
+pub fn decide(counts: Counts, rate: Rate, cost: u32, now: Timestamp) -> Decision {
     let length = u128::from(length(rate));
-    if weigh(counts, length, elapsed(rate, now)).saturating_add(length)
+    let cost = u128::from(cost);
+    if weigh(counts, length, elapsed(rate, now)).saturating_add(cost.saturating_mul(length))
         <= u128::from(rate.requests) * length
     {
         return Decision::Admit;
     }
     Decision::Refuse {
-        retry_after: retry_after(counts, rate, now),
+        retry_after: retry_after(counts, rate, cost, now),
     }
 }
 
-/// How long until one request is within `rate`, if no other is admitted meanwhile.
-fn retry_after(counts: Counts, rate: Rate, now: Timestamp) -> Duration {
+/// How many requests are within `rate`, given what was admitted.
+pub fn remaining(counts: Counts, rate: Rate, now: Timestamp) -> u64 {
+    let length = u128::from(length(rate));
+    let admitted = weigh(counts, length, elapsed(rate, now)).div_ceil(length);
+    u64::try_from(u128::from(rate.requests).saturating_sub(admitted)).unwrap_or(u64::MAX)
+}
+
+/// How long the present bucket lasts.
+pub fn rest(rate: Rate, now: Timestamp) -> Duration {
+    Duration::from_millis(length(rate) - now.0 % length(rate))
+}
+
+/// How long until a request is within `rate`, if no other is admitted meanwhile.
+fn retry_after(counts: Counts, rate: Rate, cost: u128, now: Timestamp) -> Duration {
     let (length, elapsed) = (u128::from(length(rate)), elapsed(rate, now));
-    let millis = match room_from(counts, rate, length) {
+    let millis = match room_from(counts, rate, cost, length) {
         Some(from) => from.saturating_sub(elapsed),
         None => {
             // Not in this bucket: in the next, which has this one before it, or after that.
@@ -65,16 +78,16 @@ fn retry_after(counts: Counts, rate: Rate, now: Timestamp) -> Duration {
                 current: 0,
                 previous: counts.current,
             };
-            (length - elapsed).saturating_add(room_from(next, rate, length).unwrap_or(length))
+            (length - elapsed).saturating_add(room_from(next, rate, cost, length).unwrap_or(length))
         }
     };
     Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX))
 }
 
-/// From how many milliseconds into the bucket there is room for one more request; `None`
-/// when there is none while the bucket lasts.
-fn room_from(counts: Counts, rate: Rate, length: u128) -> Option<u128> {
-    let room = u128::from(rate.requests).checked_sub(u128::from(counts.current) + 1)?;
+/// From how many milliseconds into the bucket there is room for a request; `None` when there
+/// is none while the bucket lasts.
+fn room_from(counts: Counts, rate: Rate, cost: u128, length: u128) -> Option<u128> {
+    let room = u128::from(rate.requests).checked_sub(u128::from(counts.current) + cost)?;
     // previous × (length − from) ≤ room × length
     match room
         .saturating_mul(length)
@@ -170,7 +183,7 @@ mod tests {
             ),
         ];
         for (counts, elapsed, expected) in cases {
-            let decision = decide(counts, rate, Timestamp(7_000 + elapsed));
+            let decision = decide(counts, rate, 1, Timestamp(7_000 + elapsed));
             assert_eq!(
                 decision,
                 Decision::Refuse {
@@ -189,6 +202,7 @@ mod tests {
                 previous: 0,
             },
             one,
+            1,
             Timestamp(7_400),
         );
         assert_eq!(
@@ -218,7 +232,7 @@ mod tests {
                 previous: next(80),
             };
             let now = Timestamp(10 * rate.window_ms + next(rate.window_ms));
-            match decide(counts, rate, now) {
+            match decide(counts, rate, 1, now) {
                 Decision::Admit => assert!(fits(counts, rate, now, now)),
                 Decision::Refuse { retry_after } => {
                     let then = now + retry_after;
@@ -247,14 +261,17 @@ mod tests {
             previous: u64::MAX,
         };
         for now in [Timestamp(0), Timestamp(u64::MAX)] {
-            assert!(matches!(decide(counts, rate, now), Decision::Refuse { .. }));
+            assert!(matches!(
+                decide(counts, rate, 1, now),
+                Decision::Refuse { .. }
+            ));
         }
         let none = Rate {
             requests: 0,
             window_ms: 0,
         };
         assert!(matches!(
-            decide(Counts::default(), none, Timestamp(5)),
+            decide(Counts::default(), none, 1, Timestamp(5)),
             Decision::Refuse { .. }
         ));
     }
@@ -278,7 +295,7 @@ mod tests {
             for _ in 0..600 {
                 now += next(1 + rate.window_ms / u64::from(rate.requests));
                 let counts = history(&admitted, rate, now);
-                let admit = decide(counts, rate, Timestamp(now)) == Decision::Admit;
+                let admit = decide(counts, rate, 1, Timestamp(now)) == Decision::Admit;
                 assert_eq!(admit, fits(counts, rate, Timestamp(now), Timestamp(now)));
                 if admit {
                     admitted.push(now);

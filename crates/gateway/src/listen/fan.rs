@@ -23,6 +23,7 @@ use crate::discover::upstreams;
 use crate::names;
 use crate::platform::Platform;
 use crate::settings;
+use crate::tasks::watch::{self, Watched};
 use crate::time::Timestamp;
 use crate::upstream::facts;
 
@@ -36,7 +37,9 @@ pub(super) struct Fan<P> {
     context: Context<P>,
     /// Whether the endpoint shows prefixed names.
     prefixed: bool,
-    steps: SelectAll<LocalBoxStream<'static, (usize, Step)>>,
+    steps: SelectAll<LocalBoxStream<'static, Heard>>,
+    /// The tasks it is told of.
+    tasks: BTreeSet<String>,
     lines: Vec<Known>,
     /// Changes nobody has taken yet, no two of them alike.
     ahead: VecDeque<Notification>,
@@ -46,6 +49,14 @@ pub(super) struct Fan<P> {
     /// When to look whether the configuration is still in force.
     look_at: Timestamp,
     _seat: Seat,
+}
+
+/// What is heard.
+enum Heard {
+    /// On the line of this number.
+    Line(usize, Step),
+    /// Of a task.
+    Task(Notification),
 }
 
 /// What is known of one line.
@@ -62,11 +73,12 @@ enum State {
 }
 
 impl<P: Platform> Fan<P> {
-    /// Opens a line to each upstream that may deliver any of what is wanted.
+    /// Opens a line to each upstream that may deliver any of what is wanted, and watches the
+    /// tasks.
     pub(super) fn open(
         listener: Listener<P>,
         wanted: &Filter,
-        resources: Vec<(Upstream, String)>,
+        (resources, tasks): (Vec<(Upstream, String)>, Vec<Watched>),
         until: Timestamp,
         seat: Seat,
     ) -> Self {
@@ -83,6 +95,8 @@ impl<P: Platform> Fan<P> {
         for upstream in upstreams(&context.settings, &endpoint) {
             let wanted = Filter {
                 uris: uris.remove(&upstream.name).unwrap_or_default(),
+                // An upstream's tasks are nothing its clients know of.
+                tasks: None,
                 ..wanted.clone()
             };
             if wanted.is_empty() {
@@ -96,15 +110,22 @@ impl<P: Platform> Fan<P> {
                 until,
             };
             let index = lines.len();
-            steps.push(line.steps().map(move |step| (index, step)).boxed_local());
+            let steps_of = line.steps().map(move |step| Heard::Line(index, step));
+            steps.push(steps_of.boxed_local());
             lines.push(Known {
                 upstream: upstream.clone(),
                 wanted,
                 state: State::Opening,
             });
         }
+        let ids = tasks.iter().map(Watched::handle).collect();
+        for task in tasks {
+            let changes = watch::changes(context.clone(), task).map(Heard::Task);
+            steps.push(changes.boxed_local());
+        }
         Self {
             prefixed: names::prefixed(&context.settings, &endpoint),
+            tasks: ids,
             look_at: context.now() + LOOK_EVERY,
             context,
             steps,
@@ -122,7 +143,7 @@ impl<P: Platform> Fan<P> {
         let opening = |line: &Known| matches!(line.state, State::Opening);
         while self.lines.iter().any(opening) && self.ahead.len() < AHEAD_MAX {
             match context.until(deadline, self.steps.next()).await {
-                Some(Some((index, step))) => self.absorb(index, step),
+                Some(Some(heard)) => self.absorb(heard),
                 Some(None) | None => return,
             }
         }
@@ -131,7 +152,10 @@ impl<P: Platform> Fan<P> {
     /// What will be delivered, in the endpoint's names: what is acknowledged where a line
     /// is up, and what may be hoped for where it is not.
     pub(super) async fn acknowledge(&mut self) -> Filter {
-        let mut honoured = Filter::default();
+        let mut honoured = Filter {
+            tasks: (!self.tasks.is_empty()).then(|| self.tasks.clone()),
+            ..Filter::default()
+        };
         for line in &self.lines {
             let delivers = match &line.state {
                 State::Up(filter) => filter.clone(),
@@ -180,14 +204,14 @@ impl<P: Platform> Fan<P> {
                 }
             };
             match context.until(self.look_at.min(self.until), next).await {
-                Some((index, step)) => self.absorb(index, step),
+                Some(heard) => self.absorb(heard),
                 None => self.look().await,
             }
             // Whatever has come by now is one burst: who is told twice asks twice.
             while self.ahead.len() < AHEAD_MAX
-                && let Some(Some((index, step))) = self.steps.next().now_or_never()
+                && let Some(Some(heard)) = self.steps.next().now_or_never()
             {
-                self.absorb(index, step);
+                self.absorb(heard);
             }
         }
     }
@@ -206,7 +230,11 @@ impl<P: Platform> Fan<P> {
         }
     }
 
-    fn absorb(&mut self, index: usize, step: Step) {
+    fn absorb(&mut self, heard: Heard) {
+        let (index, step) = match heard {
+            Heard::Line(index, step) => (index, step),
+            Heard::Task(changed) => return self.ahead.push_back(changed),
+        };
         let Some(line) = self.lines.get_mut(index) else {
             return;
         };

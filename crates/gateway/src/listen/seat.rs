@@ -1,4 +1,4 @@
-//! How many may listen at the same time. Each isolate counts for itself: what is protected
+//! How many may listen, or wait for the result of a task, at the same time. Each isolate counts for itself: what is protected
 //! is its memory and its connections.
 
 use std::cell::RefCell;
@@ -22,14 +22,14 @@ const RETRY_AFTER: Duration = Duration::from_secs(60);
 pub(super) type Memory = RefCell<BTreeMap<PrincipalId, usize>>;
 
 /// One stream's right to be there, given back when it is dropped.
-pub(super) struct Seat {
+pub(crate) struct Seat {
     memory: Rc<crate::Memory>,
     principal: PrincipalId,
 }
 
 impl Seat {
     /// A seat, if there is one left.
-    pub(super) fn take<P: Platform>(
+    pub(crate) fn take<P: Platform>(
         context: &Context<P>,
         principal: &PrincipalId,
     ) -> Result<Self, Error> {

@@ -113,7 +113,8 @@ impl From<Error> for Failed {
                 | Rejection::Denied { .. }
                 | Rejection::InsufficientScope { .. }
                 | Rejection::RateLimited { .. }
-                | Rejection::SessionUnknown => Self::Fault(rejection.to_string()),
+                | Rejection::SessionUnknown
+                | Rejection::TooManyTasks { .. } => Self::Fault(rejection.to_string()),
             },
         }
     }

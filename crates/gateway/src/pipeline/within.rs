@@ -21,6 +21,7 @@ use crate::egress;
 use crate::error::Error;
 use crate::http_sse;
 use crate::ingress::{self, Call, Head, Word};
+use crate::limits::standing::Standings;
 use crate::mailbox::{self, Address, Letter};
 use crate::notices;
 use crate::platform::Platform;
@@ -82,7 +83,9 @@ pub(crate) async fn told<P: Platform>(
     let state = session::state(context, &session).await;
     within(&mut call, session, &state);
     let asked = asked(&call);
-    match permit(context, head, principal, &call, &mut audit).await {
+    // Nobody reads headers here: the stream's are long gone.
+    let mut standings = Standings::default();
+    match permit(context, head, principal, &call, &mut audit, &mut standings).await {
         Ok(permit) => {
             let work = dispatch::begin(context, work(head, call, permit));
             egress::on_stream(context, asked, work, audit)

@@ -24,6 +24,8 @@ use tidegate_mcp::task::{Task, TaskStatus};
 use tidegate_mcp::version::ProtocolVersion;
 
 use super::ASKED_MAX;
+use super::Minted;
+use super::follow::{self, Follower};
 use super::record::{Outcome, Record};
 use super::run::{ATTEMPTS_MAX, LEASE, STORE_PAUSE, pause, repeatable, report, settle};
 use super::store::{self, Known, RESULT_MAX};
@@ -64,6 +66,8 @@ pub(super) struct Run<P: Platform> {
     run: String,
     /// The record as this run last read or wrote it.
     known: Known,
+    /// The upstream's own task that is followed.
+    following: Option<String>,
     /// What a legacy upstream waits for, by the key the client answers under.
     questions: BTreeMap<String, Question>,
     /// Progress that is not written yet.
@@ -97,6 +101,7 @@ impl<P: Platform> Run<P> {
             context: context.clone(),
             id: id.to_owned(),
             run,
+            following: known.1.upstream_task.clone(),
             until: Timestamp(lease.map_or(0, |lease| lease.until_ms)),
             known,
             questions: BTreeMap::new(),
@@ -107,7 +112,12 @@ impl<P: Platform> Run<P> {
 
     /// Makes the call and sees it through.
     pub(super) async fn work(self) -> Consumed {
-        let events = match call(&self.context, &self.known.1, None) {
+        let events = match &self.following {
+            Some(id) => Follower::of(&self.context, &self.known.1)
+                .map(|follower| follower.follow(id.clone(), Duration::ZERO)),
+            None => call(&self.context, &self.known.1, None),
+        };
+        let events = match events {
             Ok(events) => events,
             Err(error) => return self.settle(Err(error)).await,
         };
@@ -119,6 +129,13 @@ impl<P: Platform> Run<P> {
         let mut watching = self.watch(WATCH_AFTER);
         loop {
             match self.step(&mut events, &mut watching).await {
+                Step::Event(Some(Event::End(Ok(result)))) if follow::is_task(&result) => {
+                    match self.follow(&result).await {
+                        Ok(Some(theirs)) => events = theirs,
+                        Ok(None) => return Consumed::Done,
+                        Err(error) => return self.settle(Err(error)).await,
+                    }
+                }
                 Step::Event(Some(Event::End(end))) => {
                     drop((events, watching));
                     return self.settle(end).await;
@@ -154,6 +171,20 @@ impl<P: Platform> Run<P> {
                 }
             }
         }
+    }
+
+    /// Goes on with the task the upstream has made of the call; `None` if it is nobody's.
+    async fn follow(&mut self, result: &Object) -> Result<Option<Events>, Error> {
+        let follower = Follower::of(&self.context, &self.known.1)?;
+        let (id, pause) = follower.made(result)?;
+        self.following = Some(id.clone());
+        Ok(match self.edit(|_, _| {}).await {
+            Going::On => Some(follower.follow(id, pause)),
+            Going::Over => {
+                follower.let_go(id);
+                None
+            }
+        })
     }
 
     async fn step(&self, events: &mut Events, watching: &mut Watching) -> Step {
@@ -212,7 +243,7 @@ impl<P: Platform> Run<P> {
         let now = self.context.now();
         let until = (now + LEASE).max(self.until + Duration::from_millis(1));
         self.until = until;
-        let (run, open) = (&self.run, &self.questions);
+        let (run, open, following) = (&self.run, &self.questions, &self.following);
         let known = Some(self.known.clone());
         let edited = store::edit(&self.context, &self.id, known, |record| {
             // It has been written, if a write of unknown outcome was.
@@ -224,6 +255,7 @@ impl<P: Platform> Run<P> {
                 return false;
             }
             record.forget(|key| open.contains_key(key), now);
+            record.upstream_task.clone_from(following);
             change(record, now);
             if let Some(lease) = &mut record.lease {
                 lease.until_ms = until.0;
@@ -255,6 +287,9 @@ impl<P: Platform> Run<P> {
 
     /// Turns progress into words for whoever polls.
     fn hear(&mut self, notification: &Notification) {
+        if notification.method == follow::STATUS {
+            self.say(notification.params.get_str("statusMessage").as_deref());
+        }
         if notification.method != "notifications/progress" {
             return;
         }
@@ -265,12 +300,17 @@ impl<P: Platform> Run<P> {
             (Some(progress), None) => progress,
             (None, _) => return,
         };
-        let mut note = match params.get_str("message") {
+        let note = match params.get_str("message") {
             Some(message) => format!("{message} ({share})"),
             None => share,
         };
-        note.truncate(note.floor_char_boundary(NOTE_MAX));
-        self.note = Some(note);
+        self.say(Some(&note));
+    }
+
+    fn say(&mut self, note: Option<&str>) {
+        if let Some(note) = note.filter(|note| !note.is_empty()) {
+            self.note = Some(note[..note.floor_char_boundary(NOTE_MAX)].to_owned());
+        }
     }
 
     /// Asks the client what a legacy upstream asks, which waits for it.
@@ -506,10 +546,8 @@ pub(super) fn call<P: Platform>(
     record: &Record,
     log_level: Option<String>,
 ) -> Result<Events, Error> {
-    let Some(upstream) = context.settings.upstream(&record.upstream) else {
-        let reason = "The upstream of this task is no longer configured.";
-        return Err(Rejection::protocol(RpcError::new(INTERNAL_ERROR, reason)).into());
-    };
+    let upstream = context.settings.upstream(&record.upstream);
+    let upstream = upstream.ok_or_else(gone)?;
     let mut one = One {
         upstream: upstream.clone(),
         method: Method::ToolsCall,
@@ -539,10 +577,17 @@ pub(super) fn call<P: Platform>(
         meta: meta_of(record, log_level),
         param_headers: Vec::new(),
         timeout: Duration::from_millis(record.timeout_ms),
+        minted: Minted::Followed,
     };
     let (context, owner) = (context.clone(), record.owner.clone());
     let call = async move { dispatch::ask_upstream(&context, &owner, Box::new(one), ask).await };
     Ok(egress::events(call.boxed_local()))
+}
+
+/// What becomes of a task whose upstream was taken out of the configuration.
+pub(super) fn gone() -> Error {
+    let reason = "The upstream of this task is no longer configured.";
+    Rejection::protocol(RpcError::new(INTERNAL_ERROR, reason)).into()
 }
 
 /// What the client answered in the last round, under the upstream's own keys.
@@ -558,7 +603,7 @@ fn answers(record: &Record) -> Option<Object> {
     (!answers.is_empty()).then_some(answers)
 }
 
-fn meta_of(record: &Record, log_level: Option<String>) -> RequestMeta {
+pub(super) fn meta_of(record: &Record, log_level: Option<String>) -> RequestMeta {
     let mut rest = record.meta.clone();
     let mut take = |name| {
         let value = rest.get_str(name).map(std::borrow::Cow::into_owned);

@@ -6,10 +6,13 @@
 //! outcome is the one that made it. Where the host has no keepers it goes on after the
 //! response, for as long as the host lets it; a run that is lost leaves a lapsed lease.
 //!
+//! A task the upstream makes of the call before that is passed on as it is.
+//!
 //! A task that cannot be made (the store or the queue is away, or a limit is reached) costs
 //! nothing but the task: the call goes on and is answered when it is done.
 
 use std::pin::pin;
+use std::rc::Rc;
 use std::time::Duration;
 
 use async_stream::stream;
@@ -19,13 +22,15 @@ use futures_util::stream::{self, Stream, StreamExt};
 use http::{Request, Response, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use tidegate_mcp::meta::RequestMeta;
+use tidegate_mcp::json::Object;
+use tidegate_mcp::meta::{ClientCapabilities, RequestMeta};
 use tidegate_mcp::task::created_result;
 
 use super::drive::{self, Run};
 use super::record::Record;
 use super::run::{self, STORE_PAUSE};
-use super::{Asked, begin, fail_unqueued};
+use super::theirs::Maker;
+use super::{Asked, begin, fail_unqueued, follow, passed};
 use crate::body::Body;
 use crate::context::Context;
 use crate::egress::{self, Event, Question, Reply};
@@ -119,6 +124,10 @@ fn frames<P: Platform>(context: Context<P>, id: String, told: Told) -> impl Stre
                 }
                 Either::Left((Some(Event::Request(_)), _)) => continue,
                 Either::Left((Some(Event::End(end)), _)) => {
+                    let end = match end {
+                        Ok(result) if follow::is_task(&result) => pass(&context, &record, result),
+                        end => end,
+                    };
                     yield match end {
                         Ok(result) => Frame::Result(result),
                         Err(error) => Frame::Failed(error.into()),
@@ -152,6 +161,17 @@ fn frames<P: Platform>(context: Context<P>, id: String, told: Told) -> impl Stre
             }
         }
     }
+}
+
+/// Gives the client the task its upstream has made of the call.
+fn pass<P: Platform>(
+    context: &Context<P>,
+    record: &Record,
+    result: Object,
+) -> Result<Object, Error> {
+    let maker = Rc::new(Maker::of(context, record).ok_or_else(drive::gone)?);
+    let client = ClientCapabilities(record.capabilities.clone());
+    passed::created(context, &maker, &client, result)
 }
 
 /// Makes the task of a call that is under way.

@@ -79,6 +79,9 @@ pub struct Record {
     /// Sealed state of a call that goes on once all is answered (multi round-trip requests).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<String>,
+    /// The upstream's own task that this one follows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upstream_task: Option<String>,
     /// How it ended: a tool's result, or a JSON-RPC error.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<Outcome>,
@@ -263,6 +266,27 @@ impl Record {
         }
     }
 
+    /// The same call anew: a task as it is before its first run.
+    pub fn anew(&self, handle: String, now: Timestamp, ttl_ms: u64) -> Self {
+        Self {
+            handle,
+            status: TaskStatus::Working,
+            status_message: None,
+            created_at_ms: now.0,
+            updated_at_ms: now.0,
+            ttl_ms,
+            attempts: 0,
+            rounds: 0,
+            lease: None,
+            asked: 0,
+            questions: BTreeMap::new(),
+            state: None,
+            upstream_task: None,
+            outcome: None,
+            ..self.clone()
+        }
+    }
+
     /// When it can be read no longer.
     pub fn expiry(&self) -> Timestamp {
         Timestamp(self.created_at_ms) + Duration::from_millis(self.ttl_ms)
@@ -435,7 +459,8 @@ impl Record {
         }
     }
 
-    fn open_questions(&self) -> Object {
+    /// What its client is asked and has not answered, by key.
+    pub fn open_questions(&self) -> Object {
         let mut open = Object::new();
         for (key, asked) in &self.questions {
             if asked.answer.is_none() {

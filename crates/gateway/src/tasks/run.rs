@@ -8,7 +8,8 @@
 //!
 //! The message stays with the queue while the task runs: should the worker be lost, it finds
 //! a lapsed lease. The tool may have run then, so it is run again only where its rule says
-//! that this does no harm; else the task fails and says so. A call that certainly did not
+//! that this does no harm, and where the upstream has made a task of the call, which the next
+//! run goes on following; else the task fails and says so. A call that certainly did not
 //! reach its upstream is tried again, [`ATTEMPTS_MAX`] times in all.
 
 use std::cell::Cell;
@@ -177,7 +178,9 @@ async fn begin<P: Platform>(context: &Context<P>, id: &str) -> Result<Run<P>, Co
     let taken = store::edit(context, id, None, |record| {
         lost = None;
         match record.standing(context.now()) {
-            Standing::Lost if !repeatable(record) => lost = Some(record.status),
+            Standing::Lost if !repeatable(record) && record.upstream_task.is_none() => {
+                lost = Some(record.status)
+            }
             Standing::Ready | Standing::Lost => {
                 record.begin(lease.clone(), context.now());
                 return true;

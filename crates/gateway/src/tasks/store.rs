@@ -12,7 +12,7 @@ use super::record::{Outcome, Record, TaskFamily, is_tool_error};
 use crate::context::Context;
 use crate::error::{Error, Fault};
 use crate::keyspace::{self, Family, Key, ReadError, Store};
-use crate::platform::{Clock, Platform, Swap, Version};
+use crate::platform::{Clock, Platform, Swap, Version, WAIT_MAX};
 use crate::time::Timestamp;
 
 /// Largest result a task keeps, in bytes: as much as is read of an upstream's answer.
@@ -24,6 +24,9 @@ pub const PART_MAX: usize = 512 * 1024;
 const SWAPS_MAX: u32 = 8;
 /// Pause before a store that did not answer is asked again; longer each time.
 const SWAP_PAUSE: Duration = Duration::from_millis(50);
+
+/// Least time between two looks at a record that has not changed.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// A task as it was last read.
 pub(super) type Known = (Version, Record);
@@ -39,6 +42,28 @@ pub(super) async fn find<P: Platform>(
 /// [`find`] for a client: what is not there is unknown.
 pub(super) async fn read<P: Platform>(context: &Context<P>, id: &str) -> Result<Known, Error> {
     find(context, id).await.map_err(failed)?.ok_or_else(unknown)
+}
+
+/// The record once it is no longer as `seen`, or as it is when `within` is over; `None` if it
+/// is there no longer.
+pub(super) async fn changed<P: Platform>(
+    context: &Context<P>,
+    id: &str,
+    seen: Version,
+    within: Duration,
+) -> Result<Option<Known>, ReadError> {
+    let began = context.now();
+    let (atomic, key) = (context.platform.atomic(), key(id));
+    let found = keyspace::atomic_wait(atomic, &key, Some(seen), within.min(WAIT_MAX)).await;
+    let still = match &found {
+        Ok(found) => found.as_ref().is_some_and(|(version, _)| *version == seen),
+        Err(_) => true,
+    };
+    // A store that lets nobody wait answers at once.
+    if still && context.now().since(began) < LOOK_EVERY {
+        context.platform.clock().sleep(LOOK_EVERY).await;
+    }
+    found
 }
 
 /// Stores a record that was not there; it is there when this gives its version.
@@ -94,7 +119,12 @@ pub(super) async fn edit<P: Platform>(
         }
         let until = record.expiry();
         match keyspace::atomic_swap(atomic, &key, Some(version), &record, until).await {
-            Ok(Swap::Done(version)) => return Ok(Some((version, record))),
+            Ok(Swap::Done(version)) => {
+                if record.status.is_terminal() {
+                    super::ended(context, id, &record);
+                }
+                return Ok(Some((version, record)));
+            }
             Ok(Swap::Conflict) => {}
             // It may have been written: what is stored now decides.
             Err(_) => pause(context, round).await,
@@ -107,7 +137,7 @@ async fn pause<P: Platform>(context: &Context<P>, round: u32) {
     context.platform.clock().sleep(SWAP_PAUSE * round).await;
 }
 
-fn failed(error: ReadError) -> Error {
+pub(super) fn failed(error: ReadError) -> Error {
     match error {
         ReadError::Unavailable(e) => e.into(),
         ReadError::Unreadable { .. } => Fault::Internal(error.to_string()).into(),

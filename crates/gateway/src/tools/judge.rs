@@ -12,7 +12,8 @@ use serde_json::value::RawValue;
 use tidegate_mcp::input::ResultType;
 use tidegate_mcp::json::{self, Object};
 
-use super::Definition;
+use super::{Definition, definition};
+use crate::auth::PrincipalId;
 use crate::config::{Upstream, Validation};
 use crate::context::Context;
 use crate::egress::{Event, Reply};
@@ -52,6 +53,28 @@ pub(super) fn hold<P: Platform>(
                 .boxed_local(),
         )),
     }
+}
+
+/// A result that comes later, of a task for example, if it fits what the tool declares.
+/// Where the definition cannot be had it is passed on unjudged.
+pub(crate) async fn held<P: Platform>(
+    context: &Context<P>,
+    upstream: &Upstream,
+    principal: &PrincipalId,
+    name: &str,
+    result: Object,
+) -> Result<Object, Error> {
+    let definition = definition(context, upstream, principal, name).await;
+    if let Ok(Some(definition)) = definition {
+        let tool = Tool {
+            context,
+            upstream,
+            name,
+            definition: &definition,
+        };
+        tool.output(&result)?;
+    }
+    Ok(result)
 }
 
 /// A tool that is called, and what is known of it.

@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 use tidegate_mcp::headers::{MCP_METHOD, MCP_PROTOCOL_VERSION};
 use tidegate_mcp::json::Object;
 use tidegate_mcp::jsonrpc::{self, Message, Request, RpcError};
-use tidegate_mcp::meta::RequestMeta;
+use tidegate_mcp::meta::{ClientCapabilities, EXT_TASKS, RequestMeta};
 use tidegate_mcp::method::Method;
 use tidegate_mcp::version::{Era, ProtocolVersion};
 
@@ -70,6 +70,12 @@ impl Facts {
     /// Its server capabilities.
     pub fn capabilities(&self) -> Object {
         Object::from_raw(&self.capabilities).unwrap_or_default()
+    }
+
+    /// Whether it makes tasks of calls, by the extension.
+    pub fn offers_tasks(&self) -> bool {
+        self.era() == Era::Modern
+            && ClientCapabilities(self.capabilities()).has_extension(EXT_TASKS)
     }
 
     fn fresh(&self, now: Timestamp) -> bool {

@@ -40,7 +40,7 @@ async fn again<P: Platform>(
     let facts = facts::ask(exchange, &outgoing.principal, Era::Legacy).await;
     let facts = facts.map_err(not_asked)?;
     match facts.era() {
-        Era::Modern => modern::call(exchange, outgoing, facts.version).await,
+        Era::Modern => modern::call(exchange, outgoing, &facts).await,
         Era::Legacy => {
             let terms = session::Terms::of(&outgoing);
             let session = session::open(exchange, &outgoing.principal, &terms).await;

@@ -7,7 +7,8 @@ use tidegate_mcp::jsonrpc::{Request, RequestId};
 use tidegate_mcp::meta::{self, RequestMeta};
 use tidegate_mcp::version::ProtocolVersion;
 
-use super::{Exchange, Outgoing, reply, wire};
+use super::facts::Facts;
+use super::{Declares, Exchange, Outgoing, reply, wire};
 use crate::context::Context;
 use crate::egress::Reply;
 use crate::error::Error;
@@ -16,15 +17,21 @@ use crate::platform::Platform;
 pub(super) async fn call<P: Platform>(
     exchange: &Exchange<'_, P>,
     outgoing: Outgoing,
-    version: ProtocolVersion,
+    facts: &Facts,
 ) -> Result<Reply, Error> {
-    let id = exchange.next_id();
+    let (version, id) = (facts.version, exchange.next_id());
     let relay = reply::Relay::of(&outgoing, &id);
     let mut params = outgoing.params;
-    params.insert(
-        "_meta",
-        &modern_meta(exchange.context, &outgoing.meta, version, &id),
-    );
+    let mut envelope = modern_meta(exchange.context, &outgoing.meta, version, &id);
+    let understood = match outgoing.tasks {
+        Declares::Never | Declares::Insisted => false,
+        Declares::Offered => facts.offers_tasks(),
+        Declares::Always => true,
+    };
+    if understood {
+        declare_tasks(&mut envelope);
+    }
+    params.insert("_meta", &envelope);
     let mut head = HeaderMap::new();
     head.insert(
         headers::MCP_PROTOCOL_VERSION,
@@ -53,6 +60,15 @@ pub(super) async fn call<P: Platform>(
         .into_messages(exchange, &id, &patience)
         .await?;
     reply::read(exchange, messages, id, relay, reply::Dialect::Modern).await
+}
+
+/// Says in an envelope that tasks of the upstream's own are understood.
+fn declare_tasks(envelope: &mut Object) {
+    let object = |of: &Object, name| of.get_object(name).and_then(Result::ok).unwrap_or_default();
+    let capabilities = object(envelope, meta::CLIENT_CAPABILITIES);
+    let extensions = object(&capabilities, "extensions").with(meta::EXT_TASKS, &Object::new());
+    let capabilities = capabilities.with("extensions", &extensions);
+    envelope.insert(meta::CLIENT_CAPABILITIES, &capabilities);
 }
 
 /// `_meta` of a request the gateway makes: its own identity, what the client can do and we

@@ -1,55 +1,93 @@
 //! The upstream of the benchmark: the smallest modern MCP server there can be, stateless,
-//! with one tool that says what it is told.
+//! with tools that say what they are told, after as long as they are told. It counts.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use anyhow::Result;
 use serde_json::{Value, json};
 
 use crate::http::{self, Request, Response};
 
-/// The tool's name.
+/// A tool that is called.
 pub const TOOL: &str = "echo";
+/// One that is a task.
+pub const TASK: &str = "echo_task";
+/// One that becomes a task if it takes long.
+pub const AUTO: &str = "echo_auto";
 
 /// The revision it speaks.
 pub const REVISION: &str = "2026-07-28";
 
-/// Starts the server in threads of this process; gives its port.
-pub fn start() -> Result<u16> {
-    let listener = http::listen_from(0)?;
-    let port = listener.local_addr()?.port();
-    http::serve(listener, answer);
-    Ok(port)
+/// A running server.
+pub struct Echo {
+    /// Its port on loopback.
+    pub port: u16,
+    heard: Arc<Mutex<Heard>>,
 }
 
-fn answer(request: Request) -> Response {
+/// What a server was asked so far.
+#[derive(Clone, Debug, Default)]
+pub struct Heard {
+    /// Requests by method.
+    pub methods: BTreeMap<String, u64>,
+    /// Calls by what the tool was to say.
+    pub calls: BTreeMap<String, u64>,
+}
+
+impl Echo {
+    /// Starts the server in threads of this process.
+    pub fn start() -> Result<Self> {
+        let listener = http::listen_from(0)?;
+        let port = listener.local_addr()?.port();
+        let heard = Arc::<Mutex<Heard>>::default();
+        let hears = Arc::clone(&heard);
+        http::serve(listener, move |request| answer(&request, &hears));
+        Ok(Self { port, heard })
+    }
+
+    /// What it was asked so far.
+    pub fn heard(&self) -> Heard {
+        let heard = self.heard.lock();
+        heard.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+fn answer(request: &Request, heard: &Mutex<Heard>) -> Response {
     let Ok(message) = serde_json::from_slice::<Value>(&request.body) else {
         return Response::empty(400);
     };
-    let result = match message["method"].as_str() {
-        Some("server/discover") => json!({
+    let method = message["method"].as_str().unwrap_or_default();
+    let arguments = &message["params"]["arguments"];
+    {
+        let mut heard = heard.lock().unwrap_or_else(PoisonError::into_inner);
+        *heard.methods.entry(method.to_owned()).or_default() += 1;
+        if let ("tools/call", Some(text)) = (method, arguments["text"].as_str()) {
+            *heard.calls.entry(text.to_owned()).or_default() += 1;
+        }
+    }
+    let result = match method {
+        "server/discover" => json!({
             "resultType": "complete",
             "supportedVersions": [REVISION],
             "capabilities": {"tools": {}},
             "ttlMs": 300_000,
             "cacheScope": "public",
         }),
-        Some("tools/list") => json!({
+        "tools/list" => json!({
             "resultType": "complete",
-            "tools": [{
-                "name": TOOL,
-                "description": "Says what it is told.",
-                "inputSchema": {
-                    "type": "object",
-                    "properties": {"text": {"type": "string"}},
-                    "required": ["text"],
-                },
-            }],
+            "tools": Vec::from([TOOL, TASK, AUTO].map(tool)),
             "ttlMs": 300_000,
             "cacheScope": "public",
         }),
-        Some("tools/call") => json!({
-            "resultType": "complete",
-            "content": [{"type": "text", "text": message["params"]["arguments"]["text"]}],
-        }),
+        "tools/call" => {
+            std::thread::sleep(Duration::from_millis(arguments["ms"].as_u64().unwrap_or(0)));
+            json!({
+                "resultType": "complete",
+                "content": [{"type": "text", "text": arguments["text"]}],
+            })
+        }
         _ => {
             let error = json!({"code": -32601, "message": "Method not found"});
             let body = json!({"jsonrpc": "2.0", "id": message["id"], "error": error});
@@ -58,4 +96,16 @@ fn answer(request: Request) -> Response {
     };
     let body = json!({"jsonrpc": "2.0", "id": message["id"], "result": result});
     Response::json(200, &body)
+}
+
+fn tool(name: &str) -> Value {
+    json!({
+        "name": name,
+        "description": "Says what it is told.",
+        "inputSchema": {
+            "type": "object",
+            "properties": {"text": {"type": "string"}, "ms": {"type": "integer"}},
+            "required": ["text"],
+        },
+    })
 }

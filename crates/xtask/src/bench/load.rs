@@ -1,17 +1,12 @@
 //! The load: some connections, each with one call under way at any time.
 
-use std::io::{BufReader, Write};
-use std::net::{Ipv4Addr, TcpStream};
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Result, anyhow, bail};
 use serde_json::json;
 
-use crate::bench::echo::{REVISION, TOOL};
+use crate::bench::wire::{Caller, Connection};
 use crate::{clock, http, stop};
-
-/// How long one answer may take.
-const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 
 /// What the tool is told, and must say.
 const TEXT: &str = "the tide comes in and the tide goes out";
@@ -24,35 +19,12 @@ pub struct Load {
 }
 
 impl Load {
-    /// Calls of the echo tool on a loopback port, with a token if there is one.
-    pub fn new(port: u16, token: Option<&str>, connections: usize) -> Self {
-        let body = json!({
-            "jsonrpc": "2.0",
-            "id": 1,
-            "method": "tools/call",
-            "params": {
-                "name": TOOL,
-                "arguments": {"text": TEXT},
-                "_meta": {
-                    "io.modelcontextprotocol/protocolVersion": REVISION,
-                    "io.modelcontextprotocol/clientCapabilities": {},
-                },
-            },
-        })
-        .to_string();
-        let authorization = token
-            .map(|token| format!("authorization: Bearer {token}\r\n"))
-            .unwrap_or_default();
-        let request = format!(
-            "POST /mcp HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\n{authorization}\
-             content-type: application/json\r\naccept: application/json, text/event-stream\r\n\
-             mcp-protocol-version: {REVISION}\r\nmcp-method: tools/call\r\nmcp-name: {TOOL}\r\n\
-             content-length: {}\r\n\r\n{body}",
-            body.len()
-        );
+    /// Calls of one of the echo server's tools.
+    pub fn new(caller: Caller<'_>, tool: &str, connections: usize) -> Self {
+        let params = json!({"name": tool, "arguments": {"text": TEXT}});
         Self {
-            port,
-            request: request.into_bytes(),
+            port: caller.port,
+            request: caller.request("tools/call", tool, params),
             connections,
         }
     }
@@ -84,13 +56,10 @@ impl Load {
     fn connection(&self, length: Duration) -> Result<Sample> {
         let mut sample = Sample::default();
         let began = clock::instant();
-        let (mut output, mut input) = self.connect()?;
+        let mut connection = Connection::open(self.port)?;
         while began.elapsed() < length && !stop::asked() {
             let sent = clock::instant();
-            let answered = output
-                .write_all(&self.request)
-                .map_err(anyhow::Error::from)
-                .and_then(|()| http::read_response(&mut input));
+            let answered = connection.exchange(&self.request);
             match answered {
                 Ok(answer) if is_echo(&answer) => {
                     let micros = u32::try_from(sent.elapsed().as_micros()).unwrap_or(u32::MAX);
@@ -104,23 +73,10 @@ impl Load {
                         String::from_utf8_lossy(&answer.body)
                     );
                 }
-                Ok(_) => sample.errors += 1,
-                Err(_) => {
-                    sample.errors += 1;
-                    (output, input) = self.connect()?;
-                }
+                Ok(_) | Err(_) => sample.errors += 1,
             }
         }
         Ok(sample)
-    }
-
-    fn connect(&self) -> Result<(TcpStream, BufReader<TcpStream>)> {
-        let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port))
-            .with_context(|| format!("port {} does not answer", self.port))?;
-        stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(ANSWER_LIMIT))?;
-        let input = BufReader::new(stream.try_clone()?);
-        Ok((stream, input))
     }
 }
 
@@ -130,7 +86,7 @@ fn is_echo(answer: &http::Response) -> bool {
 }
 
 /// What the calls took.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Sample {
     micros: Vec<u32>,
     lasted: Duration,
@@ -139,6 +95,15 @@ pub struct Sample {
 }
 
 impl Sample {
+    /// Of calls that took this long, in a while.
+    pub fn of(micros: Vec<u32>, lasted: Duration) -> Self {
+        Self {
+            micros,
+            lasted,
+            errors: 0,
+        }
+    }
+
     /// Adds another sample.
     pub fn add(&mut self, other: Self) {
         self.micros.extend(other.micros);
@@ -167,11 +132,16 @@ impl Sample {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::echo;
+    use crate::bench::echo::{Echo, TOOL};
 
     #[test]
     fn calls_of_the_echo_server_are_counted_and_none_fails() {
-        let load = Load::new(echo::start().unwrap(), None, 2);
+        let caller = Caller {
+            port: Echo::start().unwrap().port,
+            token: None,
+            tasks: false,
+        };
+        let load = Load::new(caller, TOOL, 2);
         let mut sample = load.drive(Duration::from_millis(100)).unwrap();
         assert!(sample.calls() > 10);
         assert_eq!(sample.errors, 0);

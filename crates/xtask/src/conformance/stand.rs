@@ -31,14 +31,17 @@ const ERAS: [&str; 2] = ["legacy", "modern"];
 const TASKS: &str = "tasks";
 const PLAIN: &str = "plain";
 
-/// Its tools that the gateway makes tasks of, and when: as the scenarios want them.
-const TASK_TOOLS: [(&str, &str); 6] = [
-    ("slow_compute", "auto"),
-    ("failing_job", "task"),
-    ("protocol_error_job", "auto"),
-    ("confirm_delete", "auto"),
-    ("multi_input", "auto"),
-    ("test_tool_with_task", "auto"),
+/// Its tools that the gateway makes tasks of, and when: as the scenarios want them. A time in
+/// milliseconds stands for `auto`: a call that takes longer becomes a task.
+const TASK_TOOLS: [(&str, Option<u64>); 6] = [
+    // Also called by who declares no tasks, and must be answered then.
+    ("slow_compute", Some(100)),
+    ("failing_job", None),
+    ("protocol_error_job", None),
+    ("confirm_delete", None),
+    ("multi_input", None),
+    // Its question is asked at once, its greeting takes longer.
+    ("test_tool_with_task", Some(1_000)),
 ];
 
 /// Where the fixtures are, below the repository's root.
@@ -167,8 +170,12 @@ impl Stand {
             .iter()
             .filter(|_| self.fixtures.contains_key(PLAIN));
         rules
-            .map(|(tool, execution)| {
-                json!({"name": format!("{PLAIN}__{tool}"), "execution": execution})
+            .map(|(tool, after)| {
+                let name = format!("{PLAIN}__{tool}");
+                match after {
+                    Some(after) => json!({"name": name, "execution": "auto", "taskAfterMs": after}),
+                    None => json!({"name": name, "execution": "task"}),
+                }
             })
             .collect()
     }

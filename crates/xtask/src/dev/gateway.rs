@@ -93,6 +93,7 @@ impl Gateway {
                 port,
                 variables: &variables,
                 pass_through: options.pass_through.as_deref(),
+                metered: options.metered,
             };
             let host = RawHost::start(layout, &mut session, &dir, &bundle, &raw)?;
             host.put(

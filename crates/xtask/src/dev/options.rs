@@ -64,6 +64,8 @@ pub struct Options {
     pub selftest: bool,
     /// On bare workerd: an upstream to also serve through a Worker that only passes on.
     pub pass_through: Option<String>,
+    /// On bare workerd: whether what is asked of the objects and the queue is counted.
+    pub metered: bool,
     /// Upstreams besides the configuration's: name and URL.
     pub upstreams: Vec<(String, String)>,
 }
@@ -85,6 +87,7 @@ impl Options {
             raw: false,
             selftest: false,
             pass_through: None,
+            metered: false,
             upstreams: vec![(upstream.to_owned(), url.to_owned())],
         }
     }

@@ -7,15 +7,16 @@
 
 mod workerd;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use serde_json::Value;
 
 use crate::http::{self, form};
 use crate::layout::{Layout, make_dir, write_private};
 use crate::process::{Session, command};
+use workerd::Places;
 
 /// The simulators: as they are called here, and where miniflare keeps them.
 const SIMULATORS: [(&str, &str); 5] = [
@@ -28,7 +29,9 @@ const SIMULATORS: [(&str, &str); 5] = [
 
 /// A gateway on bare workerd.
 pub struct RawHost {
-    meter: u16,
+    kv: u16,
+    queue: u16,
+    tally: Option<u16>,
     state: PathBuf,
     /// The port of a Worker that only passes requests on, if one was asked for.
     pub pass_through: Option<u16>,
@@ -42,6 +45,8 @@ pub struct RawOptions<'a> {
     pub variables: &'a [(String, String)],
     /// An upstream to also serve through a Worker that only passes requests on.
     pub pass_through: Option<&'a str>,
+    /// Whether what is asked of the objects, and what the queue brings, is counted.
+    pub metered: bool,
 }
 
 /// Reads and writes of the KV store since the start.
@@ -83,7 +88,7 @@ impl RawHost {
                 .join(from);
             copy(&from, &home.join(name))?;
         }
-        for name in ["kv-meter.mjs", "pass-through.mjs"] {
+        for name in ["meter.mjs", "metered.mjs", "pass-through.mjs"] {
             copy(
                 &layout.root().join("crates/xtask/js").join(name),
                 &home.join(name),
@@ -94,32 +99,42 @@ impl RawHost {
         let _ = std::fs::remove_dir_all(&state);
         make_dir(&state.join("kv"))?;
         make_dir(&state.join("objects"))?;
-        let meter = http::free_port(0)?;
+        let (kv, queue) = (http::free_port(0)?, http::free_port(0)?);
+        let tally = options.metered.then(|| http::free_port(0)).transpose()?;
         let pass_through = match options.pass_through {
             Some(upstream) => Some((http::free_port(0)?, upstream)),
             None => None,
         };
+        let places = Places {
+            port,
+            kv,
+            queue,
+            tally,
+            state: &state,
+            pass_through,
+        };
         let file = home.join("config.capnp");
         // Private: the variables hold the sealing key.
-        let text = workerd::text(port, meter, &state, options.variables, pass_through)?;
-        write_private(&file, text.as_bytes())?;
+        write_private(&file, workerd::text(&places, options.variables)?.as_bytes())?;
         let mut runtime = command(layout.node_modules().join(".bin/workerd"));
         runtime.args(["serve", "--experimental"]).arg(&file);
         session.start("workerd", &mut runtime, &dir.join("gateway.log"))?;
         session.wait_until("starting workerd", Duration::from_secs(20), || {
-            http::accepts(meter) && http::accepts(port)
+            http::accepts(kv) && http::accepts(port)
         })?;
         Ok(Self {
-            meter,
-            state,
+            kv,
+            queue,
+            tally,
             pass_through: pass_through.map(|(port, _)| port),
+            state,
         })
     }
 
     /// Puts one value into the KV store.
     pub fn put(&self, key: &str, value: &[u8]) -> Result<()> {
         let path = format!("/{}?urlencoded=true", form::encode(key));
-        let response = http::request(self.meter, "PUT", &path, &[], value, Duration::from_secs(5))?;
+        let response = http::request(self.kv, "PUT", &path, &[], value, Duration::from_secs(5))?;
         if response.status != 200 {
             bail!("the KV simulator answered {} to a write", response.status);
         }
@@ -128,14 +143,31 @@ impl RawHost {
 
     /// What the gateway asked of KV so far.
     pub fn counts(&self) -> Result<KvCounts> {
-        let response = http::request(self.meter, "GET", "/", &[], &[], Duration::from_secs(5))?;
-        let counts: Value = serde_json::from_slice(&response.body)?;
-        let number = |name: &str| counts[name].as_u64().context("the KV meter did not answer");
-        Ok(KvCounts {
-            reads: number("reads")?,
-            writes: number("writes")?,
-        })
+        let mut counts = KvCounts::default();
+        for (method, count) in tally(self.kv)? {
+            match method.as_str() {
+                // Several keys at once are asked for by POST.
+                "GET" | "POST" => counts.reads += count,
+                _ => counts.writes += count,
+            }
+        }
+        Ok(counts)
     }
+
+    /// What a metered gateway asked of its queue and its objects so far, and what the queue
+    /// brought it.
+    pub fn tally(&self) -> Result<BTreeMap<String, u64>> {
+        let objects = self.tally.context("the gateway has no meter")?;
+        let mut all = tally(objects)?;
+        all.insert("queue send".to_owned(), tally(self.queue)?.values().sum());
+        Ok(all)
+    }
+}
+
+/// What a meter has counted, by name.
+fn tally(port: u16) -> Result<BTreeMap<String, u64>> {
+    let response = http::request(port, "GET", "/", &[], &[], Duration::from_secs(5))?;
+    serde_json::from_slice(&response.body).context("a meter did not answer")
 }
 
 impl Drop for RawHost {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::Findings;
 use crate::config::address::is_loopback;
 use crate::config::bounds::{
-    DESCRIPTION_MAX, ISSUERS_MAX, NAMES_MAX, TASK_AFTER_MS, TIMEOUT_MS, TOOL_NAME_MAX,
+    COST, DESCRIPTION_MAX, ISSUERS_MAX, NAMES_MAX, TASK_AFTER_MS, TIMEOUT_MS, TOOL_NAME_MAX,
     TOOL_RULES_MAX,
 };
 use crate::config::{Authentication, Config, Issuer, NAME_SEPARATOR, ToolRule};
@@ -110,15 +110,10 @@ fn escape(token: &str) -> String {
 
 pub(super) fn tools(config: &Config, findings: &mut Findings) {
     findings.at_most("/tools", config.tools.len(), TOOL_RULES_MAX, "rules");
-    let upstreams: BTreeSet<&str> = config
-        .upstreams
-        .iter()
-        .map(|upstream| upstream.name.as_str())
-        .collect();
     let mut seen = BTreeSet::new();
     for (index, rule) in config.tools.iter().enumerate() {
         let at = format!("/tools/{index}");
-        rule_name(&format!("{at}/name"), &rule.name, &upstreams, findings);
+        tool_name(&format!("{at}/name"), &rule.name, config, findings);
         if !seen.insert(&rule.name) {
             findings.add(format!("{at}/name"), "has two rules", "merge them into one");
         }
@@ -126,7 +121,8 @@ pub(super) fn tools(config: &Config, findings: &mut Findings) {
     }
 }
 
-fn rule_name(pointer: &str, name: &str, upstreams: &BTreeSet<&str>, findings: &mut Findings) {
+/// A name that stands for one tool of a configured upstream, or for all of them.
+pub(super) fn tool_name(pointer: &str, name: &str, config: &Config, findings: &mut Findings) {
     let Some((upstream, tool)) = name.split_once(NAME_SEPARATOR) else {
         return findings.add(
             pointer,
@@ -134,6 +130,8 @@ fn rule_name(pointer: &str, name: &str, upstreams: &BTreeSet<&str>, findings: &m
             format!("write upstream{NAME_SEPARATOR}tool, or upstream{NAME_SEPARATOR}* for all of its tools"),
         );
     };
+    let upstreams = config.upstreams.iter();
+    let upstreams: BTreeSet<&str> = upstreams.map(|upstream| upstream.name.as_str()).collect();
     if !upstreams.contains(upstream) {
         let known: Vec<&str> = upstreams.iter().copied().collect();
         findings.add(
@@ -193,6 +191,7 @@ fn rule_content(at: &str, rule: &ToolRule, findings: &mut Findings) {
     if let Some(rate) = &rule.rate_limit {
         findings.rate(&format!("{at}/rateLimit"), rate);
     }
+    findings.within(&format!("{at}/cost"), rule.cost.into(), &COST, "requests");
     if let Some(timeout_ms) = rule.timeout_ms {
         findings.within(&format!("{at}/timeoutMs"), timeout_ms, &TIMEOUT_MS, "ms");
     }

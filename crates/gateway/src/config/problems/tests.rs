@@ -442,6 +442,7 @@ fn every_number_has_bounds() {
         ("/limits/perClient/requests", RATE_REQUESTS),
         ("/limits/perClient/windowMs", RATE_WINDOW_MS),
         ("/limits/requestBodyBytes", REQUEST_BODY_BYTES),
+        ("/tools/0/cost", crate::config::bounds::COST),
         ("/circuitBreaker/failureThreshold", FAILURE_THRESHOLD),
         ("/circuitBreaker/resetIntervalMs", RESET_INTERVAL_MS),
         ("/circuitBreaker/halfOpenMaxRequests", HALF_OPEN_REQUESTS),
@@ -449,6 +450,8 @@ fn every_number_has_bounds() {
         ("/tasks/pollIntervalMs", TASK_POLL_INTERVAL_MS),
         ("/tasks/afterMs", TASK_AFTER_MS),
         ("/tasks/timeoutMs", TASK_TIMEOUT_MS),
+        ("/tasks/maxOpenPerPrincipal", TASKS_OPEN_PER_PRINCIPAL),
+        ("/tasks/maxOpenPerTenant", TASKS_OPEN_PER_TENANT),
         ("/tools/0/taskAfterMs", TASK_AFTER_MS),
     ] {
         let mut document = document();
@@ -515,5 +518,46 @@ fn all_problems_are_told_at_once() {
             "/upstreams/0/timeoutMs",
             "/tools/1/name"
         ]
+    );
+}
+
+#[test]
+fn a_limit_says_what_it_counts_and_for_whom() {
+    let mut document = document();
+    document["limits"]["rules"] = json!([
+        { "name": "a", "per": ["tenant", "tool"], "tools": ["search__*"], "rate": { "requests": 5 } },
+        { "name": "month", "rate": { "requests": 5, "windowMs": 2_678_400_000_u64 }, "counter": "atomic" },
+    ]);
+    check(
+        &document,
+        &[
+            ("/limits/rules/1/name", json!("a"), "taken by another limit"),
+            (
+                "/limits/rules/0/name",
+                json!("per-client"),
+                "taken by another limit",
+            ),
+            (
+                "/limits/rules/0/tools/0",
+                json!("search"),
+                "which upstream's tool",
+            ),
+            (
+                "/limits/rules/0/tools/0",
+                json!("nowhere__*"),
+                "not configured",
+            ),
+            ("/limits/rules/0/rate/requests", json!(0), "out of range"),
+            (
+                "/limits/rules/0/rate/windowMs",
+                json!(86_400_001),
+                "out of range",
+            ),
+            (
+                "/limits/rules/1/rate/windowMs",
+                json!(2_678_400_001_u64),
+                "out of range",
+            ),
+        ],
     );
 }

@@ -12,12 +12,12 @@ const START: Timestamp = Timestamp(600_000);
 fn a_principal_that_uses_little_costs_the_store_nothing() {
     let mut counter = Counter::default();
     for _ in 0..hidden(RATE) {
-        assert!(!counter.must_look(RATE, START));
-        counter.count(RATE, START);
+        assert!(!counter.must_look(RATE, START, 1));
+        counter.count(RATE, START, 1);
         assert_eq!(counter.plan(RATE, START, &isolate(1)), None);
     }
-    assert!(counter.must_look(RATE, START));
-    counter.count(RATE, START);
+    assert!(counter.must_look(RATE, START, 1));
+    counter.count(RATE, START, 1);
     assert_eq!(counter.plan(RATE, START, &isolate(1)), Some(Due::Look));
 }
 
@@ -29,8 +29,8 @@ fn a_short_window_is_counted_alone() {
     };
     let mut counter = Counter::default();
     for _ in 0..5 {
-        assert!(!counter.must_look(rate, START));
-        counter.count(rate, START);
+        assert!(!counter.must_look(rate, START, 1));
+        counter.count(rate, START, 1);
         assert_eq!(counter.plan(rate, START, &isolate(1)), None);
     }
     assert_eq!(counter.counts(rate, START, &isolate(1)).current, 5);
@@ -218,7 +218,7 @@ fn a_clock_that_steps_back_wedges_nothing() {
     counter.report(RATE, START, &isolate, 0).unwrap();
     let before = Timestamp(0);
     admit_20(&mut counter, before);
-    assert!(counter.must_look(RATE, before));
+    assert!(counter.must_look(RATE, before, 1));
     assert!(counter.plan(RATE, before, &isolate).is_some());
     counter.draw(seat::term(before), 1);
     counter.seat.has_read(0);
@@ -227,7 +227,7 @@ fn a_clock_that_steps_back_wedges_nothing() {
 
 fn admit_20(counter: &mut Counter, now: Timestamp) {
     for _ in 0..20 {
-        counter.count(RATE, now);
+        counter.count(RATE, now, 1);
     }
 }
 
@@ -254,7 +254,7 @@ fn grown(size: u64, count: u32) -> Cells {
 
 fn at(rate: Rate, now: Timestamp, count: u32) -> Cell {
     let mut cell = Cell::default();
-    (0..count).for_each(|_| cell.count(window::bucket(rate, now)));
+    (0..count).for_each(|_| cell.count(window::bucket(rate, now), 1));
     cell
 }
 

@@ -1,0 +1,219 @@
+//! Limits beside the one per client: for whom, on what, at which cost, counted how.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::world::{Ask, Script, Setup, Told, World, issuer, legacy, modern, tool};
+
+const MINUTE: u64 = 60_000;
+
+fn limited(rules: &Value) -> World {
+    Setup::new()
+        .upstream("search", &Script::modern(&["query", "deep"]))
+        .upstream("mail", &Script::modern(&["send"]))
+        .rule(json!({ "name": "search__deep", "cost": 5 }))
+        .config(&json!({
+            "authentication": { "type": "jwt", "issuers": [{
+                "issuer": issuer::ISSUER, "jwksUri": format!("{}/keys", issuer::ISSUER), "tenantClaim": "tenant",
+            }] },
+            "limits": { "rules": rules },
+        }))
+        .start()
+}
+
+fn of(world: &World, claims: &Value, name: &str) -> Told {
+    let token = world.token(claims);
+    world.call(tool(name).token(&token))
+}
+
+fn admitted(world: &World, claims: &Value, name: &str, times: usize) -> usize {
+    let asked = (0..times).map(|_| of(world, claims, name));
+    asked.filter(|told| told.status == 200).count()
+}
+
+#[test]
+fn a_limit_counts_apart_what_it_is_per() {
+    let ada = json!({ "sub": "ada", "client_id": "editor", "tenant": "north" });
+    let ben = json!({ "sub": "ben", "client_id": "editor", "tenant": "north" });
+    let eve = json!({ "sub": "eve", "client_id": "robot", "tenant": "south" });
+    // How much ada, then ben, then eve get of ada's tool, and then eve of another tool.
+    for (per, expected) in [
+        (json!([]), [3, 0, 0, 0]),
+        (json!(["principal"]), [3, 3, 3, 0]),
+        (json!(["client"]), [3, 0, 3, 0]),
+        (json!(["tenant"]), [3, 0, 3, 0]),
+        (json!(["tool"]), [3, 0, 0, 3]),
+        (json!(["upstream"]), [3, 0, 0, 3]),
+        (json!(["principal", "tool"]), [3, 3, 3, 3]),
+        (json!(["tenant", "upstream"]), [3, 0, 3, 3]),
+    ] {
+        for counter in ["kv", "atomic"] {
+            let world = limited(
+                &json!([{ "name": "l", "per": per, "rate": { "requests": 3 }, "counter": counter }]),
+            );
+            let got = [
+                admitted(&world, &ada, "search__query", 4),
+                admitted(&world, &ben, "search__query", 4),
+                admitted(&world, &eve, "search__query", 4),
+                admitted(&world, &eve, "mail__send", 4),
+            ];
+            assert_eq!(got, expected, "{per} {counter}");
+        }
+    }
+}
+
+#[test]
+fn a_limit_for_some_tools_leaves_the_others_alone() {
+    let world = limited(
+        &json!([{ "name": "searches", "tools": ["search__*"], "rate": { "requests": 2 } }]),
+    );
+    let statuses = |name: &str| -> Vec<u16> {
+        let asked = (0..4).map(|_| world.tool(name).status.as_u16());
+        asked.collect()
+    };
+    assert_eq!(statuses("search__query"), [200, 200, 429, 429]);
+    assert_eq!(statuses("mail__send"), [200, 200, 200, 200]);
+    assert_eq!(world.call(modern("tools/list", json!({}))).status, 200);
+}
+
+#[test]
+fn a_dear_call_counts_as_many() {
+    for counter in ["kv", "atomic"] {
+        let world = limited(
+            &json!([{ "name": "l", "per": ["principal"], "rate": { "requests": 8 }, "counter": counter }]),
+        );
+        assert_eq!(world.tool("search__deep").status, 200, "5 of 8");
+        assert_eq!(world.tool("search__deep").status, 429, "10 of 8");
+        let cheap = (0..4).filter(|_| world.tool("search__query").status == 200);
+        assert_eq!(
+            cheap.count(),
+            3,
+            "{counter}: and nothing was lost by the refusal"
+        );
+    }
+}
+
+#[test]
+fn a_call_is_counted_in_all_its_limits_or_in_none() {
+    for counter in ["kv", "atomic"] {
+        let world = limited(&json!([
+            { "name": "wide", "per": ["principal"], "rate": { "requests": 4 }, "counter": counter },
+            { "name": "narrow", "tools": ["search__*"], "rate": { "requests": 1 }, "counter": "kv" },
+        ]));
+        assert_eq!(world.tool("search__query").status, 200);
+        for _ in 0..5 {
+            let told = world.tool("search__query");
+            assert_eq!(told.error()["data"]["limit"], "narrow");
+        }
+        let rest = (0..5).filter(|_| world.tool("mail__send").status == 200);
+        assert_eq!(rest.count(), 3, "{counter}");
+    }
+}
+
+#[test]
+fn limits_hold_inside_a_batch_and_when_tasks_are_polled() {
+    let world = limited(&json!([{ "name": "l", "per": ["principal"], "rate": { "requests": 2 } }]));
+    let one = |id: u64| json!({ "jsonrpc": "2.0", "id": id, "method": "tools/call", "params": { "name": "search__query" } });
+    let mut ask = legacy(
+        "2025-03-26",
+        "tools/call",
+        json!({ "name": "search__query" }),
+    );
+    ask.message = json!([one(1), one(2), one(3), one(4)]);
+    let told = world.ask(ask);
+    let answers: Vec<Value> = serde_json::from_str(&told.text).unwrap();
+    let refused = answers
+        .iter()
+        .filter(|answer| answer.get("error").is_some());
+    assert_eq!((answers.len(), refused.count()), (4, 2));
+    let poll: Ask = modern("tasks/get", json!({ "taskId": "none" })).with_tasks();
+    assert_eq!(world.call(poll).status, 429);
+}
+
+#[test]
+fn every_answer_says_what_is_left_of_ones_own_limits_and_of_no_others() {
+    let world = limited(&json!([
+        { "name": "mine", "per": ["principal"], "rate": { "requests": 10, "windowMs": MINUTE } },
+        { "name": "ours", "per": ["tenant"], "rate": { "requests": 10, "windowMs": MINUTE } },
+        { "name": "all", "rate": { "requests": 10, "windowMs": MINUTE } },
+    ]));
+    let told = world.tool("search__query");
+    assert_eq!(told.header("ratelimit-policy"), r#""mine";q=10;w=60"#);
+    assert!(
+        told.header("ratelimit").starts_with(r#""mine";r=9;t="#),
+        "{told:?}"
+    );
+    for _ in 0..9 {
+        world.tool("search__query");
+    }
+    let refused = world.tool("search__query");
+    assert_eq!(refused.status, 429);
+    assert!(
+        refused.header("ratelimit").starts_with(r#""mine";r=0;t="#),
+        "{refused:?}"
+    );
+    let unlimited = limited(&json!([]));
+    assert_eq!(unlimited.tool("search__query").header("ratelimit"), "");
+}
+
+#[test]
+fn an_exact_limit_is_never_overshot_by_any_number_of_isolates() {
+    for (isolates, limit) in [(1, 100), (10, 100), (50, 1000), (200, 1000)] {
+        let world = limited(
+            &json!([{ "name": "l", "rate": { "requests": limit, "windowMs": MINUTE }, "counter": "atomic" }]),
+        );
+        let fleet: Vec<World> = (0..isolates).map(|_| world.isolate()).collect();
+        let calls = 2 * limit.max(isolates);
+        let admitted =
+            (0..calls).filter(|n| fleet[n % isolates].tool("search__query").status == 200);
+        let admitted = admitted.count();
+        let operations = world.sim.atomic.operations("quota/");
+        println!(
+            "isolates {isolates:3}  limit {limit:4}  admitted {admitted:4}  operations {operations:4}  calls {calls}"
+        );
+        assert!(admitted <= limit, "{admitted} of {limit}");
+        let chunk = (limit / 64).max(1);
+        assert!(
+            admitted + isolates * chunk >= limit,
+            "more is lost than a chunk for each isolate"
+        );
+        assert!(
+            operations <= limit.div_ceil(chunk) + isolates,
+            "{operations}"
+        );
+    }
+}
+
+#[test]
+fn an_exact_limit_begins_anew_with_its_window() {
+    let world = limited(
+        &json!([{ "name": "l", "rate": { "requests": 2, "windowMs": MINUTE }, "counter": "atomic" }]),
+    );
+    let mut seen = BTreeSet::new();
+    for _ in 0..3 {
+        let statuses: Vec<u16> = (0..3)
+            .map(|_| world.tool("search__query").status.as_u16())
+            .collect();
+        assert_eq!(statuses, [200, 200, 429]);
+        let told = world.tool("search__query");
+        let wait: u64 = told.header("retry-after").parse().unwrap();
+        assert!(wait <= 60);
+        seen.insert(wait);
+        world.sim.clock.advance(Duration::from_secs(wait));
+    }
+}
+
+#[test]
+fn what_cannot_be_counted_exactly_is_not_admitted_and_a_rough_limit_admits_it() {
+    for (counter, status) in [("atomic", 500), ("kv", 200)] {
+        let world = limited(
+            &json!([{ "name": "l", "tools": ["search__*"], "rate": { "requests": 200 }, "counter": counter }]),
+        );
+        world.call(modern("server/discover", json!({})));
+        world.sim.atomic.faults.outage(true);
+        world.sim.kv.faults.outage(true);
+        assert_eq!(world.tool("search__query").status, status, "{counter}");
+    }
+}
