@@ -17,8 +17,13 @@
 
 mod admit;
 mod answers;
+#[path = "../attacks/mod.rs"]
+mod attacks;
 mod audit;
 mod auth;
+mod auth_attacks;
+mod auth_issuer;
+mod auth_revocation;
 mod batch;
 mod breaker;
 mod caching;
@@ -44,6 +49,7 @@ mod metadata;
 mod naming;
 mod park;
 mod policy;
+mod policy_rules;
 mod rounds;
 mod session;
 mod sessions;

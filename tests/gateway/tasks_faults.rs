@@ -24,9 +24,10 @@ fn no_handle_is_given_for_a_record_that_is_not_known_to_be_there() {
         let faults = world.sim.atomic.faults.clone();
         let down = faults.clone();
         // Whether it was written cannot be read either.
-        faults.decide(move |_| {
-            down.outage(outage);
-            Some(fault)
+        faults.decide(move |key| {
+            let record = key.starts_with("task/");
+            down.outage(outage && record);
+            record.then_some(fault)
         });
         let told = world.call(tool("up__a").with_tasks());
         assert_eq!(told.refusal(), (500, -32603), "{fault:?}");

@@ -20,12 +20,16 @@
     reason = "a test binary has no readers but its own modules"
 )]
 
+mod attack;
+#[path = "../attacks/mod.rs"]
+mod attacks;
 mod audit;
 mod call;
 mod client;
 mod contract;
 mod gateway;
 mod limit;
+mod login;
 mod old;
 mod outage;
 mod patience;
@@ -72,6 +76,8 @@ fn worker_trials(world: &Arc<World>) -> Vec<Trial> {
         trials.extend(outage::trials(world));
         trials.extend(audit::trials(world));
         trials.extend(contract::trials(world));
+        trials.extend(attack::trials(world));
+        trials.extend(login::trials(world));
         trials.extend(old::trials());
         trials.extend(patience::trials());
     }

@@ -139,6 +139,13 @@ impl Crossroads {
     }
 }
 
+/// Starts npm `oidc-provider` as an authorization server that lets `client` ask about
+/// tokens; returns its URL.
+pub fn oidc_provider((client, secret): (&str, &str)) -> String {
+    let port = stand_before("idp.mjs", &["--client", client, "--secret", secret]);
+    format!("http://127.0.0.1:{port}")
+}
+
 /// Starts a script of `upstreams/` that says its port first; returns that.
 fn stand_before(script: &str, arguments: &[&str]) -> u16 {
     let mut command = Command::new(node());

@@ -42,6 +42,12 @@ pub enum Command {
         #[arg(long, value_name = "DIR")]
         out: Option<PathBuf>,
     },
+    /// Try out the policy before it is published
+    Policy {
+        /// What to do with it.
+        #[command(subcommand)]
+        command: Policy,
+    },
     /// Write a commented configuration to begin with
     Init {
         /// The file to write
@@ -51,6 +57,214 @@ pub enum Command {
         #[arg(long)]
         force: bool,
     },
+    /// Make, show, renew and revoke the gateway's own keys
+    Keys {
+        /// What to do.
+        #[command(subcommand)]
+        command: KeysCommand,
+    },
+    /// Refuse a token, subject, client or tenant from now on, or no longer
+    Revoke(Revoke),
+}
+
+/// What to do with keys.
+#[derive(Subcommand)]
+pub enum KeysCommand {
+    /// Make a key and print it, once
+    Create {
+        /// What its owner calls it
+        name: String,
+        /// A resource it is for, such as https://mcp.example.com/mcp; may be given several times
+        #[arg(long = "audience", value_name = "URL", required = true)]
+        audiences: Vec<String>,
+        /// A scope it has; may be given several times
+        #[arg(long = "scope", value_name = "SCOPE")]
+        scopes: Vec<String>,
+        /// A role it has; may be given several times
+        #[arg(long = "role", value_name = "ROLE")]
+        roles: Vec<String>,
+        /// The tenant it belongs to
+        #[arg(long, value_name = "TENANT")]
+        tenant: Option<String>,
+        /// In how many days it ends
+        #[arg(long, value_name = "N", default_value_t = 90, value_parser = clap::value_parser!(u64).range(1..=730))]
+        days: u64,
+        /// Where it is kept.
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Show every key, without the keys themselves
+    List {
+        /// Where they are kept.
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Make another secret for a key and print it, once; the old one works for a while
+    Rotate {
+        /// The sixteen digits in the key
+        id: String,
+        /// For how many hours the old secret still works
+        #[arg(long, value_name = "N", default_value_t = 24, value_parser = clap::value_parser!(u64).range(0..=720))]
+        overlap_hours: u64,
+        /// Where it is kept.
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Refuse a key from now on
+    Revoke {
+        /// The sixteen digits in the key
+        id: String,
+        /// Where it is kept.
+        #[command(flatten)]
+        place: Place,
+    },
+}
+
+/// What to refuse.
+#[derive(Args)]
+pub struct Revoke {
+    /// What it is.
+    #[command(flatten)]
+    pub what: What,
+    /// The issuer whose token, subject, client or tenant it is, as its tokens say
+    #[arg(long, value_name = "URL")]
+    pub issuer: String,
+    /// For how many days; for ever, if not given
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=3650))]
+    pub days: Option<u64>,
+    /// Accept it again
+    #[arg(long, conflicts_with = "days")]
+    pub lift: bool,
+    /// Where the list is kept.
+    #[command(flatten)]
+    pub place: Place,
+}
+
+/// What to refuse: exactly one.
+#[derive(Args)]
+#[group(required = true, multiple = false)]
+pub struct What {
+    /// One token, by its `jti`
+    #[arg(long, value_name = "JTI")]
+    pub token: Option<String>,
+    /// Whatever a subject holds, by its `sub`
+    #[arg(long, value_name = "SUB")]
+    pub subject: Option<String>,
+    /// Whatever is held through an OAuth client
+    #[arg(long, value_name = "ID")]
+    pub client: Option<String>,
+    /// Whatever a tenant's subjects hold
+    #[arg(long, value_name = "TENANT")]
+    pub tenant: Option<String>,
+}
+
+/// Which namespace is read and written, and by which wrangler.
+#[derive(Args)]
+pub struct Place {
+    /// The namespace.
+    #[command(flatten)]
+    pub side: Side,
+    /// How it is reached.
+    #[command(flatten)]
+    pub wrangler: Wrangler,
+}
+
+/// Which namespace: exactly one.
+#[derive(Args)]
+#[group(required = true, multiple = false)]
+pub struct Side {
+    /// The local namespace of `wrangler dev`
+    #[arg(long)]
+    pub local: bool,
+    /// The deployed gateway's namespace
+    #[arg(long)]
+    pub remote: bool,
+}
+
+/// How a namespace is reached.
+#[derive(Args)]
+pub struct Wrangler {
+    /// Where `wrangler dev` keeps its local state
+    #[arg(long, value_name = "DIR", conflicts_with = "remote")]
+    pub persist_to: Option<PathBuf>,
+    /// The wrangler configuration that binds TIDEGATE_KV
+    #[arg(long, value_name = "FILE", default_value = "wrangler.toml")]
+    pub wrangler_config: PathBuf,
+    /// The wrangler to use [default: node_modules/.bin/wrangler above its configuration, or
+    /// the one in PATH]
+    #[arg(long, value_name = "PATH")]
+    pub wrangler: Option<PathBuf>,
+}
+
+/// What to do with the policy.
+#[derive(Subcommand)]
+pub enum Policy {
+    /// Check a table of cases against the policy, and print which rules it covers
+    Test {
+        /// Where the configuration is.
+        #[command(flatten)]
+        source: Source,
+        /// The cases, as YAML
+        cases: PathBuf,
+        /// Fail also if a rule decides no case
+        #[arg(long)]
+        strict: bool,
+    },
+    /// Say why one request is allowed or denied
+    Explain(Box<Explain>),
+}
+
+/// One request. What is not said is not there.
+#[derive(Args)]
+pub struct Explain {
+    /// Where the configuration is.
+    #[command(flatten)]
+    pub source: Source,
+    /// The tool that is called, as upstream__tool
+    #[arg(long, value_name = "NAME", required_unless_present_any = ["prompt", "resource"])]
+    pub tool: Option<String>,
+    /// The prompt that is got, as upstream__prompt
+    #[arg(long, value_name = "NAME", conflicts_with = "tool")]
+    pub prompt: Option<String>,
+    /// The resource that is read, as upstream+uri
+    #[arg(long, value_name = "URI", conflicts_with_all = ["tool", "prompt"])]
+    pub resource: Option<String>,
+    /// The arguments, as JSON
+    #[arg(long, value_name = "JSON", conflicts_with = "list")]
+    pub arguments: Option<String>,
+    /// It is listed, not called: its arguments are not known yet
+    #[arg(long)]
+    pub list: bool,
+    /// What the upstream says the tool does, as JSON
+    #[arg(long, value_name = "JSON")]
+    pub annotations: Option<String>,
+    /// The token's issuer
+    #[arg(long, value_name = "URL")]
+    pub issuer: Option<String>,
+    /// The token's subject
+    #[arg(long, value_name = "NAME")]
+    pub subject: Option<String>,
+    /// The OAuth client
+    #[arg(long, value_name = "ID")]
+    pub client: Option<String>,
+    /// The tenant
+    #[arg(long, value_name = "NAME")]
+    pub tenant: Option<String>,
+    /// A role; may be repeated
+    #[arg(long, value_name = "NAME")]
+    pub role: Vec<String>,
+    /// A scope; may be repeated
+    #[arg(long, value_name = "NAME")]
+    pub scope: Vec<String>,
+    /// The network address the request comes from
+    #[arg(long, value_name = "ADDRESS")]
+    pub address: Option<String>,
+    /// The country it comes from, as two capital letters
+    #[arg(long, value_name = "CODE")]
+    pub country: Option<String>,
+    /// When, as RFC 3339 [default: 2026-01-01T12:00:00Z]
+    #[arg(long, value_name = "TIME")]
+    pub at: Option<String>,
 }
 
 /// Where a configuration is.
@@ -82,16 +296,9 @@ pub struct Push {
     /// What is published to.
     #[command(flatten)]
     pub target: Target,
-    /// Where `wrangler dev` keeps its local state
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["remote", "dry_run"])]
-    pub persist_to: Option<PathBuf>,
-    /// The wrangler configuration that binds TIDEGATE_KV
-    #[arg(long, value_name = "FILE", default_value = "wrangler.toml")]
-    pub wrangler_config: PathBuf,
-    /// The wrangler to use [default: node_modules/.bin/wrangler above its configuration, or
-    /// the one in PATH]
-    #[arg(long, value_name = "PATH")]
-    pub wrangler: Option<PathBuf>,
+    /// How it is reached.
+    #[command(flatten)]
+    pub wrangler: Wrangler,
 }
 
 /// What is published to: exactly one.

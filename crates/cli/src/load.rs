@@ -97,6 +97,15 @@ pub fn load(path: &Path, env: Option<&str>) -> Result<Loaded, LoadError> {
     }
 }
 
+/// One file by itself, whatever it holds.
+pub fn document(path: &Path) -> Result<Document, LoadError> {
+    let node = yaml::parse(&read(path)?, 0).map_err(|findings| LoadError::Problems {
+        findings,
+        files: vec![path.display().to_string()],
+    })?;
+    Ok(Document::of(&node))
+}
+
 /// What the gateway itself finds wrong, except in fields whose shape is wrong already.
 fn meaning(config: &Config, document: &Document, known: &[Finding]) -> Vec<Finding> {
     let within = |pointer: &str, outer: &str| {

@@ -8,9 +8,13 @@ mod args;
 mod document;
 mod finding;
 mod init;
+mod keys;
 mod load;
 mod overlay;
+mod policy;
 mod push;
+mod revoke;
+mod store;
 mod structure;
 mod suggest;
 mod yaml;
@@ -73,7 +77,19 @@ fn run(command: Command, out: &mut impl Write) -> Result<(), Failure> {
         Command::Compile { source, out: file } => compile(&source, file.as_deref(), out),
         Command::Push(push) => push::push(&push, out),
         Command::Schema { out: folder } => schema(folder.as_deref(), out),
+        Command::Policy { command } => match command {
+            args::Policy::Test {
+                source,
+                cases,
+                strict,
+            } => policy::test(&cases, strict, &load_or_report(&source)?, out),
+            args::Policy::Explain(asked) => {
+                policy::explain(&asked, &load_or_report(&asked.source)?, out)
+            }
+        },
         Command::Init { file, force } => init::init(&file, force, out),
+        Command::Keys { command } => keys::run(&command, out),
+        Command::Revoke(revoke) => revoke::run(&revoke, out),
     }
 }
 
@@ -177,7 +193,14 @@ fn now_ms() -> u64 {
 fn summary(config: &Config) -> Result<String, Failure> {
     let digest = Snapshot::compile(config.clone(), 0)?.digest;
     let issuers = match &config.authentication {
-        Authentication::Jwt { issuers } => format!("{} issuer(s)", issuers.len()),
+        Authentication::Jwt {
+            issuers,
+            gateway_keys,
+            revocation: _,
+        } => {
+            let keys = if *gateway_keys { ", gateway keys" } else { "" };
+            format!("{} issuer(s){keys}", issuers.len())
+        }
         Authentication::None => "authentication OFF".to_owned(),
     };
     let (upstreams, rules) = (config.upstreams.len(), config.tools.len());

@@ -56,9 +56,13 @@ pub struct Record {
     /// Keyed fingerprint of the arguments.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub argument_fingerprint: Option<String>,
-    /// The rule that decided.
+    /// The tool's own rule.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rule: Option<String>,
+    /// The rule that decided whether it may be done; `(default)` if none did, `(clearance)`
+    /// if the principal is not cleared for the upstream.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy_rule: Option<String>,
     /// `ok`, `tool_error`, `input_required`, `task`, `cancelled`, `disconnected`, or an
     /// error's label.
     pub outcome: String,

@@ -1,32 +1,44 @@
-//! Who is asking: OAuth 2.1 bearer tokens, the gateway being the resource server
-//! (MCP 2026-07-28 authorization; RFC 6750, RFC 7519, RFC 8725, RFC 9728).
+//! Who is asking: OAuth 2.1 access tokens, the gateway being the resource server
+//! (MCP 2026-07-28 authorization; RFC 6750, RFC 7519, RFC 8725, RFC 9728), and the gateway's
+//! own keys for clients that know no OAuth.
 //!
-//! Every request is judged anew: shape, issuer, audience, times and required claims each
-//! time, so that a changed configuration or an expired token takes effect at once. Only
-//! the costly part, that one key signed exactly this text, is remembered, and only for as
-//! long as the issuer still publishes that key. Failed signatures are not remembered:
-//! whoever sends them varies them.
+//! Every request is judged anew: shape, issuer, audience, times, required claims, proofs and
+//! revocations each time, so that a changed configuration or an expired token takes effect
+//! at once. Only the costly part, that one key signed exactly this text, is remembered, and
+//! only for as long as the issuer still publishes that key. Failed signatures are not
+//! remembered: whoever sends them varies them.
 
 pub mod challenge;
 pub mod metadata;
+pub mod revocation;
 
+mod binding;
+mod claims;
+mod credentials;
+mod dpop;
+mod gateway_key;
+mod introspection;
+mod judging;
 mod jwks;
 mod jwt;
 mod principal;
 
 use std::rc::Rc;
 
-use http::HeaderMap;
-use http::header::AUTHORIZATION;
-use sha2::{Digest, Sha256};
-use std::collections::BTreeSet;
-use tidegate_mcp::jsonrpc::RpcError;
+use http::{HeaderMap, Method, Request};
 
-use crate::config::{Authentication, Config, Issuer};
-use crate::error::{Error, REFUSED, Rejection};
+use crate::body::Body;
+use crate::config::{Authentication, Config};
+use crate::error::{Error, Rejection};
+use crate::ingress::Peer;
 use crate::memory::Bounded;
-use crate::platform::{Clock, Platform};
+use crate::platform::Platform;
+use challenge::Scheme;
+use credentials::Credentials;
+use judging::Judging;
 
+pub use dpop::ProofFamily;
+pub use gateway_key::{KEY_ISSUER, KEY_PREFIX, KeyFamily, KeyHash, KeyRecord, NewKey};
 pub use jwks::{JwksFamily, JwksRecord};
 pub use principal::{Principal, PrincipalId};
 
@@ -43,6 +55,9 @@ pub struct Memory {
     /// Which key signed a token, by the token's digest.
     signers: Bounded<Sha256Digest, Sha256Digest>,
     keys: jwks::Memory,
+    introspection: introspection::Memory,
+    gateway_keys: gateway_key::Memory,
+    revocation: revocation::Memory,
 }
 
 impl Default for Memory {
@@ -50,6 +65,9 @@ impl Default for Memory {
         Self {
             signers: Bounded::new(TOKENS_MAX),
             keys: jwks::Memory::default(),
+            introspection: introspection::Memory::default(),
+            gateway_keys: gateway_key::Memory::default(),
+            revocation: revocation::Memory::default(),
         }
     }
 }
@@ -61,6 +79,8 @@ pub struct Resource {
     pub url: String,
     /// Where its metadata is (RFC 9728 section 3.1).
     pub metadata_url: String,
+    /// Whether tokens bound to a key of the client's are taken (RFC 9449).
+    pub proofs: bool,
 }
 
 impl Resource {
@@ -68,9 +88,41 @@ impl Resource {
     pub fn of(config: &Config, endpoint_path: &str) -> Self {
         let origin = config.public_url.as_str().trim_end_matches('/');
         let path = endpoint_path.trim_end_matches('/');
+        let proofs = match &config.authentication {
+            Authentication::Jwt { issuers, .. } => {
+                issuers.iter().any(|issuer| !issuer.dpop.is_off())
+            }
+            Authentication::None => false,
+        };
         Self {
             url: format!("{origin}{path}"),
             metadata_url: format!("{origin}{}{path}", metadata::WELL_KNOWN),
+            proofs,
+        }
+    }
+}
+
+/// What of a request says who sent it.
+#[derive(Clone, Copy)]
+pub struct Sender<'a> {
+    /// The HTTP method.
+    pub method: &'a Method,
+    /// The path, as it was sent.
+    pub path: &'a str,
+    /// The headers.
+    pub headers: &'a HeaderMap,
+    /// What the host knows of the connection, if it says.
+    pub peer: Option<&'a Peer>,
+}
+
+impl<'a> Sender<'a> {
+    /// Whoever sent this request.
+    pub fn of(request: &'a Request<Body>) -> Self {
+        Self {
+            method: request.method(),
+            path: request.uri().path(),
+            headers: request.headers(),
+            peer: request.extensions().get(),
         }
     }
 }
@@ -80,115 +132,55 @@ impl Resource {
 struct Refused(&'static str);
 
 impl Refused {
-    fn rejection(self, resource: &Resource) -> Error {
-        let challenge = challenge::invalid_token(resource, self.0);
-        Rejection::Unauthenticated {
-            challenge,
-            reason: self.0,
-        }
-        .into()
+    fn rejection(self, resource: &Resource, scheme: Scheme) -> Error {
+        let challenge = challenge::invalid_token(resource, scheme, self.0);
+        let reason = self.0;
+        Rejection::Unauthenticated { challenge, reason }.into()
     }
 }
 
-/// Finds out who sent a request with these headers to `resource`; where the configuration
-/// asks nobody, that is the anonymous principal.
+/// Finds out who sent a request to `resource`; where the configuration asks nobody, that is
+/// the anonymous principal.
 pub async fn authenticate<P: Platform>(
     platform: &P,
     memory: &Memory,
     config: &Config,
-    headers: &HeaderMap,
+    sender: Sender<'_>,
     resource: &Resource,
 ) -> Result<Rc<Principal>, Error> {
-    let issuers = match &config.authentication {
-        Authentication::Jwt { issuers } => issuers,
+    let (issuers, gateway_keys, revocation) = match &config.authentication {
+        Authentication::Jwt {
+            issuers,
+            gateway_keys,
+            revocation,
+        } => (issuers, *gateway_keys, *revocation),
         Authentication::None => return Ok(Rc::new(Principal::anonymous())),
     };
-    let text = bearer_token(headers, resource)?;
-    let refuse = |refused: Refused| refused.rejection(resource);
-    let token = jwt::Token::parse(text).map_err(refuse)?;
-    // RFC 8414: issuers are compared as the text they are.
-    let issuer = issuers
-        .iter()
-        .find(|issuer| Some(issuer.issuer.as_str()) == token.issuer());
-    let issuer =
-        issuer.ok_or_else(|| refuse(Refused("The token's issuer is not trusted here.")))?;
-    let expected = jwt::Expected {
-        issuer,
-        resource: &resource.url,
-        now: platform.clock().now(),
+    let shown = Credentials::read(sender.headers, resource)?;
+    let refuse = |refused: Refused| refused.rejection(resource, shown.scheme);
+    let principal = if gateway_keys && gateway_key::is_one(shown.token) {
+        let known = gateway_key::principal(platform, &memory.gateway_keys, shown, resource);
+        known.await?.map_err(refuse)?
+    } else {
+        let judging = Judging {
+            platform,
+            memory,
+            config,
+            issuers,
+            sender,
+            resource,
+            shown,
+        };
+        judging.principal().await?
     };
-    // Before any key is fetched or any signature computed: nobody makes us work with a
-    // token that could not be accepted anyway.
-    token.check(&expected).map_err(refuse)?;
-    if !signed(platform, memory, issuer, &token, &expected).await? {
-        return Err(refuse(Refused("The token's signature is not valid.")));
+    if revocation::holds(platform, &memory.revocation, revocation, &principal).await? {
+        return Err(refuse(Refused("The token has been revoked.")));
     }
-    Principal::of(issuer, &token).map(Rc::new).map_err(refuse)
-}
-
-/// Whether a key the issuer publishes now has signed the token.
-async fn signed<P: Platform>(
-    platform: &P,
-    memory: &Memory,
-    issuer: &Issuer,
-    token: &jwt::Token<'_>,
-    expected: &jwt::Expected<'_>,
-) -> Result<bool, Error> {
-    let digest: Sha256Digest = Sha256::digest(token.text()).into();
-    let mut keys = jwks::load(platform, &memory.keys, issuer).await?;
-    if memory
-        .signers
-        .get(&digest)
-        .is_some_and(|signer| keys.holds(&signer))
-    {
-        return Ok(true);
-    }
-    if keys.lacks(token.key_id()) {
-        keys = jwks::refresh(platform, &memory.keys, issuer, token.key_id(), keys).await;
-    }
-    let signer = keys
-        .candidates(token.key_id(), token.algorithm())
-        .find(|key| token.is_signed_by(key, expected));
-    if let Some(key) = signer {
-        memory.signers.insert(digest, key.digest);
-    }
-    Ok(signer.is_some())
-}
-
-/// The one bearer token of a request. Tokens in the query are never looked for.
-fn bearer_token<'a>(headers: &'a HeaderMap, resource: &Resource) -> Result<&'a str, Error> {
-    let mut values = headers.get_all(AUTHORIZATION).iter();
-    let first = values.next();
-    if values.next().is_some() {
-        let error = RpcError::new(REFUSED, "Send exactly one `Authorization` header.");
-        return Err(Rejection::envelope(error).into());
-    }
-    let bytes = first.map_or(&b""[..], |value| value.as_bytes());
-    let (scheme, token) = match bytes.iter().position(|byte| *byte == b' ') {
-        Some(space) => (&bytes[..space], &bytes[space..]),
-        None => (bytes, &b""[..]),
-    };
-    if !scheme.eq_ignore_ascii_case(b"bearer") {
-        let challenge = challenge::no_credentials(resource, &BTreeSet::new());
-        let reason =
-            "Send `Authorization: Bearer …`; see WWW-Authenticate for where to get a token.";
-        return Err(Rejection::Unauthenticated { challenge, reason }.into());
-    }
-    if token.len() > TOKEN_MAX {
-        return Err(Refused("The token is too long.").rejection(resource));
-    }
-    let token = token.trim_ascii();
-    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
-    match std::str::from_utf8(token) {
-        Ok(text) if !token.is_empty() && token.iter().all(plain) => Ok(text),
-        Ok(_) | Err(_) => Err(Refused("The token is not a JSON Web Token.").rejection(resource)),
-    }
+    Ok(Rc::new(principal))
 }
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
-
     use super::*;
 
     #[test]
@@ -219,66 +211,6 @@ mod tests {
                 (resource.url.as_str(), resource.metadata_url.as_str()),
                 (url, metadata_url)
             );
-        }
-    }
-
-    #[test]
-    fn exactly_one_well_formed_bearer_token_is_read() {
-        let long = format!("Bearer {}", "a".repeat(TOKEN_MAX + 1));
-        let cases: [(&[&str], Result<&str, &str>); 13] = [
-            (&["Bearer a.b.c"], Ok("a.b.c")),
-            (&["bearer a.b.c"], Ok("a.b.c")),
-            (&["BEARER   a.b.c "], Ok("a.b.c")),
-            (&[], Err("no credentials")),
-            (&[""], Err("no credentials")),
-            (&["Basic dXNlcjpwdw=="], Err("no credentials")),
-            (&["DPoP a.b.c"], Err("no credentials")),
-            (&["Bearer"], Err("invalid_token")),
-            (&["Bearer  "], Err("invalid_token")),
-            (&["Bearer a.b.c d.e.f"], Err("invalid_token")),
-            (&["Bearer a.b.c,Bearer d.e.f"], Err("invalid_token")),
-            (&[&long], Err("invalid_token")),
-            (&["Bearer a.b.c", "Bearer a.b.c"], Err("bad request")),
-        ];
-        for (values, expected) in cases {
-            let mut headers = HeaderMap::new();
-            for value in values {
-                headers.append(AUTHORIZATION, HeaderValue::from_str(value).unwrap());
-            }
-            assert_eq!(read(&headers), expected.map(str::to_owned), "{values:?}");
-        }
-    }
-
-    #[test]
-    fn bytes_that_are_no_text_are_no_token() {
-        for bytes in [
-            &b"Bearer \xff\xfe"[..],
-            "Bearer käse".as_bytes(),
-            b"Bearer a\tb",
-        ] {
-            let mut headers = HeaderMap::new();
-            headers.append(AUTHORIZATION, HeaderValue::from_bytes(bytes).unwrap());
-            assert_eq!(read(&headers), Err("invalid_token"));
-        }
-    }
-
-    fn read(headers: &HeaderMap) -> Result<String, &'static str> {
-        let resource = Resource::of(&config("https://gw.example"), "/mcp");
-        match bearer_token(headers, &resource) {
-            Ok(token) => Ok(token.to_owned()),
-            Err(Error::Rejection(Rejection::Unauthenticated { challenge, .. })) => {
-                let challenge = challenge.to_str().unwrap();
-                assert!(challenge.contains("resource_metadata="));
-                Err(if challenge.contains("error=\"invalid_token\"") {
-                    "invalid_token"
-                } else {
-                    "no credentials"
-                })
-            }
-            Err(Error::Rejection(Rejection::Protocol { status, .. })) if status == 400 => {
-                Err("bad request")
-            }
-            Err(other) => panic!("{other:?}"),
         }
     }
 

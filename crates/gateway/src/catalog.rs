@@ -25,7 +25,7 @@ use crate::error::{Error, Rejection};
 use crate::ingress::Endpoint;
 use crate::names;
 use crate::platform::{LogLevel, Platform};
-use crate::policy;
+use crate::policy::{self, Hints, Subject};
 use crate::seal::Purpose;
 use crate::tasks;
 use listed::listed;
@@ -291,7 +291,20 @@ fn exposed<P: Platform>(
         if !seen.insert(shown.clone()) {
             continue;
         }
-        if kind != Kind::Tools || tool_shown(context, principal, upstream, &own, &mut item) {
+        let hints = || match policy::wants_hints(context) {
+            true => Hints::of(&item),
+            false => Hints::default(),
+        };
+        let subject = match kind {
+            Kind::Tools => Subject::Tool(&own, hints()),
+            Kind::Prompts => Subject::Prompt(&own),
+            Kind::Resources => Subject::Resource(Some(&own)),
+            Kind::ResourceTemplates => Subject::Resource(None),
+        };
+        if !policy::shown(context, principal, upstream, subject) {
+            continue;
+        }
+        if kind != Kind::Tools || tool_usable(context, upstream, &own, &mut item) {
             if kind == Kind::Tools {
                 // Whether a call becomes a task is the gateway's to say.
                 item.remove("execution");
@@ -311,18 +324,14 @@ fn exposed<P: Platform>(
     items
 }
 
-/// Whether this caller may see the tool; applies its rule's description.
-fn tool_shown<P: Platform>(
+/// Whether clients can use the tool; applies its rule's description.
+fn tool_usable<P: Platform>(
     context: &Context<P>,
-    principal: &Principal,
     upstream: &Upstream,
     own: &str,
     item: &mut Object,
 ) -> bool {
     let rule = context.settings.rule(&upstream.name, own);
-    if rule.is_some_and(|rule| !policy::permits(principal, rule)) {
-        return false;
-    }
     // A client must not use a tool whose header annotations are invalid (MCP 2026-07-28).
     if let Some(Err(error)) = item.get("inputSchema").map(headers::header_params) {
         let fields = json!({ "upstream": upstream.name, "tool": own, "reason": error.to_string() });

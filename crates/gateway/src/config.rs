@@ -6,17 +6,19 @@
 
 pub mod address;
 pub mod bounds;
+pub mod policy;
+mod issuer;
 mod problems;
 mod snapshot;
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use url::Url;
 
 pub use bounds::{TOOL_RULES_MAX, UPSTREAM_NAME_MAX, UPSTREAMS_MAX};
+pub use policy::{Classification, Clearance, Effect, Policy, PolicyRule};
+pub use issuer::{Algorithm, Binding, Introspection, Issuer};
 pub use problems::Problem;
 pub use snapshot::SNAPSHOT_VERSION;
 
@@ -85,6 +87,9 @@ pub struct Config {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(feature = "schema", schemars(length(max = TOOL_RULES_MAX)))]
     pub tools: Vec<ToolRule>,
+    /// Who may use what, with which arguments.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<Policy>,
     /// Limits that hold for every call.
     #[serde(default)]
     pub limits: Limits,
@@ -164,61 +169,19 @@ pub enum Authentication {
     /// OAuth 2.1 bearer tokens in JWT form.
     Jwt {
         /// The authorization servers whose tokens are accepted.
-        #[cfg_attr(feature = "schema", schemars(length(min = 1, max = bounds::ISSUERS_MAX)))]
+        #[serde(default)]
+        #[cfg_attr(feature = "schema", schemars(length(max = bounds::ISSUERS_MAX)))]
         issuers: Vec<Issuer>,
+        /// Whether the gateway's own keys are accepted as bearer tokens, for clients that
+        /// know no OAuth: `tidegate keys create`.
+        #[serde(default, rename = "gatewayKeys", skip_serializing_if = "is_false")]
+        gateway_keys: bool,
+        /// Where it is looked up what has been revoked.
+        #[serde(default, skip_serializing_if = "Revocation::is_default")]
+        revocation: Revocation,
     },
     /// Nobody is asked. Only in environment `dev` with a loopback `publicUrl`.
     None,
-}
-
-/// One authorization server.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Issuer {
-    /// The exact `iss` of its tokens, also advertised to clients (RFC 9728).
-    pub issuer: String,
-    /// Where its public keys are (RFC 7517).
-    pub jwks_uri: Url,
-    /// Audiences accepted besides the endpoint's own resource URL.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub audiences: Vec<String>,
-    /// Signature algorithms accepted.
-    #[serde(default = "Algorithm::all", skip_serializing_if = "Vec::is_empty")]
-    pub algorithms: Vec<Algorithm>,
-    /// Claims a token must carry, each with the value it must have (for an array claim:
-    /// must contain).
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub required_claims: BTreeMap<String, Value>,
-    /// Claim that holds the principal's roles.
-    #[serde(default = "roles_claim")]
-    pub roles_claim: String,
-    /// Claim that holds the principal's tenant.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tenant_claim: Option<String>,
-}
-
-/// A signature algorithm of RFC 7518 or RFC 8037. Symmetric ones are never accepted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub enum Algorithm {
-    /// RSASSA-PKCS1-v1_5 with SHA-256.
-    RS256,
-    /// ECDSA on P-256 with SHA-256.
-    ES256,
-    /// EdDSA on Ed25519.
-    EdDSA,
-}
-
-impl Algorithm {
-    /// Every algorithm this build verifies.
-    pub fn all() -> Vec<Self> {
-        vec![Self::RS256, Self::ES256, Self::EdDSA]
-    }
-}
-
-fn roles_claim() -> String {
-    "roles".to_owned()
 }
 
 /// One MCP server behind the gateway.
@@ -250,6 +213,10 @@ pub struct Upstream {
     // those published before there was this member must keep theirs.
     #[serde(default, skip_serializing_if = "Validation::is_default")]
     pub validation: Validation,
+    /// How closely its data is held. Only principals of this clearance, or a higher one,
+    /// see and use it (`policy.clearance`).
+    #[serde(default, skip_serializing_if = "Classification::is_default")]
+    pub classification: Classification,
 }
 
 /// How an upstream is spoken to.
@@ -603,6 +570,30 @@ impl Default for Audit {
             argument_fingerprint: true,
         }
     }
+}
+
+/// Where it is looked up what has been revoked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum Revocation {
+    /// In the published list: in force within 75 seconds where KV keeps its minute.
+    #[default]
+    Published,
+    /// In the atomic store as well, for every request: in force at once, for a few reads of
+    /// that store each time.
+    Immediate,
+}
+
+impl Revocation {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+const fn is_false(value: &bool) -> bool {
+    !*value
 }
 
 const fn timeout_ms() -> u64 {

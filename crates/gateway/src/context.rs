@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures_util::future::{self, Either};
 
+use crate::ingress::Peer;
 use crate::memory::Memory;
 use crate::platform::{Clock, LogLevel, Platform};
 use crate::settings::Settings;
@@ -19,6 +20,8 @@ pub struct Context<P> {
     pub memory: Rc<Memory>,
     /// The configuration in force.
     pub settings: Rc<Settings>,
+    /// What the host knows of the connection; nothing where there is none.
+    pub peer: Rc<Peer>,
 }
 
 impl<P> Clone for Context<P> {
@@ -27,6 +30,7 @@ impl<P> Clone for Context<P> {
             platform: Rc::clone(&self.platform),
             memory: Rc::clone(&self.memory),
             settings: Rc::clone(&self.settings),
+            peer: Rc::clone(&self.peer),
         }
     }
 }

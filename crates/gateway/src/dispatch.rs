@@ -16,6 +16,7 @@ use tidegate_mcp::version::{Era, ProtocolVersion};
 
 use crate::auth::{Principal, PrincipalId};
 use crate::catalog;
+use crate::config::{Execution, ToolRule};
 use crate::context::Context;
 use crate::converse::{self, Conversation};
 use crate::discover;
@@ -31,9 +32,9 @@ use crate::policy::Permit;
 use crate::rounds;
 use crate::route::{One, Own, Target};
 use crate::session;
-use crate::tasks::follow::{Follower, For};
-use crate::tasks::theirs::Maker;
-use crate::tasks::{self, Minted, When, passed};
+use crate::tasks::follow::Follower;
+use crate::tasks::theirs::{Maker, Minted};
+use crate::tasks::{self, When, passed};
 use crate::tools;
 use crate::upstream::{self, Outgoing};
 
@@ -112,7 +113,7 @@ pub fn begin<P: Platform>(context: &Context<P>, work: Work) -> Dispatch {
                     .unwrap_or(one.upstream.timeout_ms);
                 let timeout = Duration::from_millis(timeout);
                 match when {
-                    When::Never if rule.is_none() && parked.is_none() => {
+                    When::Never if !says_sync(rule.as_ref()) && parked.is_none() => {
                         if asks_as_task(&context, &principal, &one, &call.meta).await? {
                             let asked = asked().within(timeout);
                             return tasks::race::call(&context, asked, call.meta, timeout).await;
@@ -179,9 +180,9 @@ async fn answer_own<P: Platform>(
         Own::Discover => discover::discover(context, endpoint, principal).await,
         Own::Initialize => discover::initialize(context, endpoint, principal, &call.params).await,
         Own::Ping => Ok(Object::default()),
-        Own::TaskGet => tasks::get(context, endpoint, principal, call).await,
-        Own::TaskUpdate => tasks::update(context, endpoint, principal, call).await,
-        Own::TaskCancel => tasks::cancel(context, endpoint, principal, call).await,
+        Own::TaskGet => tasks::get(context, principal, call).await,
+        Own::TaskUpdate => tasks::update(context, principal, call).await,
+        Own::TaskCancel => tasks::cancel(context, principal, call).await,
         Own::TaskList => tasks::legacy::list(context, principal, call).await,
         Own::SetLevel => set_level(context, call).await,
         Own::Subscribe => notices::subscribe(context, endpoint, principal, call).await,
@@ -237,8 +238,13 @@ fn is_asked_by_result(one: &One, meta: &RequestMeta) -> bool {
     modern && declared && one.method.may_require_input()
 }
 
+/// Whether the tool's calls are never to become tasks.
+fn says_sync(rule: Option<&ToolRule>) -> bool {
+    rule.is_some_and(|rule| rule.execution == Execution::Sync)
+}
+
 /// Whether a call that is asked something becomes a task: where nothing can be parked, for
-/// whoever takes tasks. Of a tool with a rule, the rule says what becomes a task.
+/// whoever takes tasks.
 async fn asks_as_task<P: Platform>(
     context: &Context<P>,
     principal: &Principal,
@@ -285,24 +291,10 @@ pub(crate) async fn ask_upstream<P: Platform>(
     one: Box<One>,
     ask: Ask,
 ) -> Result<Reply, Error> {
-    let maker = (ask.minted != Minted::Never).then(|| {
-        Rc::new(Maker {
-            upstream: one.upstream.clone(),
-            tool: one.own.clone(),
-            prefixed: one.prefixed,
-            owner: principal.clone(),
-        })
-    });
-    let follower = match (&maker, ask.minted) {
-        (Some(maker), Minted::Awaited) => Some(Follower {
-            context: context.clone(),
-            maker: Rc::clone(maker),
-            meta: ask.meta.clone(),
-            timeout: ask.timeout,
-            whose: For::Client { asks: ask.asks },
-        }),
-        _ => None,
-    };
+    let maker = Maker::of_call(&one, principal, ask.minted);
+    let follower = maker
+        .as_ref()
+        .and_then(|maker| Follower::of_call(context, maker, &ask));
     let shape = Shape {
         minted: maker.map(|maker| (ask.minted, maker)),
         parked: matches!(ask.place, Place::Keeper(_)),
@@ -350,7 +342,7 @@ pub(crate) async fn ask_upstream<P: Platform>(
         ),
     };
     Ok(match follower {
-        Some(follower) => follower.to_the_end(reply),
+        Some(follower) => follower.see_through(reply),
         None => reply,
     })
 }

@@ -68,6 +68,8 @@ pub enum Rejection {
     Denied {
         /// The rule that decided.
         rule: String,
+        /// Whether the caller is told which it was.
+        disclose: bool,
     },
     /// The token's scopes do not reach.
     #[error("insufficient_scope")]
@@ -236,6 +238,14 @@ impl Error {
         }
     }
 
+    /// The rule that denied the request, if one did.
+    pub(crate) fn decided_by(&self) -> Option<String> {
+        match self {
+            Self::Rejection(Rejection::Denied { rule, .. }) => Some(rule.clone()),
+            Self::Rejection(_) | Self::Fault(_) => None,
+        }
+    }
+
     /// The id of the request this answers, where only the body could tell.
     pub(crate) fn request_id(&self) -> Option<RequestId> {
         match self {
@@ -309,11 +319,14 @@ impl Rejection {
             Self::Unauthenticated { challenge, reason } => {
                 with_header(StatusCode::UNAUTHORIZED, (WWW_AUTHENTICATE, challenge.clone()), refused(reason))
             }
-            Self::Denied { rule } => plain(
-                StatusCode::FORBIDDEN,
-                RpcError::new(REFUSED, "The gateway's policy does not permit this call.")
-                    .with_data(json!({ "reason": label, "rule": rule })),
-            ),
+            Self::Denied { rule, disclose } => {
+                let text = "The gateway's policy does not permit this call.";
+                let error = match disclose {
+                    true => RpcError::new(REFUSED, text).with_data(json!({ "reason": label, "rule": rule })),
+                    false => refused(text),
+                };
+                plain(StatusCode::FORBIDDEN, error)
+            }
             Self::InsufficientScope { challenge } => with_header(
                 StatusCode::FORBIDDEN,
                 (WWW_AUTHENTICATE, challenge.clone()),

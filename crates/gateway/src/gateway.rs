@@ -12,14 +12,14 @@ use http::{HeaderValue, Method, Request, Response, StatusCode};
 use serde_json::json;
 
 use crate::admin;
-use crate::auth::{Resource, metadata};
+use crate::auth::{Resource, metadata, revocation};
 use crate::body::Body;
 use crate::context::Context;
 use crate::egress::{self, json_response};
 use crate::error::{Error, Rejection};
 use crate::health;
 use crate::http_sse;
-use crate::ingress::{self, Endpoint, Way};
+use crate::ingress::{self, Endpoint, Peer, Way};
 use crate::keep;
 use crate::memory::Memory;
 use crate::park;
@@ -53,10 +53,13 @@ impl<P: Platform> Gateway<P> {
         if request.uri().path() == "/health" {
             return health::live();
         }
-        let context = match self.context().await {
+        let mut context = match self.context().await {
             Ok(context) => context,
             Err(error) => return self.unconfigured(&error),
         };
+        if let Some(peer) = request.extensions().get::<Peer>() {
+            context.peer = Rc::new(peer.clone());
+        }
         let origin = request.headers().get(ORIGIN).cloned();
         let mut response = self.route(&context, request).await;
         if let Some(origin) = origin {
@@ -72,13 +75,16 @@ impl<P: Platform> Gateway<P> {
             return preflight(&context.settings, &path, &request);
         }
         if path == "/health/deep" && request.method() == Method::GET {
-            return health::deep(context, request.headers()).await;
+            return health::deep(context, &request).await;
         }
         if let Some(rest) = path.strip_prefix(admin::ADMIN) {
             return admin::answer(context, rest, request).await;
         }
         if let Some(endpoint) = metadata::resource_path(&path) {
             return protected_resource(context, &endpoint);
+        }
+        if path == revocation::PATH {
+            return revocation::answer(context, request).await;
         }
         let (way, path) = match http_sse::endpoint_path(&path) {
             Some((half, path)) => (Way::HttpSse(half), path),
@@ -159,6 +165,7 @@ impl<P: Platform> Gateway<P> {
             platform: Rc::clone(&self.platform),
             memory: Rc::clone(&self.memory),
             settings,
+            peer: Rc::default(),
         })
     }
 

@@ -5,11 +5,11 @@ use std::cell::RefCell;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use http::{HeaderMap, Response, StatusCode};
+use http::{Request, Response, StatusCode};
 use serde::Serialize;
 use serde_json::json;
 
-use crate::auth::{self, Principal, Resource};
+use crate::auth::{self, Principal, Resource, Sender};
 use crate::body::Body;
 use crate::context::Context;
 use crate::egress::json_response;
@@ -51,19 +51,13 @@ pub fn live() -> Response<Body> {
 
 /// Each upstream asked. Without a token, or with one that is not accepted, the answer
 /// counts upstreams; with a good one it names them.
-pub async fn deep<P: Platform>(context: &Context<P>, headers: &HeaderMap) -> Response<Body> {
+pub async fn deep<P: Platform>(context: &Context<P>, request: &Request<Body>) -> Response<Body> {
     let config = &context.settings.config;
     let resource = Resource::of(config, "/mcp");
     let memory = &context.memory.auth;
-    let known = auth::authenticate(
-        context.platform.as_ref(),
-        memory,
-        config,
-        headers,
-        &resource,
-    )
-    .await
-    .is_ok();
+    let sender = Sender::of(request);
+    let asked = auth::authenticate(context.platform.as_ref(), memory, config, sender, &resource);
+    let known = asked.await.is_ok();
     let (checked_at, probes) = probes(context).await;
     let healthy = probes
         .iter()

@@ -40,6 +40,9 @@ pub struct Peer {
     pub address: Option<String>,
     /// The client's country, as the platform places it.
     pub country: Option<String>,
+    /// SHA-256 of the client's TLS certificate in DER form, where the platform asked for
+    /// one and found it good.
+    pub certificate: Option<[u8; 32]>,
 }
 
 /// Which part of the gateway a path names.
@@ -76,6 +79,10 @@ impl Endpoint {
 pub struct Head {
     /// Where it was sent.
     pub endpoint: Endpoint,
+    /// The path, as it was sent.
+    pub path: String,
+    /// The HTTP method, as it was sent.
+    pub method: http::Method,
     /// Its headers.
     pub headers: HeaderMap,
     /// What the host knows of the connection.

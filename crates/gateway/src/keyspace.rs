@@ -34,6 +34,19 @@ pub const FAMILIES: &[(&str, Store)] = &[
         crate::auth::JwksFamily::NAME,
         crate::auth::JwksFamily::STORE,
     ),
+    (crate::auth::KeyFamily::NAME, crate::auth::KeyFamily::STORE),
+    (
+        crate::auth::ProofFamily::NAME,
+        crate::auth::ProofFamily::STORE,
+    ),
+    (
+        crate::auth::revocation::RevocationFamily::NAME,
+        crate::auth::revocation::RevocationFamily::STORE,
+    ),
+    (
+        crate::auth::revocation::RevokedFamily::NAME,
+        crate::auth::revocation::RevokedFamily::STORE,
+    ),
     (
         crate::limits::RateFamily::NAME,
         crate::limits::RateFamily::STORE,

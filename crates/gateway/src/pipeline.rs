@@ -8,6 +8,7 @@ mod within;
 
 use std::rc::Rc;
 
+use futures_util::FutureExt;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
 use serde_json::value::RawValue;
 use tidegate_mcp::headers::MCP_PARAM_PREFIX;
@@ -16,7 +17,7 @@ use tidegate_mcp::jsonrpc::{RequestId, RpcError};
 use tidegate_mcp::method::Method;
 
 use crate::audit::Pending;
-use crate::auth::{self, Principal, Resource};
+use crate::auth::{self, Principal, Resource, Sender};
 use crate::body::Body;
 use crate::context::Context;
 use crate::dispatch::{self, Work};
@@ -28,9 +29,10 @@ use crate::limits::rules::{Applied, Counted, applying};
 use crate::limits::standing::Standings;
 use crate::limits::{self, Limit};
 use crate::platform::Platform;
-use crate::policy::{self, Permit};
+use crate::policy::{self, Hints, Permit};
 use crate::route::{self, Target};
 use crate::session;
+use crate::tools;
 use within::{attach, heard};
 
 pub(crate) use within::told;
@@ -163,8 +165,11 @@ async fn permit<P: Platform>(
     name(&target, audit);
     // Whether this principal may do this to that.
     let resource = Resource::of(&context.settings.config, &head.endpoint.path());
-    let permit = policy::authorize(principal, target, &context.settings, &resource)?;
+    let hints = hints(context, &principal, &target).await?;
+    let permit = policy::authorize(context, principal, target, hints, &resource)
+        .inspect_err(|error| audit.record.policy_rule = error.decided_by())?;
     audit.record.rule = permit.rule.as_ref().map(|rule| rule.name.clone());
+    audit.record.policy_rule.clone_from(&permit.allowed_by);
     // Whether they may do it again so soon.
     let counted = Counted {
         principal: &permit.principal,
@@ -178,6 +183,25 @@ async fn permit<P: Platform>(
         limits::admit(&context.platform, &context.memory, &limits, standings).await?;
     }
     Ok(permit)
+}
+
+/// What the upstream says the tool does, if a rule of the policy asks.
+async fn hints<P: Platform>(
+    context: &Context<P>,
+    principal: &Principal,
+    target: &Target,
+) -> Result<Hints, Error> {
+    match target {
+        Target::One(one) if one.method == Method::ToolsCall && policy::wants_hints(context) => {
+            // Boxed: it is in the future of every call, and few policies ask.
+            tools::hints(context, &one.upstream, &principal.id, &one.own)
+                .boxed_local()
+                .await
+        }
+        Target::One(_) | Target::Own(_) | Target::Every(_) | Target::Changes => {
+            Ok(Hints::default())
+        }
+    }
 }
 
 /// Each member of a batch goes the way of a call of its own; the first has been admitted
@@ -260,14 +284,13 @@ async fn authenticate<P: Platform>(
     let config = &context.settings.config;
     let resource = Resource::of(config, &head.endpoint.path());
     let memory = &context.memory.auth;
-    auth::authenticate(
-        context.platform.as_ref(),
-        memory,
-        config,
-        &head.headers,
-        &resource,
-    )
-    .await
+    let sender = Sender {
+        method: &head.method,
+        path: &head.path,
+        headers: &head.headers,
+        peer: Some(&head.peer),
+    };
+    auth::authenticate(context.platform.as_ref(), memory, config, sender, &resource).await
 }
 
 async fn admit<P: Platform>(

@@ -1,16 +1,40 @@
 //! Whether a principal may do what it asks: principal × target → [`Permit`].
 //!
-//! Pure. Lists are filtered by the same [`permits`] that decides calls, so what is shown
-//! is what may be called.
+//! Three things must agree: the principal's clearance reaches the upstream's
+//! classification; a rule of the policy allows it and none denies it, where there is a
+//! policy; and the principal has the roles and scopes the tool's own rule asks for. Lists
+//! are filtered by the same [`Judge`] that decides calls, with the arguments unknown: what
+//! is shown is what may be called with some arguments.
+//!
+//! [`Judge`] is pure; time, address and settings are given to it.
+
+mod rules;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
+use serde_json::json;
+use tidegate_mcp::method::Method;
+
+pub use rules::{Decision, Opinion, Rule, Rules, Verdict};
+use tidegate_policy::CLASSIFICATIONS;
+pub use tidegate_policy::{Arguments, Facts, Hints, Outcome, Subject};
+
 use crate::auth::{Principal, Resource, challenge};
-use crate::config::ToolRule;
+use crate::config::{Classification, Policy, ToolRule, Upstream};
+use crate::context::Context;
 use crate::error::{Error, Rejection};
-use crate::route::Target;
-use crate::settings::Settings;
+use crate::ingress::Peer;
+use crate::platform::{LogLevel, Platform};
+use crate::route::{One, Target};
+use crate::time::Timestamp;
+
+/// What decides where no rule of the policy does; no rule has such a name.
+pub const BY_DEFAULT: &str = "(default)";
+/// What decides where the clearance does not reach.
+pub const BY_CLEARANCE: &str = "(clearance)";
 
 /// Proof that a principal may do this to that. Only [`authorize`] makes one.
 pub struct Permit {
@@ -18,8 +42,10 @@ pub struct Permit {
     pub principal: Rc<Principal>,
     /// What they may.
     pub target: Target,
-    /// The rule that decided, if one did.
+    /// The tool's own rule, if it has one.
     pub rule: Option<ToolRule>,
+    /// The rule of the policy that allows it, if there is a policy.
+    pub allowed_by: Option<String>,
     _proof: Proof,
 }
 
@@ -27,52 +53,255 @@ pub struct Permit {
 struct Proof;
 
 /// Decides one call.
-pub fn authorize(
+pub fn authorize<P: Platform>(
+    context: &Context<P>,
     principal: Rc<Principal>,
     target: Target,
-    settings: &Settings,
+    hints: Hints,
     resource: &Resource,
 ) -> Result<Permit, Error> {
+    let settings = &context.settings;
     let rule = target
         .tool()
         .and_then(|(upstream, tool)| settings.rule(upstream, tool))
         .cloned();
-    if let Some(rule) = &rule {
-        if !has_role(&principal, rule) {
-            return Err(Rejection::Denied {
-                rule: rule.name.clone(),
-            }
-            .into());
-        }
-        if !has_scopes(&principal, rule) {
-            let needed: BTreeSet<String> = rule.required_scopes.iter().cloned().collect();
-            let challenge = challenge::insufficient_scope(resource, &needed);
-            return Err(Rejection::InsufficientScope { challenge }.into());
+    let mut allowed_by = None;
+    if let Target::One(one) = &target {
+        let (subject, arguments) = asked(one, hints);
+        let judge = Judge::of(settings.config.policy.as_ref(), settings.rules.as_ref());
+        let clearance = judge.clearance(&principal);
+        let place = (context.peer.as_ref(), context.now());
+        let facts = self::facts(
+            (&principal, clearance),
+            place,
+            &one.upstream,
+            subject,
+            arguments,
+        );
+        let judged = judge.judge(rule.as_ref(), &facts);
+        note(context, LogLevel::Warn, &judged.failures);
+        match judged.judgement {
+            Judgement::Permitted(by) => allowed_by = by.map(str::to_owned),
+            Judgement::Refused(refusal) => return Err(refused(refusal, resource)),
         }
     }
     Ok(Permit {
         principal,
         target,
         rule,
+        allowed_by,
         _proof: Proof,
     })
 }
 
-/// Whether the rule lets the principal call its tool.
-pub fn permits(principal: &Principal, rule: &ToolRule) -> bool {
-    has_role(principal, rule) && has_scopes(principal, rule)
+/// Whether this caller may see one entry of a list.
+pub(crate) fn shown<P: Platform>(
+    context: &Context<P>,
+    principal: &Principal,
+    upstream: &Upstream,
+    subject: Subject<'_>,
+) -> bool {
+    let settings = &context.settings;
+    let rule = match subject {
+        Subject::Tool(own, _) => settings.rule(&upstream.name, own),
+        Subject::Prompt(_) | Subject::Resource(_) => None,
+    };
+    let judge = Judge::of(settings.config.policy.as_ref(), settings.rules.as_ref());
+    let clearance = judge.clearance(principal);
+    let place = (context.peer.as_ref(), context.now());
+    let facts = self::facts(
+        (principal, clearance),
+        place,
+        upstream,
+        subject,
+        Arguments::Unknown,
+    );
+    let judged = judge.judge(rule, &facts);
+    // Once for every entry of every list: calls say it louder.
+    note(context, LogLevel::Debug, &judged.failures);
+    matches!(judged.judgement, Judgement::Permitted(_))
 }
 
-fn has_role(principal: &Principal, rule: &ToolRule) -> bool {
-    rule.required_roles.is_empty()
-        || rule
-            .required_roles
-            .iter()
-            .any(|role| principal.roles.contains(role))
+/// Whether the policy asks what upstreams say their tools do.
+pub(crate) fn wants_hints<P: Platform>(context: &Context<P>) -> bool {
+    context
+        .settings
+        .rules
+        .as_ref()
+        .is_some_and(|rules| rules.annotations)
 }
 
-fn has_scopes(principal: &Principal, rule: &ToolRule) -> bool {
-    rule.required_scopes
+/// What a request to an upstream is for, and with which arguments.
+fn asked(one: &One, hints: Hints) -> (Subject<'_>, Arguments<'_>) {
+    let arguments = Arguments::Known(one.params.get("arguments"));
+    if one.method == Method::ToolsCall {
+        return (Subject::Tool(&one.own, hints), arguments);
+    }
+    if one.method == Method::PromptsGet {
+        return (Subject::Prompt(&one.own), arguments);
+    }
+    // Whoever is still filling in arguments, or a template, has not chosen them yet.
+    let subject = match one.params.get_object("ref") {
+        Some(Ok(reference)) if reference.contains("name") => Subject::Prompt(&one.own),
+        Some(_) => Subject::Resource(None),
+        None => Subject::Resource(Some(&one.own)),
+    };
+    (subject, Arguments::Unknown)
+}
+
+/// The facts of one request for one thing.
+pub fn facts<'a>(
+    (principal, clearance): (&'a Principal, Classification),
+    (peer, now): (&'a Peer, Timestamp),
+    upstream: &'a Upstream,
+    about: Subject<'a>,
+    arguments: Arguments<'a>,
+) -> Facts<'a> {
+    let known = |text: &'a String| Some(text.as_str()).filter(|text| !text.is_empty());
+    Facts {
+        issuer: known(&principal.issuer),
+        subject: known(&principal.subject),
+        client: principal.client_id.as_deref(),
+        tenant: principal.tenant.as_deref(),
+        roles: Some(&principal.roles),
+        scopes: Some(&principal.scopes),
+        clearance: clearance.as_str(),
+        upstream: &upstream.name,
+        classification: upstream.classification.as_str(),
+        address: peer.address.as_deref(),
+        country: peer.country.as_deref(),
+        now_ms: now.0,
+        about,
+        arguments,
+        ..Facts::default()
+    }
+}
+
+/// Tells the operator of conditions that failed.
+fn note<P: Platform>(context: &Context<P>, level: LogLevel, failures: &[(&str, &'static str)]) {
+    for (rule, reason) in failures {
+        let fields = json!({ "rule": rule, "reason": reason });
+        context.log(level, "policy_failed", fields);
+    }
+}
+
+fn refused(refusal: Refusal<'_>, resource: &Resource) -> Error {
+    let denied = |by: &str, disclose: bool| Rejection::Denied {
+        rule: by.to_owned(),
+        disclose,
+    };
+    match refusal {
+        Refusal::Clearance => denied(BY_CLEARANCE, false),
+        Refusal::Rule(rule) => denied(&rule.name, rule.disclose),
+        Refusal::NoRule => denied(BY_DEFAULT, false),
+        Refusal::Roles(rule) => denied(&rule.name, true),
+        Refusal::Scopes(rule) => {
+            let needed: BTreeSet<String> = rule.required_scopes.iter().cloned().collect();
+            let challenge = challenge::insufficient_scope(resource, &needed);
+            Rejection::InsufficientScope { challenge }
+        }
+    }
+    .into()
+}
+
+/// Everything that decides, put together.
+#[derive(Clone, Copy)]
+pub struct Judge<'a> {
+    policy: Option<&'a Policy>,
+    rules: Option<&'a Rules>,
+}
+
+/// What was decided.
+pub enum Judgement<'a> {
+    /// It may be done; by this rule of the policy, if there is one.
+    Permitted(Option<&'a str>),
+    /// It may not.
+    Refused(Refusal<'a>),
+}
+
+/// Why something may not be done.
+pub enum Refusal<'a> {
+    /// The upstream's data is held more closely than the principal is cleared for.
+    Clearance,
+    /// A rule of the policy denies it.
+    Rule(&'a Rule),
+    /// No rule of the policy allows it.
+    NoRule,
+    /// The tool's own rule asks for a role the principal does not have.
+    Roles(&'a ToolRule),
+    /// The tool's own rule asks for scopes the token does not have: another may.
+    Scopes(&'a ToolRule),
+}
+
+/// What was decided, and which conditions failed on the way.
+pub struct Judged<'a> {
+    /// What was decided.
+    pub judgement: Judgement<'a>,
+    /// Rules whose conditions failed, with the reason.
+    pub failures: Vec<(&'a str, &'static str)>,
+}
+
+impl<'a> Judge<'a> {
+    /// A judge by this policy, and its rules as they were compiled.
+    pub const fn of(policy: Option<&'a Policy>, rules: Option<&'a Rules>) -> Self {
+        Self { policy, rules }
+    }
+
+    /// Up to which classification a principal may use upstreams.
+    pub fn clearance(&self, principal: &Principal) -> Classification {
+        let Some(policy) = self.policy else {
+            return Classification::default();
+        };
+        let given = &policy.clearance.roles;
+        let roles = principal.roles.iter();
+        let given = roles.filter_map(|role| given.get(role)).copied();
+        given.fold(policy.clearance.default, Classification::max)
+    }
+
+    /// Whether it may be done, as far as the facts are known; `rule` is the tool's own.
+    pub fn judge(&self, rule: Option<&'a ToolRule>, facts: &Facts<'_>) -> Judged<'a> {
+        let mut failures = Vec::new();
+        let refuse = |refusal, failures| Judged {
+            judgement: Judgement::Refused(refusal),
+            failures,
+        };
+        if rank(facts.clearance) < rank(facts.classification) {
+            return refuse(Refusal::Clearance, failures);
+        }
+        let mut allowed_by = None;
+        if let Some(rules) = self.rules {
+            let decision = rules.decide(facts);
+            failures = decision.failures;
+            match decision.verdict {
+                Verdict::Allowed(rule) => allowed_by = Some(rule.name.as_str()),
+                Verdict::Denied(rule) => return refuse(Refusal::Rule(rule), failures),
+                Verdict::NotAllowed => return refuse(Refusal::NoRule, failures),
+            }
+        }
+        match rule {
+            Some(rule) if !has_role(facts, rule) => refuse(Refusal::Roles(rule), failures),
+            Some(rule) if !has_scopes(facts, rule) => refuse(Refusal::Scopes(rule), failures),
+            Some(_) | None => Judged {
+                judgement: Judgement::Permitted(allowed_by),
+                failures,
+            },
+        }
+    }
+}
+
+/// How high a classification is.
+fn rank(classification: &str) -> Option<usize> {
+    CLASSIFICATIONS
         .iter()
-        .all(|scope| principal.scopes.contains(scope))
+        .position(|known| *known == classification)
+}
+
+fn has_role(facts: &Facts<'_>, rule: &ToolRule) -> bool {
+    let has = |role: &String| facts.roles.is_some_and(|roles| roles.contains(role));
+    rule.required_roles.is_empty() || rule.required_roles.iter().any(has)
+}
+
+fn has_scopes(facts: &Facts<'_>, rule: &ToolRule) -> bool {
+    let has = |scope: &String| facts.scopes.is_some_and(|scopes| scopes.contains(scope));
+    rule.required_scopes.iter().all(has)
 }

@@ -13,6 +13,7 @@ use crate::config::{Config, ConfigFamily, NAME_SEPARATOR, Snapshot, ToolRule, Up
 use crate::error::{Error, Fault};
 use crate::keyspace::Key;
 use crate::platform::{Clock, KvStore, LogLevel, Platform};
+use crate::policy::Rules;
 use crate::seal::Sealer;
 use crate::time::Timestamp;
 
@@ -28,21 +29,26 @@ pub struct Settings {
     pub digest: String,
     /// The deployment's sealing keys.
     pub sealer: Sealer,
+    /// The policy's rules, compiled, if it has any.
+    pub rules: Option<Rules>,
     upstreams: BTreeMap<String, usize>,
-    rules: BTreeMap<String, usize>,
+    tool_rules: BTreeMap<String, usize>,
 }
 
 impl Settings {
     async fn build<P: Platform>(platform: &P, snapshot: Snapshot) -> Result<Self, Fault> {
         let Snapshot { digest, config, .. } = snapshot;
         let sealer = Sealer::load(platform).await?;
+        // A snapshot with problems in its rules was refused already.
+        let rules = Rules::compile(&config)
+            .map_err(|_| Fault::Internal("the policy's rules cannot be compiled".to_owned()))?;
         let upstreams = config
             .upstreams
             .iter()
             .enumerate()
             .map(|(i, u)| (u.name.clone(), i))
             .collect();
-        let rules = config
+        let tool_rules = config
             .tools
             .iter()
             .enumerate()
@@ -52,8 +58,9 @@ impl Settings {
             config,
             digest,
             sealer,
-            upstreams,
             rules,
+            upstreams,
+            tool_rules,
         })
     }
 
@@ -68,7 +75,10 @@ impl Settings {
     pub fn rule(&self, upstream: &str, tool: &str) -> Option<&ToolRule> {
         let own = format!("{upstream}{NAME_SEPARATOR}{tool}");
         let any = format!("{upstream}{NAME_SEPARATOR}*");
-        let index = self.rules.get(&own).or_else(|| self.rules.get(&any))?;
+        let index = self
+            .tool_rules
+            .get(&own)
+            .or_else(|| self.tool_rules.get(&any))?;
         self.config.tools.get(*index)
     }
 

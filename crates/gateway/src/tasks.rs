@@ -49,14 +49,13 @@ use crate::config::{Execution, ToolRule};
 use crate::context::Context;
 use crate::discover;
 use crate::error::{Error, Rejection};
-use crate::ingress::{Call, Endpoint};
+use crate::ingress::Call;
 use crate::memory::Bounded;
 use crate::platform::{LogLevel, Platform, Version};
 use crate::route::One;
 use crate::seal::hex;
 use crate::settings::Settings;
 use crate::time::Timestamp;
-use crate::upstream::Declares;
 use handle::{Handle, Named, Of, unknown};
 use passed::Asking;
 use record::{Answer, Outcome, Record, Standing};
@@ -146,43 +145,6 @@ pub(crate) fn when(
             let threshold = rule.and_then(|rule| rule.task_after_ms);
             let threshold = threshold.unwrap_or(settings.config.tasks.after_ms);
             Ok(When::After(Duration::from_millis(threshold)))
-        }
-    }
-}
-
-/// What becomes of a task the upstream makes of a call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Minted {
-    /// It makes none: it is told nothing of tasks.
-    Never,
-    /// The client gets it, under a handle.
-    Passed,
-    /// Whoever makes the call follows it.
-    Followed,
-    /// It is followed for a client that cannot, if the upstream does not do without.
-    Awaited,
-}
-
-impl Minted {
-    /// Clients of older revisions cannot declare the extension; the others are told to.
-    pub(crate) fn of(rule: Option<&ToolRule>, one: &One, call: &Call) -> Self {
-        let declared = call.meta.client_capabilities.has_extension(EXT_TASKS);
-        let execution = rule.map(|rule| rule.execution).unwrap_or_default();
-        match (execution, call.version.era()) {
-            _ if one.method != Method::ToolsCall => Self::Never,
-            (Execution::Sync, _) => Self::Never,
-            (_, Era::Legacy) => Self::Awaited,
-            (_, Era::Modern) if declared => Self::Passed,
-            (_, Era::Modern) => Self::Never,
-        }
-    }
-
-    /// What the upstream is told.
-    pub(crate) const fn declares(self) -> Declares {
-        match self {
-            Self::Never => Declares::Never,
-            Self::Passed | Self::Followed => Declares::Offered,
-            Self::Awaited => Declares::Insisted,
         }
     }
 }
@@ -362,7 +324,6 @@ async fn fail_unqueued<P: Platform>(context: &Context<P>, id: &str, known: store
 /// `tasks/get`.
 pub async fn get<P: Platform>(
     context: &Context<P>,
-    endpoint: &Endpoint,
     principal: &Rc<Principal>,
     call: &Call,
 ) -> Result<Object, Error> {
@@ -370,7 +331,7 @@ pub async fn get<P: Platform>(
     let handle = match named {
         Named::Ours(handle) => handle,
         Named::Theirs(passed) => {
-            let asking = Asking::of(endpoint, principal, call, passed);
+            let asking = Asking::of(principal, call, passed);
             return passed::get(context, asking, &text).await;
         }
     };
@@ -428,7 +389,6 @@ fn is_abandoned(record: &Record, now: Timestamp) -> bool {
 /// `tasks/update`: the client's answers to what the task asks.
 pub async fn update<P: Platform>(
     context: &Context<P>,
-    endpoint: &Endpoint,
     principal: &Rc<Principal>,
     call: &Call,
 ) -> Result<Object, Error> {
@@ -437,7 +397,7 @@ pub async fn update<P: Platform>(
     let handle = match named {
         Named::Ours(handle) => handle,
         Named::Theirs(passed) => {
-            let asking = Asking::of(endpoint, principal, call, passed);
+            let asking = Asking::of(principal, call, passed);
             return passed::update(context, asking, &answers).await;
         }
     };
@@ -492,14 +452,13 @@ async fn answer<P: Platform>(
 /// has ended.
 pub async fn cancel<P: Platform>(
     context: &Context<P>,
-    endpoint: &Endpoint,
     principal: &Rc<Principal>,
     call: &Call,
 ) -> Result<Object, Error> {
     let handle = match open(context, principal, call)?.1 {
         Named::Ours(handle) => handle,
         Named::Theirs(passed) => {
-            let asking = Asking::of(endpoint, principal, call, passed);
+            let asking = Asking::of(principal, call, passed);
             return passed::cancel(context, asking).await;
         }
     };

@@ -40,6 +40,7 @@ use crate::error::{Error, Rejection};
 use crate::ingress::Call;
 use crate::memory::Bounded;
 use crate::platform::{LogLevel, Platform};
+use crate::policy::Hints;
 use crate::route::One;
 use crate::schema::{self, Document};
 use crate::tasks;
@@ -100,6 +101,7 @@ pub(crate) struct Definition {
     params: Result<Vec<HeaderParam>, HeaderError>,
     input: Option<Document>,
     output: Option<Document>,
+    hints: Hints,
 }
 
 impl Definition {
@@ -109,6 +111,7 @@ impl Definition {
             params: params.unwrap_or_else(|| Ok(Vec::new())),
             input: item.get("inputSchema").map(Document::new),
             output: item.get("outputSchema").map(Document::new),
+            hints: Hints::of(item),
         }
     }
 }
@@ -149,6 +152,17 @@ pub(crate) fn learn<P: Platform>(
         .tools
         .lists
         .insert(key(context, upstream, owner), known);
+}
+
+/// What the upstream says the tool does; the worst where it says nothing or cannot be asked.
+pub(crate) async fn hints<P: Platform>(
+    context: &Context<P>,
+    upstream: &Upstream,
+    principal: &PrincipalId,
+    tool: &str,
+) -> Result<Hints, Error> {
+    let definition = definition(context, upstream, principal, tool).await?;
+    Ok(definition.map_or_else(Hints::default, |definition| definition.hints))
 }
 
 /// Judges a call before anything of it is sent (ladder step 14, then the input schema).

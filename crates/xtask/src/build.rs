@@ -25,11 +25,12 @@ nothing if the sources have not changed since the last time.
 ";
 
 /// What the Worker is made of.
-const INPUTS: [&str; 5] = [
+const INPUTS: [&str; 6] = [
     "Cargo.toml",
     "Cargo.lock",
     "crates/mcp",
     "crates/gateway",
+    "crates/policy",
     "functions/cloudflare",
 ];
 

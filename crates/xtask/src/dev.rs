@@ -34,7 +34,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
         Some(file) => Some(ReadyFile::write(file, &gateway)?),
         None => None,
     };
-    introduce(&layout, &gateway);
+    introduce(&layout, &options, &gateway);
     gateway.session().wait_for_stop()?;
     say("ending what was started");
     Ok(())
@@ -64,7 +64,7 @@ impl Drop for ReadyFile<'_> {
     }
 }
 
-fn introduce(layout: &Layout, gateway: &Gateway) {
+fn introduce(layout: &Layout, options: &Options, gateway: &Gateway) {
     say("ready");
     let url = &gateway.url;
     let upstreams: Vec<String> = gateway
@@ -86,6 +86,7 @@ fn introduce(layout: &Layout, gateway: &Gateway) {
             println!("Token      {token}");
             server["headers"] = json!({"Authorization": format!("Bearer {token}")});
         }
+        _ if options.own_issuers => println!("Issuers    those of the configuration"),
         _ => println!("\n  *** AUTHENTICATION IS OFF: every program on this machine may call. ***"),
     }
     println!("\n{}", curl(gateway));

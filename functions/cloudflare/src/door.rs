@@ -8,12 +8,16 @@ use tidegate_gateway::ingress::Peer;
 use worker::js_sys::Promise;
 use worker::js_sys::futures::JsFuture;
 use worker::web_sys;
+use worker::worker_sys::TlsClientAuth;
 use worker::worker_sys::ext::RequestExt;
 
 use crate::{body, headers};
 
 /// Where the edge puts the client's address; clients cannot set it.
 const CLIENT_ADDRESS: &str = "cf-connecting-ip";
+
+/// What the edge says of a client's certificate that it trusts and that has not ended.
+const VERIFIED: &str = "SUCCESS";
 
 /// Not sent to anybody: what the runtime's log shows for a client that did not wait.
 pub const CLIENT_GONE: u16 = 499;
@@ -42,11 +46,31 @@ fn peer(raw: &web_sys::Request, request: &Request<Body>) -> Peer {
         .headers()
         .get(CLIENT_ADDRESS)
         .and_then(|value| value.to_str().ok());
-    let country = raw.cf().and_then(|cf| cf.country().ok().flatten());
+    let cf = raw.cf();
+    let country = cf.as_ref().and_then(|cf| cf.country().ok().flatten());
+    let certificate = cf.and_then(|cf| cf.tls_client_auth().ok().flatten());
     Peer {
         address: address.map(str::to_owned),
         country,
+        certificate: certificate.and_then(|certificate| digest(&certificate)),
     }
+}
+
+/// Digest of the client's certificate, if the edge found the certificate good.
+fn digest(certificate: &TlsClientAuth) -> Option<[u8; 32]> {
+    if certificate.cert_verified().ok()? != VERIFIED {
+        return None;
+    }
+    let digits = certificate.cert_fingerprint_sha256().ok()?;
+    let mut digest = [0; 32];
+    let pairs = digits.as_bytes().chunks_exact(2);
+    if digits.len() != 2 * digest.len() {
+        return None;
+    }
+    for (byte, pair) in digest.iter_mut().zip(pairs) {
+        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
+    }
+    Some(digest)
 }
 
 /// Writes the gateway's response. A whole body is sent with its length, a stream chunk by

@@ -20,6 +20,7 @@ pub struct Ask {
     pub message: Value,
     body: Option<Vec<Bytes>>,
     by: Token,
+    certificate: Option<[u8; 32]>,
 }
 
 #[derive(Clone)]
@@ -77,6 +78,7 @@ impl Ask {
             message,
             body: None,
             by: Token::Of("ada".to_owned()),
+            certificate: None,
         };
         ask.header("content-type", "application/json")
             .header("accept", "application/json, text/event-stream")
@@ -197,6 +199,12 @@ impl Ask {
         self
     }
 
+    /// Shows a TLS certificate of this digest.
+    pub fn certificate(mut self, digest: [u8; 32]) -> Self {
+        self.certificate = Some(digest);
+        self
+    }
+
     /// The token it sends.
     pub fn bearer(&self, issue: impl FnOnce(&str) -> String) -> Option<String> {
         match &self.by {
@@ -227,6 +235,7 @@ impl Ask {
         request.extensions_mut().insert(Peer {
             address: Some("203.0.113.7".to_owned()),
             country: None,
+            certificate: self.certificate,
         });
         request
     }

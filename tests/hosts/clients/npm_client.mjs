@@ -3,7 +3,7 @@
 // open with `initialize` (`--era legacy`).
 import * as mcp from "@modelcontextprotocol/client";
 import { createTaskSessionFromClient } from "@modelcontextprotocol/ext-tasks/client";
-import { discover, main, signIn } from "./scenarios.mjs";
+import { discover, main, signIn, stepUp } from "./scenarios.mjs";
 
 const CLIENT_INFO = { name: "npm-client", version: "2" };
 
@@ -83,5 +83,6 @@ await main({
   alone: {
     discovery: (context) => discover(context, mcp),
     sign_in: (context) => signIn(context, { transport, connect }),
+    step_up: (context) => stepUp(context, { transport, connect }),
   },
 });

@@ -2,7 +2,7 @@
 import { Client } from "@modelcontextprotocol/sdk/client/index.js";
 import * as auth from "@modelcontextprotocol/sdk/client/auth.js";
 import { StreamableHTTPClientTransport } from "@modelcontextprotocol/sdk/client/streamableHttp.js";
-import { discover, main, signIn } from "./scenarios.mjs";
+import { discover, main, signIn, stepUp } from "./scenarios.mjs";
 
 function transport({ url, token, provider, fetch }) {
   const headers = { cookie: "harbour=private", ...(token && { authorization: `Bearer ${token}` }) };
@@ -38,5 +38,6 @@ await main({
   alone: {
     discovery: (context) => discover(context, auth),
     sign_in: (context) => signIn(context, { transport, connect }),
+    step_up: (context) => stepUp(context, { transport, connect }),
   },
 });

@@ -7,6 +7,7 @@
 // Judging is the business of the test that reads these lines.
 import { readFileSync } from "node:fs";
 import { parseArgs } from "node:util";
+import { visit } from "./browser.mjs";
 
 /** What to ask of each known upstream: names are the upstream's own, unprefixed. */
 const FIXTURES = JSON.parse(readFileSync(new URL("fixtures.json", import.meta.url), "utf8"));
@@ -184,9 +185,8 @@ class Consent {
   discoveryState = () => this.discovered;
   // Where a browser would go: the issuer's page answers with the way back.
   redirectToAuthorization = async (url) => {
-    const page = await fetch(url, { redirect: "manual" });
     this.asked = url.searchParams;
-    this.callback = new URL(page.headers.get("location")).searchParams;
+    this.callback = (await visit(url, this.redirectUrl)).searchParams;
   };
 }
 
@@ -200,4 +200,27 @@ export async function signIn(context, { transport, connect }) {
   const names = (await sdk.tools()).map((tool) => tool.name);
   await sdk.close();
   return { refused, names, resource: provider.asked.get("resource"), scope: provider.asked.get("scope") };
+}
+
+/** Signs in, calls a tool, calls another that needs more, and does what the SDK then asks for. */
+export async function stepUp(context, { transport, connect }) {
+  const provider = new Consent();
+  const wire = () => transport({ ...context, token: undefined, provider });
+  const finish = (first) => first.finishAuth(provider.callback.get("code"), provider.callback.get("iss") ?? undefined);
+  const first = wire();
+  await connect({ ...context, transport: first }).catch(() => {});
+  await finish(first);
+  const second = wire();
+  let sdk = await connect({ ...context, transport: second });
+  const said = (result) => result.content[0].text;
+  const echo = said(await sdk.call("everything__echo", { message: "ahoy" }));
+  const sum = () => sdk.call("everything__get-sum", { a: 2, b: 3 });
+  const refused = await sum().then(said, (error) => error.constructor.name);
+  const asked = provider.asked.get("scope");
+  await finish(second);
+  await sdk.close().catch(() => {});
+  sdk = await connect({ ...context, transport: wire() });
+  const answer = said(await sum());
+  await sdk.close();
+  return { refused, echo, asked, sum: answer, resource: provider.asked.get("resource") };
 }

@@ -8,6 +8,8 @@
 
 mod check;
 mod init;
+mod policy;
+mod keys;
 mod push;
 mod schemas;
 

@@ -6,7 +6,8 @@ use std::fs;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use tidegate_gateway::auth::JwksFamily;
+use tidegate_gateway::auth::revocation::{RevocationFamily, RevokedFamily};
+use tidegate_gateway::auth::{JwksFamily, KeyFamily, ProofFamily};
 use tidegate_gateway::catalog::shared::CatalogFamily;
 use tidegate_gateway::config::{Config, ConfigFamily, Snapshot};
 use tidegate_gateway::keyspace::{FAMILIES, Family};
@@ -64,6 +65,10 @@ fn every_example_is_a_record_of_its_family_and_every_family_has_one() {
     let checked: BTreeSet<&str> = [
         family::<ConfigFamily>(),
         family::<JwksFamily>(),
+        family::<KeyFamily>(),
+        family::<ProofFamily>(),
+        family::<RevocationFamily>(),
+        family::<RevokedFamily>(),
         family::<RateFamily>(),
         family::<SeatFamily>(),
         family::<QuotaFamily>(),

@@ -1,4 +1,4 @@
-//! `WWW-Authenticate` headers for bearer tokens (RFC 6750 section 3, RFC 9728 section 5.1).
+//! `WWW-Authenticate` headers (RFC 6750 section 3, RFC 9449 section 7.1, RFC 9728 section 5.1).
 //!
 //! Whatever text goes in, one well-formed header line comes out.
 
@@ -7,24 +7,51 @@ use std::collections::BTreeSet;
 use http::HeaderValue;
 
 use super::Resource;
+use crate::config::Algorithm;
+
+/// How a token is shown (RFC 6750 section 2.1, RFC 9449 section 7.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scheme {
+    /// Whoever has it may use it.
+    Bearer,
+    /// With a proof for each request.
+    DPoP,
+}
 
 /// For a request without a token. It names no error: nothing was wrong with what was not sent.
 pub fn no_credentials(resource: &Resource, scopes: &BTreeSet<String>) -> HeaderValue {
-    Challenge::new().scope(scopes).resource(resource).finish()
+    Challenge::new(Scheme::Bearer)
+        .scope(scopes)
+        .resource(resource)
+        .also_proven(resource)
+        .finish()
 }
 
 /// For a token that is malformed, expired, revoked, or meant for somebody else.
-pub fn invalid_token(resource: &Resource, description: &str) -> HeaderValue {
-    Challenge::new()
+pub fn invalid_token(resource: &Resource, scheme: Scheme, description: &str) -> HeaderValue {
+    let challenge = Challenge::new(scheme)
         .parameter("error", "invalid_token")
+        .parameter("error_description", description);
+    match scheme {
+        Scheme::Bearer => challenge.resource(resource).also_proven(resource),
+        Scheme::DPoP => challenge.algorithms().resource(resource),
+    }
+    .finish()
+}
+
+/// For a proof that is missing, malformed, or of another request (RFC 9449 section 7.1).
+pub fn invalid_proof(resource: &Resource, description: &str) -> HeaderValue {
+    Challenge::new(Scheme::DPoP)
+        .parameter("error", "invalid_dpop_proof")
         .parameter("error_description", description)
+        .algorithms()
         .resource(resource)
         .finish()
 }
 
 /// For a token that is good but does not reach; `needed` is all the operation needs.
 pub fn insufficient_scope(resource: &Resource, needed: &BTreeSet<String>) -> HeaderValue {
-    Challenge::new()
+    Challenge::new(Scheme::Bearer)
         .parameter("error", "insufficient_scope")
         .scope(needed)
         .resource(resource)
@@ -36,10 +63,29 @@ struct Challenge {
 }
 
 impl Challenge {
-    fn new() -> Self {
+    fn new(scheme: Scheme) -> Self {
+        let scheme = match scheme {
+            Scheme::Bearer => "Bearer",
+            Scheme::DPoP => "DPoP",
+        };
         Self {
-            text: "Bearer".to_owned(),
+            text: scheme.to_owned(),
         }
+    }
+
+    /// A second challenge, where tokens may be bound to a key. The first stays the one that
+    /// every client reads.
+    fn also_proven(mut self, resource: &Resource) -> Self {
+        if !resource.proofs {
+            return self;
+        }
+        self.text.push_str(", DPoP");
+        self.algorithms()
+    }
+
+    /// The algorithms a proof may be signed with.
+    fn algorithms(self) -> Self {
+        self.parameter("algs", &Algorithm::ALL.map(Algorithm::name).join(" "))
     }
 
     fn resource(self, resource: &Resource) -> Self {
@@ -97,7 +143,7 @@ mod tests {
                 format!(r#"Bearer scope="files:read files:write", {metadata}"#),
             ),
             (
-                invalid_token(&resource, "The token has expired."),
+                invalid_token(&resource, Scheme::Bearer, "The token has expired."),
                 format!(
                     r#"Bearer error="invalid_token", error_description="The token has expired.", {metadata}"#
                 ),
@@ -106,6 +152,40 @@ mod tests {
                 insufficient_scope(&resource, &scopes),
                 format!(
                     r#"Bearer error="insufficient_scope", scope="files:read files:write", {metadata}"#
+                ),
+            ),
+        ];
+        for (challenge, expected) in cases {
+            assert_eq!(challenge.to_str().unwrap(), expected);
+        }
+    }
+
+    #[test]
+    fn where_proofs_are_taken_each_challenge_says_so() {
+        let resource = Resource {
+            proofs: true,
+            ..resource()
+        };
+        let algorithms = r#"algs="RS256 RS384 RS512 PS256 PS384 PS512 ES256 ES384 EdDSA""#;
+        let metadata = format!(r#"resource_metadata="{}""#, resource.metadata_url);
+        let error = r#"error="invalid_token", error_description="No.""#;
+        let cases = [
+            (
+                no_credentials(&resource, &BTreeSet::new()),
+                format!("Bearer {metadata}, DPoP {algorithms}"),
+            ),
+            (
+                invalid_token(&resource, Scheme::Bearer, "No."),
+                format!("Bearer {error}, {metadata}, DPoP {algorithms}"),
+            ),
+            (
+                invalid_token(&resource, Scheme::DPoP, "No."),
+                format!("DPoP {error}, {algorithms}, {metadata}"),
+            ),
+            (
+                invalid_proof(&resource, "No."),
+                format!(
+                    r#"DPoP error="invalid_dpop_proof", error_description="No.", {algorithms}, {metadata}"#
                 ),
             ),
         ];
@@ -125,7 +205,7 @@ mod tests {
             "\u{7f}",
         ];
         for text in hostile {
-            let header = invalid_token(&resource(), text);
+            let header = invalid_token(&resource(), Scheme::Bearer, text);
             let line = header.to_str().unwrap();
             let parameters = unquote(line);
             assert_eq!(
@@ -159,6 +239,7 @@ mod tests {
         Resource {
             url: "https://gw.example/mcp".to_owned(),
             metadata_url: "https://gw.example/.well-known/oauth-protected-resource/mcp".to_owned(),
+            proofs: false,
         }
     }
 }

@@ -5,10 +5,14 @@
 //! While the origin cannot be reached the last good copy serves for [`KEYS_KEPT`]; after
 //! that, and before there ever was one, nothing is accepted.
 //!
+//! Where an issuer's keys are is configured, or told by its own metadata each time they are
+//! fetched ([`discovery`]).
+//!
 //! Nobody can make the gateway flood an origin: an isolate asks again at most once per
 //! [`REFRESH_INTERVAL`], also for key ids it has never heard of, only one request at a
 //! time does the asking, and a copy another isolate has just fetched is taken from KV.
 
+mod discovery;
 mod key;
 mod origin;
 
@@ -19,9 +23,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+use url::Url;
 
 use super::Sha256Digest;
-use super::jwt::CLOCK_SKEW_MAX;
+use super::claims::CLOCK_SKEW_MAX;
 use crate::config::{Algorithm, Issuer};
 use crate::error::Fault;
 use crate::keyspace::{Family, Key as StoreKey, Store, kv_get, kv_put};
@@ -30,7 +35,8 @@ use crate::platform::{Clock, LogLevel, Platform};
 use crate::seal::hex;
 use crate::time::Timestamp;
 
-pub(super) use key::{Key, Verifier};
+pub(super) use key::Key;
+pub(super) use origin::AGENT;
 
 /// How long keys are used without asking for newer ones.
 pub const KEYS_FRESH: Duration = Duration::from_secs(5 * 60);
@@ -140,7 +146,7 @@ impl KeySet {
         let named = move |key: &&Key| key_id.is_none() || key.id.as_deref() == key_id;
         self.keys
             .iter()
-            .filter(move |key| key.algorithm() == algorithm)
+            .filter(move |key| key.is_for(algorithm))
             .filter(named)
             .take(TRIES_MAX)
     }
@@ -229,7 +235,7 @@ async fn renew<P: Platform>(
     if let Some(keys) = best.as_ref().filter(|keys| enough(keys)) {
         return Ok(Rc::clone(keys));
     }
-    let reason = match origin::fetch(platform, &issuer.jwks_uri).await {
+    let reason = match origin::fetch(platform, issuer).await {
         Ok(set) => {
             let fetched_at = platform.clock().now();
             publish(platform, issuer, &set, fetched_at).await;
@@ -280,7 +286,8 @@ fn log<P: Platform>(platform: &P, issuer: &Issuer, event: &str, reason: &str) {
 /// Key part for an issuer: a changed key URL makes another record.
 fn identity(issuer: &Issuer) -> String {
     let mut hash = Sha256::new();
-    for part in [issuer.issuer.as_str(), issuer.jwks_uri.as_str()] {
+    let address = issuer.jwks_uri.as_ref().map_or("", Url::as_str);
+    for part in [issuer.issuer.as_str(), address] {
         hash.update((part.len() as u64).to_be_bytes());
         hash.update(part);
     }

@@ -3,10 +3,10 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::Resource;
-use crate::config::{Authentication, Config, NAME_SEPARATOR};
+use crate::config::{Algorithm, Authentication, Binding, Config, Issuer, NAME_SEPARATOR};
 
 /// Where metadata lives; the endpoint's own path follows (RFC 9728 section 3.1).
 pub const WELL_KNOWN: &str = "/.well-known/oauth-protected-resource";
@@ -19,7 +19,8 @@ pub fn document(config: &Config, resource: &Resource) -> Value {
         "resource_name": config.metadata.name,
     });
     if let Some(members) = document.as_object_mut() {
-        let servers = authorization_servers(config);
+        let issuers = issuers(config).iter();
+        let servers: Vec<_> = issuers.map(|issuer| issuer.issuer.as_str()).collect();
         if !servers.is_empty() {
             members.insert("authorization_servers".to_owned(), json!(servers));
         }
@@ -27,17 +28,40 @@ pub fn document(config: &Config, resource: &Resource) -> Value {
         if !scopes.is_empty() {
             members.insert("scopes_supported".to_owned(), json!(scopes));
         }
+        bindings(config, members);
     }
     document
 }
 
-fn authorization_servers(config: &Config) -> Vec<&str> {
+fn issuers(config: &Config) -> &[Issuer] {
     match &config.authentication {
-        Authentication::Jwt { issuers } => issuers
-            .iter()
-            .map(|issuer| issuer.issuer.as_str())
-            .collect(),
-        Authentication::None => Vec::new(),
+        Authentication::Jwt { issuers, .. } => issuers,
+        Authentication::None => &[],
+    }
+}
+
+/// What tokens may or must be bound to (RFC 9728 section 2).
+fn bindings(config: &Config, members: &mut Map<String, Value>) {
+    let issuers = issuers(config);
+    if issuers.iter().any(|issuer| !issuer.dpop.is_off()) {
+        let algorithms = Algorithm::ALL.map(Algorithm::name);
+        members.insert(
+            "dpop_signing_alg_values_supported".to_owned(),
+            json!(algorithms),
+        );
+    }
+    let required = |issuer: &Issuer| issuer.dpop == Binding::Require;
+    if !issuers.is_empty() && issuers.iter().all(required) {
+        members.insert(
+            "dpop_bound_access_tokens_required".to_owned(),
+            Value::Bool(true),
+        );
+    }
+    if issuers.iter().any(|issuer| !issuer.mtls.is_off()) {
+        members.insert(
+            "tls_client_certificate_bound_access_tokens".to_owned(),
+            Value::Bool(true),
+        );
     }
 }
 

@@ -6,7 +6,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::{Refused, jwt};
+use super::Refused;
+use super::claims::Claims;
+use super::gateway_key::{KEY_ISSUER, KeyRecord};
 use crate::config::Issuer;
 use crate::seal::hex;
 use crate::time::Timestamp;
@@ -57,7 +59,7 @@ pub struct Principal {
     pub scopes: BTreeSet<String>,
     /// Values of the issuer's roles claim.
     pub roles: BTreeSet<String>,
-    /// The token's `jti`.
+    /// The token's `jti`, or the name of a gateway key.
     pub token_id: Option<String>,
     /// When the token ends.
     pub expires_at: Option<Timestamp>,
@@ -81,25 +83,43 @@ impl Principal {
         }
     }
 
+    /// The holder of a gateway key. Its name, not its secret, makes it who it is, so what it
+    /// owns stays its own when the secret changes.
+    pub(super) fn of_key(key: &KeyRecord) -> Self {
+        let (issuer, tenant) = (KEY_ISSUER.to_owned(), key.tenant.clone());
+        let subject = key.id.clone();
+        Self {
+            id: PrincipalId::of(&issuer, tenant.as_deref(), &subject, None),
+            issuer,
+            client_id: None,
+            tenant,
+            scopes: key.scopes.iter().cloned().collect(),
+            roles: key.roles.iter().cloned().collect(),
+            token_id: Some(subject.clone()),
+            subject,
+            expires_at: Some(Timestamp(key.expires_at_ms)),
+        }
+    }
+
     /// The principal of a verified token.
-    pub(super) fn of(issuer: &Issuer, token: &jwt::Token<'_>) -> Result<Self, Refused> {
-        let subject = text(token.claim("sub"), "The token's `sub` is not a text.")?;
+    pub(super) fn of(issuer: &Issuer, token: &Claims) -> Result<Self, Refused> {
+        let subject = text(token.get("sub"), "The token's `sub` is not a text.")?;
         let subject = subject.ok_or(Refused("The token names no subject (`sub`)."))?;
         let client_id = text(
-            token.claim("client_id"),
+            token.get("client_id"),
             "The token's `client_id` is not a text.",
         )?;
         let client_id = match client_id {
             Some(client_id) => Some(client_id),
-            None => text(token.claim("azp"), "The token's `azp` is not a text.")?,
+            None => text(token.get("azp"), "The token's `azp` is not a text.")?,
         };
         let tenant = issuer
             .tenant_claim
             .as_deref()
-            .and_then(|name| token.claim_at(name));
+            .and_then(|name| token.at(name));
         let tenant = text(tenant, "The token's tenant is not a text.")?;
-        let mut scopes = words(token.claim("scope"));
-        scopes.append(&mut words(token.claim("scp")));
+        let mut scopes = words(token.get("scope"));
+        scopes.append(&mut words(token.get("scp")));
         Ok(Self {
             id: PrincipalId::of(
                 &issuer.issuer,
@@ -112,8 +132,8 @@ impl Principal {
             client_id,
             tenant,
             scopes,
-            roles: names(token.claim_at(&issuer.roles_claim)),
-            token_id: text(token.claim("jti"), "The token's `jti` is not a text.")?,
+            roles: names(token.at(&issuer.roles_claim)),
+            token_id: text(token.get("jti"), "The token's `jti` is not a text.")?,
             expires_at: token.expires_at(),
         })
     }
@@ -235,7 +255,7 @@ mod tests {
             "realm_access": { "roles": ["ops"] },
             "https://corp.example/tenant": "north",
         });
-        let principal = Principal::of(&issuer, &jwt::Token::unsigned(&claims)).unwrap();
+        let principal = Principal::of(&issuer, &Claims::of(&claims)).unwrap();
         assert_eq!(principal.roles, BTreeSet::from(["ops".to_owned()]));
         assert_eq!(principal.tenant.as_deref(), Some("north"));
     }
@@ -269,7 +289,7 @@ mod tests {
         all.as_object_mut()
             .unwrap()
             .extend(claims.as_object().unwrap().clone());
-        Principal::of(&issuer(), &jwt::Token::unsigned(&all))
+        Principal::of(&issuer(), &Claims::of(&all))
     }
 
     fn issuer() -> Issuer {

@@ -23,6 +23,12 @@ pub const SHORT_TEXT_MAX: usize = 256;
 pub const DESCRIPTION_MAX: usize = 8 * 1024;
 /// Longest URL, in bytes.
 pub const URL_MAX: usize = 2048;
+/// Most rules of the policy.
+pub const POLICY_RULES_MAX: usize = 512;
+/// Longest name of a policy's rule, in bytes.
+pub const RULE_NAME_MAX: usize = 64;
+/// Longest condition of a rule, in bytes.
+pub const CONDITION_MAX: usize = 4 * 1024;
 /// Largest snapshot, in bytes.
 pub const SNAPSHOT_BYTES_MAX: usize = 4 * 1024 * 1024;
 

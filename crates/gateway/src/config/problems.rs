@@ -5,6 +5,7 @@
 //! agree. No message repeats a value that could be a secret written in the wrong place.
 
 mod access;
+mod policy;
 mod upstreams;
 
 use std::collections::BTreeSet;
@@ -58,6 +59,7 @@ impl Config {
         access::authentication(self, &mut findings);
         upstreams::upstreams(self, &mut findings);
         access::tools(self, &mut findings);
+        policy::policy(self, &mut findings);
         numbers(self, &mut findings);
         findings.found
     }

@@ -71,7 +71,7 @@ pub fn check(
             Some(session.map_or_else(String::new, |(_, id)| id.to_owned()))
         }
     };
-    let door = match (way, parts.method) {
+    let door = match (way, parts.method.clone()) {
         (Way::Streamable, HttpMethod::POST) => Door::Post,
         // Only sessions have something to listen to or to end.
         (Way::Streamable, HttpMethod::GET) if session.is_some() => Door::Get,
@@ -90,6 +90,8 @@ pub fn check(
     Ok((
         Head {
             endpoint,
+            path: parts.uri.path().to_owned(),
+            method: parts.method,
             headers: parts.headers,
             peer,
             door,

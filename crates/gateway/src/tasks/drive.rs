@@ -24,11 +24,11 @@ use tidegate_mcp::task::{Task, TaskStatus};
 use tidegate_mcp::version::ProtocolVersion;
 
 use super::ASKED_MAX;
-use super::Minted;
 use super::follow::{self, Follower};
 use super::record::{Outcome, Record};
 use super::run::{ATTEMPTS_MAX, LEASE, STORE_PAUSE, pause, repeatable, report, settle};
 use super::store::{self, Known, RESULT_MAX};
+use super::theirs::Minted;
 use crate::context::Context;
 use crate::dispatch::{self, Ask, Place};
 use crate::egress::{self, Event, Question};

@@ -22,8 +22,9 @@ use tidegate_mcp::task::{Task, TaskStatus};
 
 use super::drive::{Events, gone, meta_of};
 use super::record::Record;
-use super::theirs::{Maker, Seen, Theirs};
+use super::theirs::{Maker, Minted, Seen, Theirs};
 use crate::context::Context;
+use crate::dispatch::Ask;
 use crate::egress::{Answered, Event, Question, Reply};
 use crate::error::{Error, Rejection};
 use crate::platform::{Clock, Platform};
@@ -48,7 +49,7 @@ pub(super) const STATUS: &str = "notifications/tasks";
 
 /// For whom a task is followed.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum For {
+enum For {
     /// A run, which another takes up should it be lost.
     Run,
     /// A client that waits for the answer, and whether it can be asked things meanwhile.
@@ -57,27 +58,42 @@ pub(crate) enum For {
 
 /// What is needed to follow a task that a call may become.
 pub(crate) struct Follower<P> {
-    pub(crate) context: Context<P>,
-    pub(crate) maker: Rc<Maker>,
-    pub(crate) meta: RequestMeta,
-    pub(crate) timeout: Duration,
-    pub(crate) whose: For,
+    context: Context<P>,
+    maker: Rc<Maker>,
+    meta: RequestMeta,
+    /// When the call began, and how long all of it may take.
+    begun: Timestamp,
+    timeout: Duration,
+    whose: For,
 }
 
 impl<P: Platform> Follower<P> {
+    /// The follower of a call whose client is not told of a task.
+    pub(crate) fn of_call(context: &Context<P>, maker: &Rc<Maker>, ask: &Ask) -> Option<Self> {
+        (ask.minted == Minted::Awaited).then(|| Self {
+            context: context.clone(),
+            maker: Rc::clone(maker),
+            meta: ask.meta.clone(),
+            begun: context.now(),
+            timeout: ask.timeout,
+            whose: For::Client { asks: ask.asks },
+        })
+    }
+
     /// The follower of a run.
     pub(super) fn of(context: &Context<P>, record: &Record) -> Result<Self, Error> {
         Ok(Self {
             context: context.clone(),
             maker: Rc::new(Maker::of(context, record).ok_or_else(gone)?),
             meta: meta_of(record, None),
+            begun: context.now(),
             timeout: Duration::from_millis(record.timeout_ms),
             whose: For::Run,
         })
     }
 
     /// The reply of a call, in which a task takes the place of its own end.
-    pub(crate) fn to_the_end(self, reply: Reply) -> Reply {
+    pub(crate) fn see_through(self, reply: Reply) -> Reply {
         match reply {
             Reply::Result(result) if is_task(&result) => Reply::Stream(self.begin(&result)),
             Reply::Result(result) => Reply::Result(result),
@@ -125,12 +141,11 @@ impl<P: Platform> Follower<P> {
     }
 
     /// What comes of the task of this id, which is asked about after a first pause.
-    pub(crate) fn follow(self, id: String, first: Duration) -> Events {
+    pub(super) fn follow(self, id: String, first: Duration) -> Events {
         let maker = Rc::clone(&self.maker);
         let theirs = Theirs { maker, id };
         let following = Following {
-            deadline: Cell::new(self.context.now() + self.timeout),
-            begun: self.context.now(),
+            deadline: Cell::new(self.begun + self.timeout),
             desk: Rc::default(),
             unwanted: Cell::new(matches!(self.whose, For::Client { .. })),
             follower: self,
@@ -164,7 +179,6 @@ pub(crate) fn let_go<P: Platform>(context: &Context<P>, record: &Record) {
 struct Following<P: Platform> {
     follower: Follower<P>,
     theirs: Theirs,
-    begun: Timestamp,
     deadline: Cell<Timestamp>,
     desk: Rc<Desk>,
     /// Whether the upstream is to be told if this is dropped.
@@ -248,7 +262,7 @@ impl<P: Platform> Following<P> {
         if interval.is_zero() {
             return interval;
         }
-        let share = now.since(self.begun) / SHARE;
+        let share = now.since(self.follower.begun) / SHARE;
         let pause = interval.max(share).min(POLL_MAX);
         pause.min(self.deadline.get().since(now))
     }

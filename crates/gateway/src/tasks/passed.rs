@@ -10,20 +10,18 @@ use std::rc::Rc;
 
 use tidegate_mcp::json::Object;
 use tidegate_mcp::meta::ClientCapabilities;
-use tidegate_mcp::method::Method;
 use tidegate_mcp::task::{Task, acknowledged_result};
 
 use super::handle::{Askable, Passed, unknown};
 use super::record::Answer;
 use super::theirs::{Maker, Theirs, bare};
-use crate::auth::{Principal, Resource};
+use crate::auth::Principal;
 use crate::config::bounds;
 use crate::context::Context;
 use crate::error::Error;
-use crate::ingress::{Call, Endpoint};
+use crate::ingress::Call;
 use crate::platform::Platform;
-use crate::policy;
-use crate::route::{One, Target};
+use crate::policy::{self, Hints, Subject};
 
 /// What a client is told of a call its upstream made a task of.
 pub(crate) fn created<P: Platform>(
@@ -112,21 +110,18 @@ pub(super) async fn cancel<P: Platform>(
 /// Who asks about a task of an upstream, and how.
 pub(super) struct Asking<'a> {
     principal: &'a Rc<Principal>,
-    endpoint: &'a Endpoint,
     call: &'a Call,
     passed: Passed,
 }
 
 impl<'a> Asking<'a> {
     pub(super) const fn of(
-        endpoint: &'a Endpoint,
-        principal: &'a Rc<Principal>,
+            principal: &'a Rc<Principal>,
         call: &'a Call,
         passed: Passed,
     ) -> Self {
         Self {
             principal,
-            endpoint,
             call,
             passed,
         }
@@ -137,17 +132,11 @@ impl<'a> Asking<'a> {
         let settings = &context.settings;
         let passed = &self.passed;
         let upstream = settings.upstream(&passed.upstream).ok_or_else(unknown)?;
-        let calling = One {
-            upstream: upstream.clone(),
-            method: Method::ToolsCall,
-            exposed: passed.tool.clone(),
-            own: passed.tool.clone(),
-            params: Object::new(),
-            prefixed: passed.prefixed,
-        };
-        let resource = Resource::of(&settings.config, &self.endpoint.path());
-        let (principal, target) = (Rc::clone(self.principal), Target::One(Box::new(calling)));
-        policy::authorize(principal, target, settings, &resource)?;
+        // With which arguments it was called is not known any more.
+        let subject = Subject::Tool(&passed.tool, Hints::default());
+        if !policy::shown(context, self.principal, upstream, subject) {
+            return Err(unknown());
+        }
         let maker = Maker {
             upstream: upstream.clone(),
             tool: passed.tool.clone(),

@@ -20,13 +20,15 @@ use tidegate_mcp::version::Era;
 use super::handle::unknown;
 use super::record::Record;
 use crate::auth::PrincipalId;
-use crate::config::Upstream;
+use crate::config::{Execution, ToolRule, Upstream};
 use crate::context::Context;
 use crate::egress;
 use crate::error::{Error, Rejection};
+use crate::ingress::Call;
 use crate::names;
 use crate::platform::Platform;
 use crate::rounds;
+use crate::route::One;
 use crate::tools;
 use crate::upstream::{self, Declares, Outgoing};
 
@@ -34,6 +36,43 @@ use crate::upstream::{self, Declares, Outgoing};
 const ASK_WITHIN: Duration = Duration::from_secs(30);
 /// What no view of a task holds but the one of its status.
 const DETAILS: [&str; 3] = ["inputRequests", "result", "error"];
+
+/// What becomes of a task the upstream makes of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Minted {
+    /// It makes none: it is told nothing of tasks.
+    Never,
+    /// The client gets it, under a handle.
+    Passed,
+    /// Whoever makes the call follows it.
+    Followed,
+    /// It is followed for a client that cannot, if the upstream does not do without.
+    Awaited,
+}
+
+impl Minted {
+    /// Clients of older revisions cannot declare the extension; the others are told to.
+    pub(crate) fn of(rule: Option<&ToolRule>, one: &One, call: &Call) -> Self {
+        let declared = call.meta.client_capabilities.has_extension(EXT_TASKS);
+        let execution = rule.map(|rule| rule.execution).unwrap_or_default();
+        match (execution, call.version.era()) {
+            _ if one.method != Method::ToolsCall => Self::Never,
+            (Execution::Sync, _) => Self::Never,
+            (_, Era::Legacy) => Self::Awaited,
+            (_, Era::Modern) if declared => Self::Passed,
+            (_, Era::Modern) => Self::Never,
+        }
+    }
+
+    /// What the upstream is told.
+    pub(crate) const fn declares(self) -> Declares {
+        match self {
+            Self::Never => Declares::Never,
+            Self::Passed | Self::Followed => Declares::Offered,
+            Self::Awaited => Declares::Insisted,
+        }
+    }
+}
 
 /// The tool of an upstream whose call became a task there, and whose call it was.
 pub(crate) struct Maker {
@@ -74,6 +113,18 @@ pub(crate) fn wanted_by(error: &Error) -> bool {
 }
 
 impl Maker {
+    /// The maker of a task this call may become.
+    pub(crate) fn of_call(one: &One, owner: &PrincipalId, minted: Minted) -> Option<Rc<Self>> {
+        (minted != Minted::Never).then(|| {
+            Rc::new(Self {
+                upstream: one.upstream.clone(),
+                tool: one.own.clone(),
+                prefixed: one.prefixed,
+                owner: owner.clone(),
+            })
+        })
+    }
+
     /// The maker of the task a record's run follows, if its upstream is still configured.
     pub(super) fn of<P: Platform>(context: &Context<P>, record: &Record) -> Option<Self> {
         Some(Self {

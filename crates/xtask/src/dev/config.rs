@@ -16,12 +16,23 @@ const DEMO_TIMEOUT_MS: u64 = 60_000;
 pub struct Overlay<'a> {
     /// Where the gateway answers, without a path.
     pub public_url: &'a str,
-    /// The issuer to trust, or nobody is asked for a token.
-    pub issuer: Option<&'a str>,
+    /// Whose tokens are accepted.
+    pub trust: Trust<'a>,
     /// Whether tools are named `upstream__tool`; the file decides if unset.
     pub prefix: Option<bool>,
     /// Upstreams added to those of the file: name and URL.
     pub upstreams: &'a [(String, String)],
+}
+
+/// Whose tokens are accepted.
+#[derive(Clone, Copy, Debug)]
+pub enum Trust<'a> {
+    /// The issuer at this URL.
+    Issuer(&'a str),
+    /// Those the configuration names.
+    Own,
+    /// Nobody is asked for a token.
+    Nobody,
 }
 
 /// Reads a configuration file, or starts an empty one.
@@ -57,7 +68,7 @@ pub fn overlay(config: &mut Value, over: &Overlay<'_>) -> Result<()> {
             json!(if prefix { "prefix" } else { "bare" }),
         );
     }
-    authentication(root, over.issuer)?;
+    authentication(root, over.trust)?;
     let upstreams = root.entry("upstreams").or_insert_with(|| json!([]));
     let upstreams = upstreams
         .as_array_mut()
@@ -68,10 +79,14 @@ pub fn overlay(config: &mut Value, over: &Overlay<'_>) -> Result<()> {
     Ok(())
 }
 
-fn authentication(root: &mut Map<String, Value>, issuer: Option<&str>) -> Result<()> {
-    let Some(issuer) = issuer else {
-        root.insert("authentication".into(), json!({"type": "none"}));
-        return Ok(());
+fn authentication(root: &mut Map<String, Value>, trust: Trust<'_>) -> Result<()> {
+    let issuer = match trust {
+        Trust::Issuer(issuer) => issuer,
+        Trust::Own => return Ok(()),
+        Trust::Nobody => {
+            root.insert("authentication".into(), json!({"type": "none"}));
+            return Ok(());
+        }
     };
     let authentication = entry(root, "authentication")?;
     authentication.insert("type".into(), json!("jwt"));
@@ -113,12 +128,12 @@ pub fn demo_task(config: &mut Value, upstream: &str) {
 mod tests {
     use super::*;
 
-    fn laid(text: &str, issuer: Option<&str>) -> Value {
+    fn laid(text: &str, trust: Trust<'_>) -> Value {
         let mut config: Value = serde_norway::from_str(text).unwrap();
         let upstreams = [("demo".to_owned(), "http://127.0.0.1:1/mcp".to_owned())];
         let over = Overlay {
             public_url: "http://127.0.0.1:8787",
-            issuer,
+            trust,
             prefix: None,
             upstreams: &upstreams,
         };
@@ -137,7 +152,7 @@ mod tests {
               type: jwt
               issuers: [{ issuer: https://login.example, jwksUri: x, algorithms: [RS256], requiredClaims: { tenant: t } }]
         ";
-        let config = laid(text, Some("http://127.0.0.1:9787"));
+        let config = laid(text, Trust::Issuer("http://127.0.0.1:9787"));
         assert_eq!(config["publicUrl"], "http://127.0.0.1:8787");
         assert_eq!(config["naming"], "bare");
         assert_eq!(
@@ -160,8 +175,16 @@ mod tests {
     fn without_an_issuer_nobody_is_asked_for_a_token() {
         let config = laid(
             "authentication: { type: jwt, issuers: [{ issuer: a }] }",
-            None,
+            Trust::Nobody,
         );
         assert_eq!(config["authentication"], json!({"type": "none"}));
+    }
+
+    #[test]
+    fn issuers_of_ones_own_stay() {
+        let text = "authentication: { type: jwt, issuers: [{ issuer: a }, { issuer: b }] }";
+        let config = laid(text, Trust::Own);
+        let issuers = json!([{"issuer": "a"}, {"issuer": "b"}]);
+        assert_eq!(config["authentication"]["issuers"], issuers);
     }
 }

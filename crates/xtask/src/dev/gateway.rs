@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 
 use crate::build::{self, Profile};
-use crate::dev::config::{self, Overlay};
+use crate::dev::config::{self, Overlay, Trust};
 use crate::dev::options::{Options, PORT};
 use crate::dev::raw::{RawHost, RawOptions};
 use crate::dev::{cli, variables, wrangler};
@@ -71,7 +71,7 @@ impl Gateway {
         }
         let origin = format!("http://127.0.0.1:{port}");
         let url = format!("{origin}/mcp");
-        let issuer = if options.auth {
+        let issuer = if options.auth && !options.own_issuers {
             let signer = Signer::open(&layout.dev().join("issuer"))?;
             Some(Issuer::start(signer, issuer::PORT, &url)?)
         } else {
@@ -86,7 +86,8 @@ impl Gateway {
             &upstreams,
             &cli,
         )?;
-        let variables = variables::load(layout)?;
+        let mut variables = variables::load(layout)?;
+        variables.extend(options.secrets.iter().cloned());
 
         let raw = if options.raw {
             let raw = RawOptions {
@@ -224,7 +225,11 @@ fn write_config(
     let mut config = config::load(options.config.as_deref())?;
     let overlay = Overlay {
         public_url: origin,
-        issuer: issuer.map(Issuer::url),
+        trust: match issuer {
+            Some(issuer) => Trust::Issuer(issuer.url()),
+            None if options.own_issuers => Trust::Own,
+            None => Trust::Nobody,
+        },
         prefix: options.prefix,
         upstreams,
     };

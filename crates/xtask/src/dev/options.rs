@@ -23,6 +23,8 @@ gateway in front of it, and prints a URL and a token for an MCP client. Ctrl-C e
                          (default: 8787 or the next free one)
   --auth dev|off         off: anybody on this machine may call (default: dev)
   --name-prefix on|off   whether tools are called upstream__tool (default: as configured)
+  --own-issuers          the configuration's issuers, on this machine, in place of ours
+  --secret NAME=TEXT     one more secret of the platform; may be given several times
   --token-claims JSON    claims laid over the token's; null removes one
   --ready-file FILE      written when the gateway answers: {\"url\",\"token\",\"pid\",…}
   --fresh                with empty local KV, queues and objects
@@ -66,6 +68,10 @@ pub struct Options {
     pub pass_through: Option<String>,
     /// On bare workerd: whether what is asked of the objects and the queue is counted.
     pub metered: bool,
+    /// Whether the configuration's issuers stay.
+    pub own_issuers: bool,
+    /// Secrets besides those of `.dev.vars`.
+    pub secrets: Vec<(String, String)>,
     /// Upstreams besides the configuration's: name and URL.
     pub upstreams: Vec<(String, String)>,
 }
@@ -88,6 +94,8 @@ impl Options {
             selftest: false,
             pass_through: None,
             metered: false,
+            own_issuers: false,
+            secrets: Vec::new(),
             upstreams: vec![(upstream.to_owned(), url.to_owned())],
         }
     }
@@ -108,6 +116,8 @@ impl Options {
             match argument.as_str() {
                 "--config" => options.config = Some(arguments.text()?.into()),
                 "--upstream" => options.upstreams.push(upstream(&arguments.text()?)?),
+                "--own-issuers" => options.own_issuers = true,
+                "--secret" => options.secrets.push(secret(&arguments.text()?)?),
                 "--no-demo" => demo = false,
                 "--port" => options.port = Some(arguments.parsed("port")?),
                 "--auth" => options.auth = arguments.choice("auth", "dev", "off")?,
@@ -132,6 +142,9 @@ impl Options {
         {
             bail!("--config: there is no {}", file.display());
         }
+        if options.own_issuers && !options.auth {
+            bail!("--own-issuers asks for tokens; leave --auth off out");
+        }
         if options.twin && options.raw {
             bail!("--twin needs wrangler, which lets two processes share objects");
         }
@@ -145,6 +158,12 @@ fn upstream(text: &str) -> Result<(String, String)> {
         .split_once('=')
         .with_context(|| format!("--upstream takes NAME=URL, not {text:?}"))?;
     Ok((name.to_owned(), url.to_owned()))
+}
+
+fn secret(text: &str) -> Result<(String, String)> {
+    // Not repeated: what was mistyped may be the secret.
+    let (name, value) = text.split_once('=').context("--secret takes NAME=TEXT")?;
+    Ok((name.to_owned(), value.to_owned()))
 }
 
 #[cfg(test)]
@@ -173,6 +192,8 @@ mod tests {
             (&["--config", "/nowhere.yaml"], "there is no"),
             (&["--spin"], "build --spin"),
             (&["--twin", "--raw"], "needs wrangler"),
+            (&["--secret", "a"], "NAME=TEXT"),
+            (&["--own-issuers", "--auth", "off"], "asks for tokens"),
             (&["--frehs"], "--help"),
         ] {
             let error = format!("{:#}", parse(words).unwrap_err());

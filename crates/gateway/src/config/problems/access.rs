@@ -21,12 +21,16 @@ pub(super) fn authentication(config: &Config, findings: &mut Findings) {
                 );
             }
         }
-        Authentication::Jwt { issuers } => {
-            if issuers.is_empty() {
+        Authentication::Jwt {
+            issuers,
+            gateway_keys,
+            revocation: _,
+        } => {
+            if issuers.is_empty() && !gateway_keys {
                 findings.add(
                     "/authentication/issuers",
                     "is empty, so no token could ever be accepted",
-                    "list at least one authorization server",
+                    "list at least one authorization server, or set gatewayKeys to true",
                 );
             }
             findings.at_most(
@@ -47,6 +51,7 @@ pub(super) fn authentication(config: &Config, findings: &mut Findings) {
                 }
                 self::issuer(&at, issuer, findings);
             }
+            only_one_is_asked(issuers, findings);
         }
     }
 }
@@ -70,13 +75,16 @@ fn issuer(at: &str, issuer: &Issuer, findings: &mut Findings) {
             "use the exact `iss` of its tokens, an https URL (RFC 8414)",
         ),
     }
-    findings.remote_url(&format!("{at}/jwksUri"), &issuer.jwks_uri);
+    if let Some(url) = &issuer.jwks_uri {
+        findings.remote_url(&format!("{at}/jwksUri"), url);
+    }
     findings.names(&format!("{at}/audiences"), &issuer.audiences, "audiences");
+    introspection(at, issuer, findings);
     if issuer.algorithms.is_empty() {
         findings.add(
             format!("{at}/algorithms"),
             "is empty, so no signature could ever be accepted",
-            "list RS256, ES256 or EdDSA, or remove the field to accept all three",
+            "list algorithms such as RS256, ES256 or EdDSA, or remove the field to accept all",
         );
     }
     let claims = &issuer.required_claims;
@@ -100,6 +108,35 @@ fn issuer(at: &str, issuer: &Issuer, findings: &mut Findings) {
     findings.short_text(&format!("{at}/rolesClaim"), &issuer.roles_claim);
     if let Some(claim) = &issuer.tenant_claim {
         findings.short_text(&format!("{at}/tenantClaim"), claim);
+    }
+}
+
+fn introspection(at: &str, issuer: &Issuer, findings: &mut Findings) {
+    let Some(introspection) = &issuer.introspection else {
+        return;
+    };
+    let at = format!("{at}/introspection");
+    findings.remote_url(&format!("{at}/endpoint"), &introspection.endpoint);
+    findings.short_text(&format!("{at}/clientId"), &introspection.client_id);
+    if introspection.client_secret.name().is_none() {
+        findings.add(
+            format!("{at}/clientSecret"),
+            "is not a reference to a secret",
+            "write ${secret:NAME} and set NAME as a secret of the platform; never the secret itself",
+        );
+    }
+}
+
+/// A token that is not in JWT form does not say whose it is. Shown to the wrong server, it
+/// would be that server's to use.
+fn only_one_is_asked(issuers: &[Issuer], findings: &mut Findings) {
+    let asked = |(_, issuer): &(usize, &Issuer)| issuer.introspection.is_some();
+    for (index, _) in issuers.iter().enumerate().filter(asked).skip(1) {
+        findings.add(
+            format!("/authentication/issuers/{index}/introspection"),
+            "is the second one, and a token does not say whom to ask",
+            "keep it for the issuer whose tokens are not in JWT form",
+        );
     }
 }
 

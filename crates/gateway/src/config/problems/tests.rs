@@ -212,6 +212,12 @@ fn authentication_is_off_only_on_a_developers_machine() {
 fn issuers_are_complete_and_public() {
     let at = |field: &str| format!("/authentication/issuers/0/{field}");
     let second = document()["authentication"]["issuers"][0].clone();
+    let asked = |issuer: &str| {
+        let endpoint = format!("{issuer}/introspect");
+        let introspection =
+            json!({ "endpoint": endpoint, "clientId": "gw", "clientSecret": "${secret:S}" });
+        json!({ "issuer": issuer, "introspection": introspection })
+    };
     check(
         &document(),
         &[
@@ -252,6 +258,28 @@ fn issuers_are_complete_and_public() {
                 &format!("{} → {}", at("requiredClaims"), at("requiredClaims/a~1b")),
                 json!({ "a/b": ["x"] }),
                 "can be compared with",
+            ),
+            (
+                &format!(
+                    "{} → {}",
+                    at("introspection"),
+                    at("introspection/clientSecret")
+                ),
+                json!({ "endpoint": "https://login.example.com/i", "clientId": "gw", "clientSecret": "hunter2" }),
+                "not a reference to a secret",
+            ),
+            (
+                &format!("{} → {}", at("introspection"), at("introspection/endpoint")),
+                json!({ "endpoint": "https://10.0.0.1/i", "clientId": "gw", "clientSecret": "${secret:S}" }),
+                "inside a private network",
+            ),
+            (
+                "/authentication/issuers → /authentication/issuers/1/introspection",
+                json!([
+                    asked("https://a.example.com"),
+                    asked("https://b.example.com")
+                ]),
+                "does not say whom to ask",
             ),
             (&at("rolesClaim"), json!(""), "is empty"),
             (&at("tenantClaim"), json!(""), "is empty"),

@@ -1,0 +1,188 @@
+//! The gateway's KV namespace, read and written by wrangler.
+
+use std::env;
+use std::ffi::{OsStr, OsString};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde::Serialize;
+use serde_json::Value;
+use tidegate_gateway::keyspace::{Family, Key};
+
+use crate::Failure;
+use crate::args::{Place, Wrangler};
+
+/// The KV binding the gateway reads.
+const BINDING: &str = "TIDEGATE_KV";
+/// Names a node 22 or later, as a program or the folder it is in.
+const NODE: &str = "TIDEGATE_NODE";
+
+/// One namespace: a machine's own, or the deployed one.
+pub struct Namespace<'a> {
+    wrangler: &'a Wrangler,
+    remote: bool,
+}
+
+impl<'a> Namespace<'a> {
+    /// The namespace that `wrangler`'s configuration binds.
+    pub fn of(wrangler: &'a Wrangler, remote: bool) -> Result<Self, Failure> {
+        let namespace = Self { wrangler, remote };
+        // Said before anything is made that would then be lost.
+        command(wrangler).map(|_| namespace)
+    }
+
+    /// The namespace a command was pointed to.
+    pub fn at(place: &'a Place) -> Result<Self, Failure> {
+        Self::of(&place.wrangler, place.side.remote)
+    }
+
+    /// Writes a value.
+    pub fn put(&self, key: &str, value: &[u8]) -> Result<(), Failure> {
+        let file = tempfile::Builder::new()
+            .prefix("tidegate-")
+            .suffix(".json")
+            .tempfile()?;
+        file.as_file().write_all(value)?;
+        let more = [key.as_ref(), "--path".as_ref(), file.path().as_os_str()];
+        self.run("put", &more).map(|_| ())
+    }
+
+    /// Writes a record.
+    pub fn put_record<F: Family>(&self, key: &Key<F>, record: &F::Record) -> Result<(), Failure>
+    where
+        F::Record: Serialize,
+    {
+        self.put(key.as_str(), &serde_json::to_vec(record)?)
+    }
+
+    /// The names of all keys that begin so.
+    pub fn names(&self, prefix: &str) -> Result<Vec<String>, Failure> {
+        let said = self.run("list", &["--prefix".as_ref(), prefix.as_ref()])?;
+        let listed: Vec<Value> = serde_json::from_slice(&said)
+            .map_err(|_| Failure::Failed("wrangler listed no keys as JSON".to_owned()))?;
+        let name = |entry: &Value| entry["name"].as_str().map(str::to_owned);
+        Ok(listed.iter().filter_map(name).collect())
+    }
+
+    /// A record, if it is there: it is listed first, for wrangler does not say of a value
+    /// whether there is none or it could not be read.
+    pub fn record<F: Family>(&self, key: &Key<F>) -> Result<Option<F::Record>, Failure> {
+        if !self
+            .names(key.as_str())?
+            .iter()
+            .any(|name| name == key.as_str())
+        {
+            return Ok(None);
+        }
+        let said = self.run("get", &[key.as_str().as_ref(), "--text".as_ref()])?;
+        let record = serde_json::from_slice(&said).map_err(|e| {
+            let key = key.as_str();
+            Failure::Failed(format!("`{key}` is not what this version reads: {e}"))
+        })?;
+        Ok(Some(record))
+    }
+
+    fn run(&self, verb: &str, more: &[&OsStr]) -> Result<Vec<u8>, Failure> {
+        let mut command = command(self.wrangler)?;
+        command.args(["kv", "key", verb, "--binding", BINDING]);
+        command.args(more);
+        command.arg("--config").arg(&self.wrangler.wrangler_config);
+        match &self.wrangler.persist_to {
+            _ if self.remote => command.arg("--remote"),
+            Some(folder) => command.arg("--local").arg("--persist-to").arg(folder),
+            None => command.arg("--local"),
+        };
+        finish(command)
+    }
+}
+
+/// Runs wrangler and gives what it printed. What it says is shown only when it fails.
+fn finish(mut command: Command) -> Result<Vec<u8>, Failure> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let output = command.stdin(Stdio::inherit()).output().map_err(|error| {
+        Failure::Failed(format!(
+            "{program} cannot be run: {error}; `npm install` here, or give --wrangler PATH"
+        ))
+    })?;
+    if output.status.success() {
+        return Ok(output.stdout);
+    }
+    let mut err = std::io::stderr().lock();
+    err.write_all(&output.stdout)?;
+    err.write_all(&output.stderr)?;
+    Err(Failure::Failed(format!(
+        "wrangler failed ({}); nothing was published, or it is unknown",
+        output.status
+    )))
+}
+
+fn command(wrangler: &Wrangler) -> Result<Command, Failure> {
+    let config = &wrangler.wrangler_config;
+    if !config.is_file() {
+        let message = format!(
+            "{}: no such file; give the wrangler configuration with --wrangler-config",
+            config.display()
+        );
+        return Err(Failure::Usage(message));
+    }
+    let modules = node_modules(config);
+    let program = match (&wrangler.wrangler, &modules) {
+        (Some(program), _) => program.clone().into_os_string(),
+        (None, Some(modules)) => modules.join(".bin/wrangler").into_os_string(),
+        (None, None) => OsString::from("wrangler"),
+    };
+    let mut command = Command::new(program);
+    // Publishing works without anybody looking on: no banner, no metrics, no questions.
+    for setting in [
+        "WRANGLER_SEND_METRICS",
+        "WRANGLER_SEND_ERROR_REPORTS",
+        "CLOUDFLARE_CF_FETCH_ENABLED",
+    ] {
+        command.env(setting, "false");
+    }
+    command
+        .env("WRANGLER_HIDE_BANNER", "true")
+        .env("NO_COLOR", "1");
+    if let Some(path) = path_with_node(modules.as_deref()) {
+        command.env("PATH", path);
+    }
+    Ok(command)
+}
+
+/// The `node_modules` with wrangler, in the folder of its configuration or above.
+fn node_modules(config: &Path) -> Option<PathBuf> {
+    let config = config.canonicalize().ok()?;
+    config
+        .ancestors()
+        .skip(1)
+        .map(|folder| folder.join("node_modules"))
+        .find(|m| m.join(".bin/wrangler").exists())
+}
+
+/// `PATH` with a node that wrangler can run on in front: the one named by `TIDEGATE_NODE`,
+/// or the one npm installed beside wrangler.
+fn path_with_node(modules: Option<&Path>) -> Option<OsString> {
+    let named = env::var_os(NODE).map(PathBuf::from).map(|node| {
+        let folder = if node.is_file() {
+            node.parent().map(Path::to_owned)
+        } else {
+            None
+        };
+        folder.unwrap_or(node)
+    });
+    let installed = || {
+        modules
+            .map(|modules| modules.join("node/bin"))
+            .filter(|folder| folder.join("node").is_file())
+    };
+    let folder = named.or_else(installed)?;
+    let rest = env::var_os("PATH").unwrap_or_default();
+    env::join_paths(std::iter::once(folder.as_os_str().to_owned()).chain(split(&rest))).ok()
+}
+
+fn split(path: &OsStr) -> Vec<OsString> {
+    env::split_paths(path)
+        .map(PathBuf::into_os_string)
+        .collect()
+}

@@ -1,0 +1,221 @@
+//! What is no longer accepted although it is signed and has not expired: tokens by id,
+//! subjects, clients, gateway keys, tenants.
+//!
+//! One published list in KV serves every isolate: in force within KV's own delay and
+//! [`LIST_FRESH`], kept for [`LIST_KEPT`] while KV cannot be asked, and after that nobody is
+//! let in. Where the configuration says `immediate`, each request also asks the atomic store
+//! for what it is about, and what is written there holds from the next request on.
+
+mod door;
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::rc::Rc;
+use std::time::Duration;
+
+use futures_util::future::try_join_all;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::Principal;
+use super::gateway_key::KEY_ISSUER;
+use crate::config::Revocation;
+use crate::error::{Error, Fault};
+use crate::keyspace::{Family, Key, Store, atomic_get, kv_get};
+use crate::platform::{Clock, Platform};
+use crate::seal::hex;
+use crate::time::Timestamp;
+
+pub(crate) use door::answer;
+pub use door::{OPERATOR_KEY, PATH};
+
+/// How long the list is used before KV is asked again.
+pub const LIST_FRESH: Duration = Duration::from_secs(15);
+/// How long the list is used while KV cannot be asked.
+pub const LIST_KEPT: Duration = Duration::from_secs(10 * 60);
+/// Most entries of the list.
+pub const ENTRIES_MAX: usize = 10_000;
+/// How long an entry of the atomic store holds: longer than any token should last.
+pub const IMMEDIATE_KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// What is revoked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Revoked {
+    /// One token, by its `jti`.
+    Token,
+    /// Whatever a subject holds.
+    Subject,
+    /// Whatever is held through an OAuth client.
+    Client,
+    /// One of the gateway's own keys.
+    Key,
+    /// Whatever a tenant's subjects hold.
+    Tenant,
+}
+
+impl Revoked {
+    const fn label(self) -> &'static str {
+        match self {
+            Self::Token => "token",
+            Self::Subject => "subject",
+            Self::Client => "client",
+            Self::Key => "key",
+            Self::Tenant => "tenant",
+        }
+    }
+
+    /// What stands for this value, as `issuer` uses it: 32 hexadecimal digits that show
+    /// neither. A key has no issuer but the gateway.
+    pub fn id(self, issuer: &str, value: &str) -> String {
+        let issuer = match self {
+            Self::Key => KEY_ISSUER,
+            Self::Token | Self::Subject | Self::Client | Self::Tenant => issuer,
+        };
+        let mut hash = Sha256::new();
+        for part in [self.label(), issuer, value] {
+            hash.update((part.len() as u64).to_be_bytes());
+            hash.update(part);
+        }
+        hex(&hash.finalize()[..16])
+    }
+}
+
+/// The published list.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RevocationRecord {
+    /// Shape of this record.
+    pub v: u32,
+    /// When it was last changed, milliseconds since the epoch.
+    pub updated_at_ms: u64,
+    /// What is revoked.
+    pub entries: Vec<Entry>,
+}
+
+/// One thing that is revoked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Entry {
+    /// What kind of thing.
+    pub kind: Revoked,
+    /// [`Revoked::id`] of it.
+    pub id: String,
+    /// Since when, milliseconds since the epoch.
+    pub at_ms: u64,
+    /// Until when; for ever, where it does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until_ms: Option<u64>,
+}
+
+impl Entry {
+    fn is_in_force(&self, now: Timestamp) -> bool {
+        self.until_ms.is_none_or(|until| now < Timestamp(until))
+    }
+}
+
+/// The family of [`RevocationRecord`]: one record, replaced by `tidegate revoke`.
+pub struct RevocationFamily;
+
+impl Family for RevocationFamily {
+    type Record = RevocationRecord;
+    const NAME: &'static str = "revocation";
+    const STORE: Store = Store::Kv;
+    const LIFETIME: Option<Duration> = None;
+}
+
+/// One thing that is revoked at once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RevokedRecord {
+    /// Shape of this record.
+    pub v: u32,
+    /// What it is.
+    pub entry: Entry,
+}
+
+/// The family of [`RevokedRecord`]: one per [`Revoked::id`].
+pub struct RevokedFamily;
+
+impl Family for RevokedFamily {
+    type Record = RevokedRecord;
+    const NAME: &'static str = "revoked";
+    const STORE: Store = Store::Atomic;
+    const LIFETIME: Option<Duration> = Some(IMMEDIATE_KEPT);
+}
+
+/// What an isolate remembers of the list.
+#[derive(Default)]
+pub(super) struct Memory {
+    list: RefCell<Option<(Timestamp, Rc<RevocationRecord>)>>,
+}
+
+/// Whether something the principal stands on has been revoked.
+pub(super) async fn holds<P: Platform>(
+    platform: &P,
+    memory: &Memory,
+    mode: Revocation,
+    principal: &Principal,
+) -> Result<bool, Error> {
+    let list = list(platform, memory).await?;
+    if list.entries.is_empty() && mode == Revocation::Published {
+        return Ok(false);
+    }
+    let ids = ids(principal);
+    let now = platform.clock().now();
+    let listed = |entry: &Entry| ids.contains(&entry.id) && entry.is_in_force(now);
+    if list.entries.iter().any(listed) {
+        return Ok(true);
+    }
+    if mode == Revocation::Published {
+        return Ok(false);
+    }
+    let asked = ids.iter().map(|id| async move {
+        let key = Key::<RevokedFamily>::of(&[id]);
+        atomic_get(platform.atomic(), &key).await
+    });
+    let found = try_join_all(asked).await;
+    let found = found.map_err(|e| Fault::Dependency(e.to_string()))?;
+    let mut found = found.iter().flatten();
+    Ok(found.any(|(_, record)| record.entry.is_in_force(now)))
+}
+
+/// Everything by which the principal could have been revoked.
+fn ids(principal: &Principal) -> BTreeSet<String> {
+    let token = match principal.issuer == KEY_ISSUER {
+        true => Revoked::Key,
+        false => Revoked::Token,
+    };
+    [
+        (token, principal.token_id.as_deref()),
+        (Revoked::Subject, Some(principal.subject.as_str())),
+        (Revoked::Client, principal.client_id.as_deref()),
+        (Revoked::Tenant, principal.tenant.as_deref()),
+    ]
+    .into_iter()
+    .filter_map(|(kind, value)| Some(kind.id(&principal.issuer, value?)))
+    .collect()
+}
+
+/// The list as last heard of. What cannot be read replaces nothing.
+async fn list<P: Platform>(platform: &P, memory: &Memory) -> Result<Rc<RevocationRecord>, Fault> {
+    let now = platform.clock().now();
+    let known = memory.list.borrow().clone();
+    let within = |age: Duration| {
+        let (read_at, list) = known.as_ref()?;
+        (now >= *read_at && now.since(*read_at) < age).then(|| Rc::clone(list))
+    };
+    if let Some(list) = within(LIST_FRESH) {
+        return Ok(list);
+    }
+    let reason = match kv_get(platform.kv(), &Key::<RevocationFamily>::single()).await {
+        Ok(list) if list.as_ref().is_none_or(|list| list.v == 1) => {
+            let list = Rc::new(list.unwrap_or_default());
+            *memory.list.borrow_mut() = Some((now, Rc::clone(&list)));
+            return Ok(list);
+        }
+        Ok(_) => "of a version that is not known".to_owned(),
+        Err(e) => e.to_string(),
+    };
+    within(LIST_KEPT).ok_or_else(|| Fault::Dependency(format!("the list of revocations: {reason}")))
+}
