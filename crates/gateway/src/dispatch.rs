@@ -16,6 +16,7 @@ use tidegate_mcp::version::{Era, ProtocolVersion};
 
 use crate::auth::{Principal, PrincipalId};
 use crate::catalog;
+use crate::config::{Execution, ToolRule};
 use crate::context::Context;
 use crate::converse::{self, Conversation};
 use crate::discover;
@@ -114,7 +115,7 @@ pub fn begin<P: Platform>(context: &Context<P>, work: Work) -> Dispatch {
                     .unwrap_or(one.upstream.timeout_ms);
                 let timeout = Duration::from_millis(timeout);
                 match when {
-                    When::Never if rule.is_none() && parked.is_none() => {
+                    When::Never if !says_sync(rule.as_ref()) && parked.is_none() => {
                         if asks_as_task(&context, &principal, &one, &call.meta).await? {
                             let asked = asked().within(timeout);
                             return tasks::race::call(&context, asked, call.meta, timeout).await;
@@ -239,8 +240,13 @@ fn is_asked_by_result(one: &One, meta: &RequestMeta) -> bool {
     modern && declared && one.method.may_require_input()
 }
 
+/// Whether the tool's calls are never to become tasks.
+fn says_sync(rule: Option<&ToolRule>) -> bool {
+    rule.is_some_and(|rule| rule.execution == Execution::Sync)
+}
+
 /// Whether a call that is asked something becomes a task: where nothing can be parked, for
-/// whoever takes tasks. Of a tool with a rule, the rule says what becomes a task.
+/// whoever takes tasks.
 async fn asks_as_task<P: Platform>(
     context: &Context<P>,
     principal: &Principal,

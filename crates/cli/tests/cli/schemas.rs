@@ -17,8 +17,9 @@ use tidegate_gateway::mailbox::MailFamily;
 use tidegate_gateway::queue::Message;
 use tidegate_gateway::session::SessionFamily;
 use tidegate_gateway::tasks::directory::DirectoryFamily;
-use tidegate_gateway::tasks::record::TaskFamily;
+use tidegate_gateway::tasks::record::{Record, TaskFamily};
 use tidegate_gateway::tasks::roster::RosterFamily;
+use tidegate_gateway::tasks::store::PartFamily;
 use tidegate_gateway::tasks::sweep::SweepFamily;
 use tidegate_gateway::tasks::tenants::TenantFamily;
 use tidegate_gateway::upstream::facts::UpstreamFamily;
@@ -32,7 +33,12 @@ fn stored(path: &str) -> String {
 
 /// The example parses into the type and is written back equal.
 fn round_trips<T: Serialize + DeserializeOwned>(name: &str) {
-    let text = stored(&format!("examples/{name}.json"));
+    round_trips_as::<T>(name, name);
+}
+
+/// The same for a further example of a schema.
+fn round_trips_as<T: Serialize + DeserializeOwned>(example: &str, name: &str) {
+    let text = stored(&format!("examples/{example}.json"));
     let record: T = serde_json::from_str(&text).unwrap_or_else(|e| panic!("{name}: {e}"));
     let written: Value = serde_json::from_str(&serde_json::to_string(&record).unwrap()).unwrap();
     assert_eq!(
@@ -68,11 +74,12 @@ fn every_example_is_a_record_of_its_family_and_every_family_has_one() {
         family::<QuotaFamily>(),
         family::<UpstreamFamily>(),
         family::<CatalogFamily>(),
+        family::<TaskFamily>(),
+        family::<PartFamily>(),
         family::<RosterFamily>(),
         family::<DirectoryFamily>(),
         family::<TenantFamily>(),
         family::<SweepFamily>(),
-        family::<TaskFamily>(),
         family::<SessionFamily>(),
         family::<MailFamily>(),
     ]
@@ -99,6 +106,12 @@ fn the_readme_tells_of_every_family() {
         );
         assert!(row.contains(&format!("({name}.schema.json)")), "{row}");
     }
+}
+
+#[test]
+fn a_task_that_asks_and_one_of_a_large_result_have_examples() {
+    round_trips_as::<Record>("task-asking", "task");
+    round_trips_as::<Record>("task-parts", "task");
 }
 
 #[test]

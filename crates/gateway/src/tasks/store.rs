@@ -78,10 +78,16 @@ pub(super) async fn create<P: Platform>(
         Ok(Swap::Conflict) => Err(Fault::Internal("a random task id was taken".to_owned()).into()),
         // It may have been written.
         Err(unavailable) => match find(context, id).await {
-            Ok(Some((version, found))) if found.handle == record.handle => Ok(version),
+            Ok(Some((version, found))) if is_same(&found, record) => Ok(version),
             Ok(_) | Err(_) => Err(unavailable.into()),
         },
     }
+}
+
+/// Whether one was written as the other is.
+fn is_same(found: &Record, record: &Record) -> bool {
+    let text = |record| serde_json::to_string(record).ok();
+    text(found) == text(record)
 }
 
 /// Changes the record and gives it as it is then, `None` if it is there no longer. `change`
