@@ -39,16 +39,17 @@ fn the_protocol_depends_on_no_workspace_crate() {
 }
 
 #[test]
-fn the_gateway_depends_on_the_protocol_alone() {
+fn the_gateway_depends_on_the_protocol_and_on_conditions_alone() {
     assert_eq!(
         workspace_edges("tidegate-gateway"),
-        names(&["tidegate-mcp"])
+        names(&["tidegate-mcp", "tidegate-policy"])
     );
+    assert_eq!(workspace_edges("tidegate-policy"), names(&["tidegate-mcp"]));
 }
 
 #[test]
 fn the_core_names_no_host() {
-    for package in ["tidegate-mcp", "tidegate-gateway"] {
+    for package in ["tidegate-mcp", "tidegate-policy", "tidegate-gateway"] {
         let named: Vec<_> = edges(package)
             .into_iter()
             .filter(|name| HOST_CRATES.contains(&name.as_str()))
@@ -166,7 +167,7 @@ fn the_spin_host_stands_apart() {
 
 #[test]
 fn the_core_reads_no_clock_and_prints_nothing() {
-    for (path, text) in sources(&["crates/mcp/src", "crates/gateway/src"]) {
+    for (path, text) in sources(&["crates/mcp/src", "crates/policy/src", "crates/gateway/src"]) {
         for refused in ["SystemTime::now", "Instant::now", "println!", "dbg!"] {
             assert!(!text.contains(refused), "{path} says {refused}");
         }
