@@ -9,6 +9,7 @@ use tidegate_gateway::tasks::watch::WATCHED_MAX;
 use crate::converse::talk::{VERSION, asking, form, name, requiring};
 use crate::listen::{ACKNOWLEDGED, ID, Listener, listen};
 use crate::tasks::{cancel, create, get, handle, world};
+use crate::tasks_passed::{Minting, made};
 use crate::world::{Ask, RESULT, Said, Script, Setup, Step, complete, modern, tool};
 
 const CHANGED: &str = "notifications/tasks";
@@ -168,6 +169,14 @@ fn only_tasks_of_the_listeners_own_are_acknowledged() {
     world.sim.clock.advance(Duration::from_secs(3_600));
     let mut live = Listener::open(&world, tasks(&[&own]));
     assert_eq!(live.acknowledged(), json!({}), "its time is over");
+}
+
+#[test]
+fn tasks_of_upstreams_have_to_be_polled() {
+    let world = Minting::new().world(&json!({}));
+    let passed = handle(&made(&world));
+    let mut live = Listener::open(&world, tasks(&[&passed]));
+    assert_eq!(live.acknowledged(), json!({}));
 }
 
 #[test]

@@ -13,10 +13,34 @@ use serde_json::{Value, json};
 use crate::client::root;
 use crate::stopwatch::{Stopwatch, wait_for};
 
+/// What opens the operators' door of every gateway started here.
+pub const ADMIN_TOKEN: &str = "the-operators-token-of-these-tests";
 /// How long a gateway may take to answer: the first start in a checkout builds it.
 const START_MAX: Duration = Duration::from_secs(900);
 /// How long it may take to end what it started.
 const END_MAX: Duration = Duration::from_secs(10);
+
+/// What a gateway runs on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Host {
+    /// Cloudflare's runtime.
+    Workerd,
+    /// `spin up`, or `crates/spin-host`.
+    Spin,
+}
+
+impl Host {
+    /// The one `TIDEGATE_HOST` names.
+    pub fn chosen() -> Self {
+        match std::env::var("TIDEGATE_HOST").as_deref() {
+            Ok("spin") => Self::Spin,
+            Ok(other) => {
+                panic!("TIDEGATE_HOST={other}: there is only spin, or nothing for workerd")
+            }
+            Err(_) => Self::Workerd,
+        }
+    }
+}
 
 /// Everything started, to be ended after the last claim: trials share it, so none may end it.
 static STARTED: Mutex<Vec<Child>> = Mutex::new(Vec::new());
@@ -33,23 +57,25 @@ pub fn end_later(child: Child) {
     STARTED.lock().unwrap().push(child);
 }
 
-/// Ends everything started, latest first: politely, so that a gateway can end what it
-/// started in turn, and then surely. Its logs and state stay only where a claim failed.
+/// Ends one: politely, so that a gateway can end what it started in turn, and then surely.
+pub fn end(mut child: Child) {
+    // `cargo run` becomes the program it runs: this is the gateway's own process.
+    let process = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    if let Some(process) = process {
+        let _ = kill_process(process, Signal::INT);
+    }
+    let watch = Stopwatch::start();
+    while watch.elapsed() < END_MAX && matches!(child.try_wait(), Ok(None)) {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let _ = child.kill();
+    let _ = child.wait();
+}
+
+/// Ends everything started, latest first. Its logs and state stay only where a claim failed.
 pub fn end_all(all_held: bool) {
     let children = std::mem::take(&mut *STARTED.lock().unwrap());
-    for mut child in children.into_iter().rev() {
-        // `cargo run` becomes the program it runs: this is the gateway's own process.
-        let process = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-        if let Some(process) = process {
-            let _ = kill_process(process, Signal::INT);
-        }
-        let watch = Stopwatch::start();
-        while watch.elapsed() < END_MAX && matches!(child.try_wait(), Ok(None)) {
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        let _ = child.kill();
-        let _ = child.wait();
-    }
+    children.into_iter().rev().for_each(end);
     let folders = std::mem::take(&mut *FOLDERS.lock().unwrap());
     for folder in folders.iter().filter(|_| all_held) {
         let _ = std::fs::remove_dir_all(folder);
@@ -88,6 +114,14 @@ impl Gateway {
 
     /// Starts one with flags of `cargo xtask dev` besides.
     pub fn start_with(name: &str, settings: Value, flags: &[&str]) -> Self {
+        let flags = [&["--fresh", "--port", "0"], flags].concat();
+        let (gateway, child) = Self::spawn(name, settings, &flags);
+        end_later(child);
+        gateway
+    }
+
+    /// Starts one with these flags alone; whoever asked for it ends it.
+    pub fn spawn(name: &str, settings: Value, flags: &[&str]) -> (Self, Child) {
         let mut failed = FAILED.lock().unwrap_or_else(PoisonError::into_inner);
         assert!(
             !*failed,
@@ -107,8 +141,11 @@ impl Gateway {
         let said = folder.join("dev.log");
 
         let mut command = xtask();
-        command.args(["dev", "--no-demo", "--fresh", "--port", "0"]);
+        command.args(["dev", "--no-demo"]);
         command.args(flags);
+        if Host::chosen() == Host::Spin {
+            command.arg("--spin");
+        }
         command
             .arg("--config")
             .arg(&config)
@@ -133,14 +170,13 @@ impl Gateway {
                 serde_json::from_str::<Value>(&text).ok()
             },
         );
-        end_later(child);
         *failed = false;
         let log = told["log"].as_str().map(PathBuf::from);
         FOLDERS
             .lock()
             .unwrap()
             .extend(log.as_deref().and_then(Path::parent).map(Path::to_owned));
-        Self {
+        let gateway = Self {
             url: origin(told["url"].as_str().expect("url in the ready file")),
             // There is none where the issuers are the configuration's own.
             token: told["token"].as_str().unwrap_or_default().to_owned(),
@@ -150,7 +186,8 @@ impl Gateway {
                 .and_then(|port| u16::try_from(port).ok()),
             log,
             minted: Mutex::default(),
-        }
+        };
+        (gateway, child)
     }
 
     /// The federated endpoint.
@@ -169,11 +206,13 @@ impl Gateway {
 
     /// Its own port, and that of its twin.
     pub fn ports(&self) -> (u16, u16) {
-        let own = self
-            .url
-            .rsplit_once(':')
-            .and_then(|(_, port)| port.parse().ok());
-        own.zip(self.twin).expect("a gateway started with a twin")
+        let twin = self.twin.expect("a gateway started with a twin");
+        (self.port(), twin)
+    }
+
+    pub fn port(&self) -> u16 {
+        let port = self.url.rsplit_once(':').map(|(_, port)| port.parse());
+        port.expect("a port in the URL").expect("a port")
     }
 
     /// The token minted at its start.
@@ -265,10 +304,12 @@ fn origin(url: &str) -> String {
         .to_owned()
 }
 
-fn xtask() -> Command {
+/// `cargo xtask`.
+pub fn xtask() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command
         .arg("xtask")
+        .env("TIDEGATE_ADMIN_TOKEN", ADMIN_TOKEN)
         .current_dir(root())
         .stdin(Stdio::null());
     command

@@ -6,8 +6,8 @@
 //! claims that hold for any gateway whose first upstream is `everything`, without rules for
 //! its tools, are made about that one.
 //!
-//! The claims about the Spin component need only `TIDEGATE_SPIN_HOST` and
-//! `TIDEGATE_SPIN_COMPONENT`: the program that runs it, and the component.
+//! They are about the Worker, or with `TIDEGATE_HOST=spin` about the Spin component. What is
+//! claimed of `crates/spin-host` alone needs `TIDEGATE_SPIN_HOST`, that program.
 
 #![allow(
     clippy::unwrap_used,
@@ -30,14 +30,19 @@ mod contract;
 mod gateway;
 mod limit;
 mod login;
+mod load;
+mod minute;
 mod old;
+mod operator;
 mod outage;
 mod patience;
 mod probe;
 mod refusal;
+mod restart;
 mod spin;
 mod stopwatch;
 mod task;
+mod task_legacy;
 mod upstream;
 mod wire;
 mod work;
@@ -67,10 +72,18 @@ fn main() -> ExitCode {
 }
 
 fn worker_trials(world: &Arc<World>) -> Vec<Trial> {
-    let mut trials = work::trials(world);
+    let mut trials = Vec::new();
+    let (minute, restart) = (Arc::default(), Arc::default());
+    if world.starts_its_own() {
+        // What takes a minute begins before everything else, and is asked about after it.
+        trials.push(minute::beginning(&minute, &restart));
+    }
+    trials.extend(work::trials(world));
     trials.extend(wire::trials(world));
     if world.starts_its_own() {
         trials.extend(task::trials(world));
+        trials.extend(task_legacy::trials(world));
+        trials.extend(operator::trials(world));
         trials.extend(refusal::trials(world));
         trials.extend(limit::trials(world));
         trials.extend(outage::trials(world));
@@ -80,6 +93,9 @@ fn worker_trials(world: &Arc<World>) -> Vec<Trial> {
         trials.extend(login::trials(world));
         trials.extend(old::trials());
         trials.extend(patience::trials());
+        trials.extend(load::trials(world));
+        trials.extend(minute::trials(&minute));
+        trials.extend(restart::trials(&restart));
     }
     trials
 }

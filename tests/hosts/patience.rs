@@ -13,7 +13,7 @@ use libtest_mimic::Trial;
 use serde_json::{Value, json};
 
 use crate::client::{node, root};
-use crate::gateway::Gateway;
+use crate::gateway::{Gateway, Host};
 use crate::upstream::{Crossroads, one_era};
 use crate::world::text;
 
@@ -49,7 +49,15 @@ pub fn trials() -> Vec<Trial> {
             Ok(())
         })
     };
-    CELLS.map(claim).into()
+    cells().map(claim).collect()
+}
+
+/// What the host can do: without keepers, nothing holds a legacy upstream's stream until a
+/// modern client retries.
+fn cells() -> impl Iterator<Item = Cell> {
+    let keepers = Host::chosen() == Host::Workerd;
+    let cells = CELLS.into_iter();
+    cells.filter(move |cell| keepers || *cell != ("auto", "legacy"))
 }
 
 /// What came of all four cells, which wait side by side.
@@ -68,12 +76,16 @@ impl Patience {
             Gateway::start_with("patience", json!({ "upstreams": upstreams }), &["--twin"]);
         let crossroads = Crossroads::start(gateway.ports());
         let token = |upstream: &str| gateway.mint(&["--audience", &gateway.server(upstream)]);
-        let clients = CELLS.map(|cell| (cell, start(&crossroads, token(cell.1), cell)));
-        let told = clients.map(|(cell, client)| (cell, said(client)));
+        let clients: Vec<_> = cells()
+            .map(|cell| (cell, start(&crossroads, token(cell.1), cell)))
+            .collect();
+        let told = clients
+            .into_iter()
+            .map(|(cell, client)| (cell, said(client)));
         Self {
             gateway,
             crossroads,
-            told: told.into(),
+            told: told.collect(),
         }
     }
 
@@ -98,6 +110,10 @@ impl Patience {
             .find(|each| each["path"] == path && each["answer"] == kind);
         let answer = answer.unwrap_or_else(|| panic!("no answer was posted: {answers:?}"));
         assert_eq!(answer["port"], twin, "{answer}");
+        if Host::chosen() == Host::Spin {
+            // It writes no line for each request.
+            return;
+        }
         let log = self.gateway.logged_by_twin();
         assert!(
             log.contains(&format!("POST {path}")),

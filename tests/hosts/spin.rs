@@ -1,26 +1,48 @@
-//! The Spin component on a running host: what a client of it sees, and that the host
-//! outlives a client that misbehaves.
+//! The Spin component on `crates/spin-host`: what a client of it sees, that the host outlives
+//! a client that misbehaves, and that nothing is lost when it is killed.
 
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use libtest_mimic::{Failed, Trial};
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::json;
+use serde_json::{Value, json};
+
+use tidegate_gateway::config::Snapshot;
 
 use crate::call::{Call, get, send};
+use crate::client::root;
 use crate::gateway::end_later;
 use crate::stopwatch::wait_for;
+use crate::upstream::{closed_url, everything};
+use crate::world::text;
 
 /// How long the host may take to end.
 const END_MAX: Duration = Duration::from_secs(10);
 
 /// How long a raw exchange may take.
 const EXCHANGE_MAX: Duration = Duration::from_secs(5);
+
+/// Seals handles; the same before and after a restart.
+const SEALING_KEY: &str = "tidegate_sealing_key=AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+
+/// A tool that takes as long as it is told to.
+const SLOW: &str = "here__trigger-long-running-operation";
+/// How long a call may take.
+const RUN_MAX_MS: u64 = 6_000;
+/// By then a task that can run does.
+const BEFORE_THE_KILL: Duration = Duration::from_millis(1_500);
+/// How long what needs no waiting may take.
+const PROMPT: Duration = Duration::from_secs(10);
+/// A message's lease, and then that of a run in the task's record, may both have to lapse.
+const LEASES_MAX: Duration = Duration::from_secs(120);
+/// How often a task is asked for.
+const POLL_EVERY: Duration = Duration::from_millis(500);
 
 /// What no HTTP client sends.
 const MALFORMED: [&str; 5] = [
@@ -31,32 +53,24 @@ const MALFORMED: [&str; 5] = [
     "POST /mcp HTTP/1.1\r\nhost: here\r\ncontent-length: tide\r\n\r\n",
 ];
 
-/// The program that runs a component, and the component.
-struct Programs {
-    host: OsString,
-    component: OsString,
-}
-
 /// What must hold at this address.
 type Claim = fn(&str);
 
 /// Started by the first claim that needs it and shared by the others.
 type Shared = Arc<Mutex<Option<String>>>;
 
-/// None unless the environment names the programs.
+/// None unless the environment names the program.
 pub fn trials() -> Vec<Trial> {
-    let (Some(host), Some(component)) = (
-        std::env::var_os("TIDEGATE_SPIN_HOST"),
-        std::env::var_os("TIDEGATE_SPIN_COMPONENT"),
-    ) else {
+    let Some(host) = std::env::var_os("TIDEGATE_SPIN_HOST").map(Arc::new) else {
         return Vec::new();
     };
-    let programs = Arc::new(Programs { host, component });
     let shared = Shared::default();
-    let claims: [(&str, Claim); 5] = [
+    let claims: [(&str, Claim); 4] = [
         ("liveness is answered whole", liveness),
-        ("MCP is refused in plain words", refuses_mcp),
-        ("an unknown path is refused like MCP", refuses_unknown_paths),
+        (
+            "what is not configured is refused in plain words",
+            refuses_unconfigured,
+        ),
         (
             "a malformed request is answered 400 and ends nothing",
             outlives_malformed_requests,
@@ -65,12 +79,24 @@ pub fn trials() -> Vec<Trial> {
     ];
     let mut trials: Vec<_> = claims
         .map(|(name, claim)| {
-            let (programs, shared) = (Arc::clone(&programs), Arc::clone(&shared));
-            trial(name, move || claim(&url(&programs, &shared)))
+            let (host, shared) = (Arc::clone(&host), Arc::clone(&shared));
+            trial(name, move || claim(&url(&host, &shared)))
         })
         .into();
-    trials.push(trial("it stops when it is told to", move || {
-        stops(&programs)
+    let claims: [(&str, fn(&OsString)); 3] = [
+        ("it stops when it is told to", stops),
+        (
+            "the timer's path is there for who knows its secret alone",
+            timer_is_guarded,
+        ),
+        (
+            "nothing is lost when the host is killed in mid-task",
+            survives_a_kill,
+        ),
+    ];
+    trials.extend(claims.map(|(name, claim)| {
+        let host = Arc::clone(&host);
+        trial(name, move || claim(&host))
     }));
     trials
 }
@@ -82,11 +108,24 @@ fn trial(name: &str, claim: impl FnOnce() + Send + 'static) -> Trial {
     })
 }
 
-/// Starts the host; gives where it listens.
-fn start(programs: &Programs) -> (Child, String) {
-    let mut child = Command::new(&programs.host)
-        .args(["--listen", "127.0.0.1:0"])
-        .arg(&programs.component)
+/// A folder for the state of one claim, empty.
+fn state(name: &str) -> PathBuf {
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR"))
+        .join("spin")
+        .join(name);
+    let _ = std::fs::remove_dir_all(&folder);
+    folder
+}
+
+/// Starts the host on `spin.toml`; gives where it listens.
+fn start(host: &OsString, state: &Path, arguments: &[String]) -> (Child, String) {
+    let mut child = Command::new(host)
+        .arg("--from")
+        .arg(root().join("spin.toml"))
+        .args(["--listen", "127.0.0.1:0", "--state-dir"])
+        .arg(state)
+        .args(["--variable", SEALING_KEY])
+        .args(arguments)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()
@@ -100,13 +139,13 @@ fn start(programs: &Programs) -> (Child, String) {
     (child, url.to_owned())
 }
 
-fn url(programs: &Programs, shared: &Shared) -> String {
+fn url(host: &OsString, shared: &Shared) -> String {
     let mut shared = shared
         .lock()
         .expect("a host that started for an earlier claim");
     shared
         .get_or_insert_with(|| {
-            let (child, url) = start(programs);
+            let (child, url) = start(host, &state("shared"), &[]);
             end_later(child);
             url
         })
@@ -116,7 +155,7 @@ fn url(programs: &Programs, shared: &Shared) -> String {
 fn liveness(url: &str) {
     let answer = get(&format!("{url}/health"));
     assert_eq!(answer.status, 200, "{answer:?}");
-    assert_eq!(answer.body, r#"{"status":"ok","host":"spin"}"#);
+    assert_eq!(answer.json()["status"], "ok", "{answer:?}");
     assert_eq!(answer.header("content-type"), "application/json");
     // Chunked, it would cost a client on a kept connection a round trip of delay.
     assert_eq!(
@@ -126,25 +165,13 @@ fn liveness(url: &str) {
     assert_eq!(answer.header("transfer-encoding"), "", "{answer:?}");
 }
 
-fn refuses_mcp(url: &str) {
-    refused(url, &Call::modern("tools/list", json!({})), "/mcp");
-}
-
-fn refuses_unknown_paths(url: &str) {
-    for path in ["/", "/tide", "/health/deep", "/servers/tide/mcp"] {
-        refused(url, &Call::modern("tools/list", json!({})).by("GET"), path);
-    }
-}
-
-fn refused(url: &str, call: &Call, path: &str) {
-    let answer = send(&format!("{url}{path}"), call);
-    assert_eq!(answer.status, 501, "{path}: {answer:?}");
-    assert_eq!(answer.json()["error"], "not_implemented", "{answer:?}");
-    let message = answer.json()["message"].as_str().map(str::to_owned);
-    assert!(
-        message.is_some_and(|text| text.contains("GET /health")),
-        "{answer:?}"
+fn refuses_unconfigured(url: &str) {
+    let answer = send(
+        &format!("{url}/mcp"),
+        &Call::modern("tools/list", json!({})),
     );
+    assert_eq!(answer.status, 503, "{answer:?}");
+    assert!(answer.body.contains("tidegate push"), "{answer:?}");
     assert_eq!(
         answer.header("content-length"),
         answer.body.len().to_string()
@@ -179,8 +206,8 @@ fn keeps_alive(url: &str) {
     );
 }
 
-fn stops(programs: &Programs) {
-    let (mut child, url) = start(programs);
+fn stops(host: &OsString) {
+    let (mut child, url) = start(host, &state("stops"), &[]);
     liveness(&url);
     // A connection nobody uses does not keep it.
     let _idle = connect(&url, "");
@@ -190,6 +217,102 @@ fn stops(programs: &Programs) {
         child.try_wait().expect("a child of ours")
     });
     assert!(ended.success(), "{ended}");
+}
+
+fn timer_is_guarded(host: &OsString) {
+    let secret = "--variable=tidegate_timer_secret=tick".to_owned();
+    let (child, url) = start(host, &state("timer"), &[secret, published(closed_url())]);
+    end_later(child);
+    let tick = |token: Option<&'static str>| {
+        let call = Call::modern("tools/list", json!({}));
+        let call = token.map_or(call.clone(), |token| call.with_token(token));
+        send(&format!("{url}/timer"), &call).status
+    };
+    assert_eq!(tick(None), 401);
+    assert_eq!(tick(Some("tock")), 401);
+    assert_eq!(tick(Some("tick")), 204);
+}
+
+/// One task is over, one runs, and one has just been made when the host is killed. It is
+/// started again, on another port, with what it left in its files.
+fn survives_a_kill(host: &OsString) {
+    let state = state("killed");
+    let config = published(everything());
+    let (child, url) = start(host, &state, std::slice::from_ref(&config));
+    let mut killed = Killed(child);
+    let over = task(&url, "here__get-sum", r#"{"a":20,"b":22}"#);
+    ended(&ends(&url, &over, PROMPT), "completed");
+    let running = task(&url, SLOW, r#"{"duration":4,"steps":2}"#);
+    std::thread::sleep(BEFORE_THE_KILL);
+    let made = task(&url, "here__get-sum", r#"{"a":1,"b":2}"#);
+    killed.now();
+
+    let (child, url) = start(host, &state, &[config]);
+    end_later(child);
+    let kept = ends(&url, &over, PROMPT);
+    ended(&kept, "completed");
+    assert!(kept.to_string().contains("42"), "{kept}");
+    // It may have run: it is not run again, and says so.
+    let lost = ends(&url, &running, LEASES_MAX);
+    ended(&lost, "failed");
+    assert!(lost.to_string().contains("was lost"), "{lost}");
+    // Whether it had begun nobody can say, but it comes to an end.
+    ends(&url, &made, LEASES_MAX);
+}
+
+fn ended(told: &Value, status: &str) {
+    assert_eq!(told["result"]["status"], status, "{told}");
+}
+
+/// A host that does not outlive its claim, whatever becomes of that.
+struct Killed(Child);
+
+impl Killed {
+    fn now(&mut self) {
+        self.0.kill().expect("a signal sent");
+        self.0.wait().expect("a child of ours");
+    }
+}
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+    }
+}
+
+/// Publishes a gateway in front of one upstream, whose tools are all tasks.
+fn published(upstream: String) -> String {
+    let config = json!({
+        "apiVersion": "tidegate/v1",
+        "kind": "Gateway",
+        "metadata": { "name": "spin", "owner": "tests", "environment": "dev" },
+        "publicUrl": "http://127.0.0.1:3000",
+        "authentication": { "type": "none" },
+        "upstreams": [{ "name": "here", "url": upstream, "timeoutMs": RUN_MAX_MS }],
+        "tools": [{ "name": "here__*", "execution": "task" }],
+    });
+    let config = serde_json::from_value(config).expect("a configuration");
+    let snapshot = Snapshot::compile(config, 0).expect("a snapshot");
+    let snapshot = serde_json::to_string(&snapshot).expect("a snapshot as JSON");
+    Snapshot::parse(snapshot.as_bytes()).expect("a snapshot the gateway takes");
+    format!("--key-value=config={snapshot}")
+}
+
+/// Has a tool called as a task; gives the task's id.
+fn task(url: &str, tool: &str, arguments: &str) -> String {
+    let call = Call::tool(tool).with_arguments(arguments).declaring_tasks();
+    let created = send(&format!("{url}/mcp"), &call).json();
+    text(&created, "/result/taskId").to_owned()
+}
+
+/// Polls a task until it is over; gives what it says then.
+fn ends(url: &str, task: &str, within: Duration) -> Value {
+    wait_for(&format!("the end of {task}"), within, || {
+        std::thread::sleep(POLL_EVERY);
+        let get = Call::modern("tasks/get", json!({ "taskId": task })).declaring_tasks();
+        let told = send(&format!("{url}/mcp"), &get).json();
+        (text(&told, "/result/status") != "working").then_some(told)
+    })
 }
 
 fn connect(url: &str, request: &str) -> TcpStream {

@@ -6,7 +6,7 @@ use libtest_mimic::Trial;
 use serde_json::{Value, json};
 
 use crate::call::{Call, send};
-use crate::client::{CLIENTS, Client, LEGACY, MODERN, Request};
+use crate::client::{CLIENTS, Client, MODERN, Request};
 use crate::work::trial;
 use crate::world::{AUTO_TASK, Fixture, TASK_ONLY, World, text, texts};
 
@@ -34,21 +34,12 @@ pub fn trials(world: &Arc<World>) -> Vec<Trial> {
             answered_directly(world, client)
         }));
     }
-    for client in LEGACY {
-        let title = format!(
-            "task::{}: is answered directly by a task-only tool, since it cannot declare tasks",
-            client.label()
-        );
-        trials.push(trial(world, title, move |world| {
-            legacy_task_only(world, client)
-        }));
-    }
     let title = "task::a task is unknown to every other client".to_owned();
     trials.push(trial(world, title, task_is_private));
     trials
 }
 
-fn call_on<'a>(
+pub fn call_on<'a>(
     world: &'a World,
     scenario: &'a str,
     tool: &'a str,
@@ -66,7 +57,7 @@ fn call_on<'a>(
 }
 
 const TWO_SECONDS: &str = r#"{"duration":2,"steps":2}"#;
-const SUM: &str = r#"{"a":20,"b":22}"#;
+pub const SUM: &str = r#"{"a":20,"b":22}"#;
 
 fn polls_a_task(world: &World, client: Client) {
     let seen = client.run_one(&call_on(world, "task", AUTO_TASK, TWO_SECONDS));
@@ -113,12 +104,6 @@ fn answered_directly(world: &World, client: Client) {
         "{}",
         seen.0
     );
-}
-
-fn legacy_task_only(world: &World, client: Client) {
-    let seen = client.run_one(&call_on(world, "call", TASK_ONLY, SUM));
-    assert_eq!(seen.ok()["is_error"], false, "{}", seen.0);
-    assert!(text(seen.ok(), "/text").contains("42"), "{}", seen.0);
 }
 
 fn task_is_private(world: &World) {

@@ -67,6 +67,17 @@ pub fn one_era(era: &str) -> String {
     listen(command, port)
 }
 
+/// Starts a server whose tools take as long as they are told; returns its endpoint.
+pub fn worker() -> String {
+    let port = free_port();
+    let mut command = Command::new(python("py-mcp2"));
+    command
+        .arg(root().join("tests/hosts/upstreams/worker.py"))
+        .arg(port.to_string())
+        .env("PYTHONDONTWRITEBYTECODE", "1");
+    listen(command, port)
+}
+
 /// Starts a server that knows only HTTP+SSE; returns where its stream is.
 pub fn old_server() -> String {
     let port = free_port();

@@ -22,6 +22,8 @@ pub const ROLE: &str = "pilot";
 pub const AUTO_TASK: &str = "patient__trigger-long-running-operation";
 /// Always a task.
 pub const TASK_ONLY: &str = "patient__get-sum";
+/// May be a task, and asks.
+pub const ASKS: &str = "patient__trigger-elicitation-request";
 /// Called at most [`LIMIT`] times a minute by each client.
 pub const LIMITED: &str = "everything__get-tiny-image";
 
@@ -85,6 +87,7 @@ impl World {
                     "tools": [
                         { "name": AUTO_TASK, "execution": "auto" },
                         { "name": TASK_ONLY, "execution": "task" },
+                        { "name": ASKS, "execution": "auto" },
                         { "name": LIMITED, "rateLimit": { "requests": LIMIT, "windowMs": 60_000 } },
                         { "name": "everything__get-sum", "requiredScopes": [SCOPE] },
                         { "name": "reference__test_image_content", "requiredRoles": [ROLE] },

@@ -1,10 +1,13 @@
 //! What the command line says.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use url::Url;
 
-/// Checks, compiles and publishes the configuration of a Tidegate gateway.
+/// Checks, compiles and publishes the configuration of a Tidegate gateway, and looks after
+/// its tasks.
 #[derive(Parser)]
 #[command(name = "tidegate", version, about, arg_required_else_help = true)]
 pub struct Arguments {
@@ -21,6 +24,9 @@ pub enum Command {
         /// Where the configuration is.
         #[command(flatten)]
         source: Source,
+        /// Say as well what this Spin manifest does not give the gateway
+        #[arg(long, value_name = "SPIN.TOML")]
+        spin: Option<PathBuf>,
         /// How to say it
         #[arg(long, value_enum, default_value_t = Format::Text)]
         format: Format,
@@ -36,6 +42,9 @@ pub enum Command {
     },
     /// Compile and publish to the gateway's KV namespace through wrangler
     Push(Push),
+    /// Look after the tasks of a running gateway
+    #[command(subcommand)]
+    Tasks(Tasks),
     /// Print the JSON Schema of tidegate.yaml
     Schema {
         /// Write it, and the schema of the snapshot, into a folder instead
@@ -314,4 +323,112 @@ pub struct Target {
     /// Nothing: say what would be done
     #[arg(long)]
     pub dry_run: bool,
+}
+
+/// What to do about tasks.
+#[derive(Subcommand)]
+pub enum Tasks {
+    /// List tasks, principal by principal, the newest of each first
+    List {
+        /// Which gateway.
+        #[command(flatten)]
+        door: Door,
+        /// Only tasks of this tenant
+        #[arg(long, value_name = "TENANT")]
+        tenant: Option<String>,
+        /// Only tasks in this state
+        #[arg(long, value_enum)]
+        state: Option<State>,
+        /// Only tasks created this long ago or earlier: 90s, 10m, 2h, 1d
+        #[arg(long, value_name = "AGE", value_parser = age)]
+        older_than: Option<Duration>,
+        /// List at most so many
+        #[arg(long, value_name = "COUNT", default_value_t = 100)]
+        limit: usize,
+    },
+    /// Show one task: never its arguments or result
+    Show {
+        /// Which gateway.
+        #[command(flatten)]
+        door: Door,
+        /// The task's id, as `list` prints it
+        id: String,
+    },
+    /// Cancel a task that has not ended
+    Cancel {
+        /// Which gateway.
+        #[command(flatten)]
+        door: Door,
+        /// The task's id, as `list` prints it
+        id: String,
+    },
+    /// Queue an abandoned task again, or make a failed or cancelled one anew
+    Retry {
+        /// Which gateway.
+        #[command(flatten)]
+        door: Door,
+        /// The task's id, as `list` prints it
+        id: String,
+    },
+}
+
+/// Which gateway, and how to say what it answers. The token is TIDEGATE_ADMIN_TOKEN of the
+/// environment, the same as the gateway's secret of that name.
+#[derive(Args)]
+pub struct Door {
+    /// Where the gateway is, such as https://mcp.example.com; the token is taken from the
+    /// environment variable TIDEGATE_ADMIN_TOKEN
+    #[arg(long, value_name = "URL")]
+    pub gateway: Url,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What tasks can be listed by.
+#[derive(Clone, Copy, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub enum State {
+    /// Being run, or about to be.
+    Working,
+    /// Waiting for the client's answer.
+    InputRequired,
+    /// Ended with a result.
+    Completed,
+    /// Ended with an error.
+    Failed,
+    /// Ended by its client or an operator.
+    Cancelled,
+    /// Should run and does not.
+    Abandoned,
+}
+
+impl State {
+    /// Its name, here and at the gateway.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Working => "working",
+            Self::InputRequired => "input_required",
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+            Self::Abandoned => "abandoned",
+        }
+    }
+}
+
+/// A number and a unit.
+fn age(text: &str) -> Result<Duration, String> {
+    let wanted = || "use a number and s, m, h or d, such as 10m".to_owned();
+    let unit = text.chars().last().ok_or_else(wanted)?;
+    let seconds = match unit {
+        's' => 1,
+        'm' => 60,
+        'h' => 60 * 60,
+        'd' => 24 * 60 * 60,
+        _ => return Err(wanted()),
+    };
+    let number = text.strip_suffix(unit).and_then(|n| n.parse::<u32>().ok());
+    let number = number.ok_or_else(wanted)?;
+    Ok(Duration::from_secs(u64::from(number) * seconds))
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use tidegate_gateway::config::{Config, Environment};
 
 use crate::document::Document;
-use crate::finding::Finding;
+use crate::finding::{Finding, Place};
 use crate::overlay;
 use crate::structure;
 use crate::yaml::{self, FILE_BYTES_MAX, Node};
@@ -35,6 +35,11 @@ pub enum LoadError {
 }
 
 impl Loaded {
+    /// Where the field a pointer names is written.
+    pub fn place(&self, pointer: &str) -> Place {
+        self.document.place(pointer)
+    }
+
     /// What stands in the way of publishing this to a deployed gateway.
     pub fn refused_remotely(&self) -> Option<Finding> {
         let pointer = "/metadata/environment";

@@ -1,8 +1,10 @@
-//! `tidegate`: checks, compiles and publishes a gateway's configuration.
+//! `tidegate`: checks, compiles and publishes a gateway's configuration, and looks after the
+//! tasks of one that runs.
 //!
 //! What `check` accepts the gateway accepts: both ask the same code. Secrets stay
 //! references; this program never resolves one. Exit codes: 0, all is well; 1, the
-//! configuration has problems or publishing failed; 2, it was called wrongly.
+//! configuration has problems, or publishing failed, or the gateway refused; 2, it was
+//! called wrongly.
 
 mod args;
 mod document;
@@ -10,6 +12,7 @@ mod finding;
 mod init;
 mod keys;
 mod load;
+mod manifest;
 mod overlay;
 mod policy;
 mod push;
@@ -17,6 +20,7 @@ mod revoke;
 mod store;
 mod structure;
 mod suggest;
+mod tasks;
 mod yaml;
 
 use std::io::{self, Write};
@@ -73,9 +77,14 @@ fn main() -> ExitCode {
 
 fn run(command: Command, out: &mut impl Write) -> Result<(), Failure> {
     match command {
-        Command::Check { source, format } => check(&source, format, out),
+        Command::Check {
+            source,
+            spin,
+            format,
+        } => check(&source, spin.as_deref(), format, out),
         Command::Compile { source, out: file } => compile(&source, file.as_deref(), out),
         Command::Push(push) => push::push(&push, out),
+        Command::Tasks(asked) => tasks::tasks(asked, out),
         Command::Schema { out: folder } => schema(folder.as_deref(), out),
         Command::Policy { command } => match command {
             args::Policy::Test {
@@ -93,8 +102,13 @@ fn run(command: Command, out: &mut impl Write) -> Result<(), Failure> {
     }
 }
 
-fn check(source: &Source, format: Format, out: &mut impl Write) -> Result<(), Failure> {
-    match (load::load(&source.config, source.env.as_deref()), format) {
+fn check(
+    source: &Source,
+    spin: Option<&Path>,
+    format: Format,
+    out: &mut impl Write,
+) -> Result<(), Failure> {
+    match (load_for(source, spin)?, format) {
         (Ok(loaded), Format::Text) => {
             writeln!(
                 out,
@@ -120,6 +134,20 @@ fn check(source: &Source, format: Format, out: &mut impl Write) -> Result<(), Fa
         }
         (Err(error), _) => Err(report(error)?),
     }
+}
+
+/// Loads the configuration; what the Spin manifest lacks for it is a problem of it.
+fn load_for(source: &Source, spin: Option<&Path>) -> Result<Result<Loaded, LoadError>, Failure> {
+    let loaded = load::load(&source.config, source.env.as_deref());
+    let (Ok(configuration), Some(manifest)) = (&loaded, spin) else {
+        return Ok(loaded);
+    };
+    let findings = manifest::check(manifest, configuration)?;
+    if findings.is_empty() {
+        return Ok(loaded);
+    }
+    let files = configuration.files.clone();
+    Ok(Err(LoadError::Problems { findings, files }))
 }
 
 fn compile(source: &Source, file: Option<&Path>, out: &mut impl Write) -> Result<(), Failure> {

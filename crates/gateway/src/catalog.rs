@@ -296,7 +296,7 @@ fn exposed<P: Platform>(
             false => Hints::default(),
         };
         let subject = match kind {
-            Kind::Tools => Subject::Tool(&own, hints()),
+            Kind::Tools => Subject::Tool(&own, Some(hints())),
             Kind::Prompts => Subject::Prompt(&own),
             Kind::Resources => Subject::Resource(Some(&own)),
             Kind::ResourceTemplates => Subject::Resource(None),

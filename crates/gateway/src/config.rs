@@ -370,9 +370,11 @@ pub enum Execution {
     /// Answered in the response.
     Sync,
     /// Answered in the response if it is quick; for clients that declare the tasks extension
-    /// a task if it is still running after a while, or as soon as the upstream makes one.
+    /// a task if it is still running after a while, or as soon as the upstream makes one, and
+    /// for those of 2025-11-25 that ask for one a task at once.
     Auto,
-    /// Always a task; clients that do not declare the extension are refused (−32021).
+    /// Always a task; clients that do not declare the extension, or that could ask for a task
+    /// (2025-11-25) and do not, are refused.
     Task,
 }
 

@@ -85,8 +85,10 @@ pub fn begin<P: Platform>(context: &Context<P>, work: Work) -> Dispatch {
                 list.await.map(Reply::Result)
             }
             Target::One(mut one) => {
-                // How a client of 2025-11-25 asks for a task: between it and the gateway.
-                one.params.remove("task");
+                if one.method == Method::ToolsCall {
+                    // How a client of 2025-11-25 asks for a task: between it and the gateway.
+                    one.params.remove("task");
+                }
                 let parked = rounds::resume(&context, &principal.id, &mut one)?;
                 let client = &mut call.meta.client_capabilities;
                 discover::carry(&context.settings, &endpoint, client);
@@ -100,7 +102,7 @@ pub fn begin<P: Platform>(context: &Context<P>, work: Work) -> Dispatch {
                 let judged = tools::check(&context, &principal.id, &one, &call, &param_headers);
                 if let Some(refusal) = judged.await? {
                     let result = match when {
-                        When::Now if legacy => tasks::legacy::ended(&context, asked(), refusal),
+                        When::Now if legacy => tasks::legacy::answered(&context, asked(), refusal),
                         When::Now | When::Never | When::After(_) => {
                             return Ok(Reply::Result(refusal));
                         }
@@ -180,9 +182,9 @@ async fn answer_own<P: Platform>(
         Own::Discover => discover::discover(context, endpoint, principal).await,
         Own::Initialize => discover::initialize(context, endpoint, principal, &call.params).await,
         Own::Ping => Ok(Object::default()),
-        Own::TaskGet => tasks::get(context, principal, call).await,
-        Own::TaskUpdate => tasks::update(context, principal, call).await,
-        Own::TaskCancel => tasks::cancel(context, principal, call).await,
+        Own::TaskGet => tasks::get(context, endpoint, principal, call).await,
+        Own::TaskUpdate => tasks::update(context, endpoint, principal, call).await,
+        Own::TaskCancel => tasks::cancel(context, endpoint, principal, call).await,
         Own::TaskList => tasks::legacy::list(context, principal, call).await,
         Own::SetLevel => set_level(context, call).await,
         Own::Subscribe => notices::subscribe(context, endpoint, principal, call).await,

@@ -6,14 +6,26 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::ops::Deref;
+use std::rc::Rc;
 
 use crate::{
     auth, catalog, health, keep, limits, listen, park, session, settings, tasks, tools, upstream,
 };
 
-/// What one isolate remembers. The host keeps one in an `Rc` for as long as it lives.
+/// What one isolate remembers, or one keeper in it. The host keeps it in an `Rc` for as long
+/// as that lives.
 #[derive(Default)]
 pub struct Memory {
+    known: Rc<Known>,
+    pub(crate) keep: keep::Memory,
+    pub(crate) tasks: tasks::Memory,
+    pub(crate) park: park::Memory,
+}
+
+/// What is true for all of an isolate, whoever in it learned it first.
+#[derive(Default)]
+pub struct Known {
     pub(crate) settings: settings::Memory,
     pub(crate) auth: auth::Memory,
     pub(crate) limits: limits::Memory,
@@ -21,11 +33,28 @@ pub struct Memory {
     pub(crate) upstream: upstream::Memory,
     pub(crate) catalog: catalog::Memory,
     pub(crate) health: health::Memory,
-    pub(crate) keep: keep::Memory,
-    pub(crate) tasks: tasks::Memory,
     pub(crate) tools: tools::Memory,
     pub(crate) sessions: session::Memory,
-    pub(crate) park: park::Memory,
+}
+
+impl Memory {
+    /// The memory of a keeper in the isolate whose memory `other` is: it knows what the
+    /// isolate knows, and keeps what is its own. One that knew nothing would read and compile
+    /// the configuration for the sake of a single call.
+    pub fn beside(other: &Self) -> Self {
+        Self {
+            known: Rc::clone(&other.known),
+            ..Self::default()
+        }
+    }
+}
+
+impl Deref for Memory {
+    type Target = Known;
+
+    fn deref(&self) -> &Known {
+        &self.known
+    }
 }
 
 /// A map that never holds more than `max` entries; the one written longest ago leaves first.

@@ -94,6 +94,22 @@ pub fn authorize<P: Platform>(
     })
 }
 
+/// Whether what was begun may still be gone on with: whether it may be done with some
+/// arguments, where those it was begun with are no longer known.
+pub(crate) fn allows_still<P: Platform>(
+    context: &Context<P>,
+    principal: &Principal,
+    upstream: &Upstream,
+    tool: &str,
+    resource: &Resource,
+) -> Result<(), Error> {
+    let judged = weigh_unknown(context, principal, upstream, Subject::Tool(tool, None));
+    match judged.judgement {
+        Judgement::Permitted(_) => Ok(()),
+        Judgement::Refused(refusal) => Err(refused(refusal, resource)),
+    }
+}
+
 /// Whether this caller may see one entry of a list.
 pub(crate) fn shown<P: Platform>(
     context: &Context<P>,
@@ -101,6 +117,17 @@ pub(crate) fn shown<P: Platform>(
     upstream: &Upstream,
     subject: Subject<'_>,
 ) -> bool {
+    let judged = weigh_unknown(context, principal, upstream, subject);
+    matches!(judged.judgement, Judgement::Permitted(_))
+}
+
+/// What is decided while the arguments are not known.
+fn weigh_unknown<'c, P: Platform>(
+    context: &'c Context<P>,
+    principal: &Principal,
+    upstream: &Upstream,
+    subject: Subject<'_>,
+) -> Judged<'c> {
     let settings = &context.settings;
     let rule = match subject {
         Subject::Tool(own, _) => settings.rule(&upstream.name, own),
@@ -119,7 +146,7 @@ pub(crate) fn shown<P: Platform>(
     let judged = judge.judge(rule, &facts);
     // Once for every entry of every list: calls say it louder.
     note(context, LogLevel::Debug, &judged.failures);
-    matches!(judged.judgement, Judgement::Permitted(_))
+    judged
 }
 
 /// Whether the policy asks what upstreams say their tools do.
@@ -135,7 +162,7 @@ pub(crate) fn wants_hints<P: Platform>(context: &Context<P>) -> bool {
 fn asked(one: &One, hints: Hints) -> (Subject<'_>, Arguments<'_>) {
     let arguments = Arguments::Known(one.params.get("arguments"));
     if one.method == Method::ToolsCall {
-        return (Subject::Tool(&one.own, hints), arguments);
+        return (Subject::Tool(&one.own, Some(hints)), arguments);
     }
     if one.method == Method::PromptsGet {
         return (Subject::Prompt(&one.own), arguments);

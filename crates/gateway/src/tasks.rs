@@ -13,10 +13,12 @@
 //! ([`passed`]), for which nothing is stored; a run of the gateway's own follows it
 //! ([`follow`]).
 
+mod contention;
 pub mod directory;
 mod drive;
 pub(crate) mod follow;
 pub mod handle;
+mod keepers;
 pub mod legacy;
 pub(crate) mod operate;
 pub(crate) mod passed;
@@ -49,7 +51,7 @@ use crate::config::{Execution, ToolRule};
 use crate::context::Context;
 use crate::discover;
 use crate::error::{Error, Rejection};
-use crate::ingress::Call;
+use crate::ingress::{Call, Endpoint};
 use crate::memory::Bounded;
 use crate::platform::{LogLevel, Platform, Version};
 use crate::route::One;
@@ -73,9 +75,10 @@ pub const ANSWERS_MAX: usize = 64;
 const REQUEUED_MAX: usize = 1024;
 
 /// What an isolate remembers of tasks: when it queued one again, so that polling does not
-/// fill the queue, and, in a keeper, what it runs.
+/// fill the queue, which keepers are idle, and, in a keeper, what it runs.
 pub(crate) struct Memory {
     requeued: Bounded<String, Timestamp>,
+    idle: keepers::Idle,
     running: run::Running,
     rosters: roster::Memory,
     directory: directory::Memory,
@@ -86,6 +89,7 @@ impl Default for Memory {
     fn default() -> Self {
         Self {
             requeued: Bounded::new(REQUEUED_MAX),
+            idle: keepers::Idle::default(),
             running: run::Running::default(),
             rosters: roster::Memory::default(),
             directory: directory::Memory::default(),
@@ -282,9 +286,15 @@ async fn insert<P: Platform>(
     id: &str,
     record: &Record,
 ) -> Result<Version, Error> {
-    tenants::take(context, record).await?;
+    // What has ended before it was stored is in nobody's way.
+    let counts = !record.status.is_terminal();
+    if counts {
+        tenants::take(context, record).await?;
+    }
     if let Err(refused) = roster::enter(context, id, record).await {
-        tenants::give_back(context, record);
+        if counts {
+            tenants::give_back(context, record);
+        }
         return Err(refused);
     }
     directory::enter(context, record).await;
@@ -324,6 +334,7 @@ async fn fail_unqueued<P: Platform>(context: &Context<P>, id: &str, known: store
 /// `tasks/get`.
 pub async fn get<P: Platform>(
     context: &Context<P>,
+    endpoint: &Endpoint,
     principal: &Rc<Principal>,
     call: &Call,
 ) -> Result<Object, Error> {
@@ -331,7 +342,7 @@ pub async fn get<P: Platform>(
     let handle = match named {
         Named::Ours(handle) => handle,
         Named::Theirs(passed) => {
-            let asking = Asking::of(principal, call, passed);
+            let asking = Asking::of(endpoint, principal, call, passed);
             return passed::get(context, asking, &text).await;
         }
     };
@@ -389,6 +400,7 @@ fn is_abandoned(record: &Record, now: Timestamp) -> bool {
 /// `tasks/update`: the client's answers to what the task asks.
 pub async fn update<P: Platform>(
     context: &Context<P>,
+    endpoint: &Endpoint,
     principal: &Rc<Principal>,
     call: &Call,
 ) -> Result<Object, Error> {
@@ -397,7 +409,7 @@ pub async fn update<P: Platform>(
     let handle = match named {
         Named::Ours(handle) => handle,
         Named::Theirs(passed) => {
-            let asking = Asking::of(principal, call, passed);
+            let asking = Asking::of(endpoint, principal, call, passed);
             return passed::update(context, asking, &answers).await;
         }
     };
@@ -452,13 +464,14 @@ async fn answer<P: Platform>(
 /// has ended.
 pub async fn cancel<P: Platform>(
     context: &Context<P>,
+    endpoint: &Endpoint,
     principal: &Rc<Principal>,
     call: &Call,
 ) -> Result<Object, Error> {
     let handle = match open(context, principal, call)?.1 {
         Named::Ours(handle) => handle,
         Named::Theirs(passed) => {
-            let asking = Asking::of(principal, call, passed);
+            let asking = Asking::of(endpoint, principal, call, passed);
             return passed::cancel(context, asking).await;
         }
     };
@@ -470,12 +483,11 @@ pub async fn cancel<P: Platform>(
     })
     .await?;
     let (_, record) = known.ok_or_else(unknown)?;
-    if cancelled && record.status == TaskStatus::Cancelled {
+    cancelled &= record.status == TaskStatus::Cancelled;
+    if cancelled {
         run::report(context, &handle.id, &record);
         follow::let_go(context, &record);
     }
-    let rosters = &context.memory.tasks.rosters;
-    rosters.ended(&principal.id, &handle.id);
     match call.version.era() {
         Era::Modern => Ok(task::acknowledged_result()),
         Era::Legacy => legacy::cancelled(&record, cancelled),
@@ -497,7 +509,10 @@ fn open<P: Platform>(
         let error = RpcError::invalid_params("`taskId` must be a string");
         return Err(Rejection::protocol(error).into());
     };
-    let named = Named::open(context, principal, &text).ok_or_else(unknown)?;
+    let named = Named::open(context, principal, &text);
+    // A task of an upstream's was made for a client of the extension.
+    let shown = |named: &Named| modern || matches!(named, Named::Ours(_));
+    let named = named.filter(shown).ok_or_else(unknown)?;
     Ok((text.into_owned(), named))
 }
 

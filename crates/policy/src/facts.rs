@@ -24,8 +24,8 @@ const DAY_MS: u64 = 86_400_000;
 /// What is asked for.
 #[derive(Debug, Clone, Copy)]
 pub enum Subject<'a> {
-    /// A tool by its own name.
-    Tool(&'a str, Hints),
+    /// A tool by its own name, and what its upstream says it does, if that is known.
+    Tool(&'a str, Option<Hints>),
     /// A prompt by its own name.
     Prompt(&'a str),
     /// A resource by its own URI; a template has none yet.
@@ -202,8 +202,12 @@ impl Facts<'_> {
                 None
             }
             (name, Subject::Tool(_, hints)) => {
-                let hint = hints.named(name.strip_prefix(ANNOTATIONS)?)?;
-                Some(CowVal::owned(CelBool::from(hint)))
+                let name = name.strip_prefix(ANNOTATIONS)?;
+                let Some(hints) = hints else {
+                    unknown();
+                    return None;
+                };
+                Some(CowVal::owned(CelBool::from(hints.named(name)?)))
             }
             (_, Subject::Prompt(_) | Subject::Resource(_)) => None,
         }

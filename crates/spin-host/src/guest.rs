@@ -1,26 +1,59 @@
 //! What one instance of the component can reach: the interfaces it may import, and what
 //! the host keeps for it behind them.
-//!
-//! Another interface (a key-value store, variables) is one line in [`interfaces`] and one
-//! field of [`Guest`].
+
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use wasmtime::Result;
-use wasmtime::component::{Linker, ResourceTable};
+use wasmtime::component::{HasData, Linker, ResourceTable};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
-use wasmtime_wasi_http::{
-    Error, RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks, WasiHttpView,
-};
+use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
+
+use crate::bindings::spin::{key_value, sqlite, variables};
+use crate::key_value::Stores;
+use crate::manifest::Application;
+use crate::outbound::{Outbound, Sender};
 
 /// Everything a component may import here.
 pub fn interfaces(linker: &mut Linker<Guest>) -> Result<()> {
     wasmtime_wasi::p2::add_to_linker_async(linker)?;
     wasmtime_wasi::p3::add_to_linker(linker)?;
-    wasmtime_wasi_http::p3::add_to_linker(linker)
+    wasmtime_wasi_http::p3::add_to_linker(linker)?;
+    key_value::key_value::add_to_linker::<_, Spin>(linker, |guest| guest)?;
+    sqlite::sqlite::add_to_linker::<_, Spin>(linker, |guest| guest)?;
+    variables::variables::add_to_linker::<_, Spin>(linker, |guest| guest)
+}
+
+/// Names what Spin's own interfaces are implemented on: the whole [`Guest`].
+pub struct Spin;
+
+impl HasData for Spin {
+    type Data<'a> = &'a mut Guest;
+}
+
+/// What all instances share.
+#[derive(Clone)]
+pub struct Shared {
+    /// What the manifest says.
+    pub application: Arc<Application>,
+    /// The key-value stores.
+    pub key_value: Stores,
+    /// The folder the databases are in.
+    pub databases: PathBuf,
+    /// Sends requests.
+    pub sender: Sender,
 }
 
 /// What belongs to one instance and ends with it.
 pub struct Guest {
-    table: ResourceTable,
+    /// What the component has opened.
+    pub table: ResourceTable,
+    /// What the manifest says.
+    pub application: Arc<Application>,
+    /// The key-value stores.
+    pub key_value: Stores,
+    /// The folder the databases are in.
+    pub databases: PathBuf,
     wasi: WasiCtx,
     http: WasiHttpCtx,
     outbound: Outbound,
@@ -28,14 +61,20 @@ pub struct Guest {
 
 impl Guest {
     /// No arguments, environment, files or sockets. What it prints is printed.
-    pub fn new() -> Self {
+    pub fn new(shared: &Shared) -> Self {
         let mut wasi = WasiCtx::builder();
         wasi.inherit_stdout().inherit_stderr();
         Self {
             table: ResourceTable::new(),
+            application: Arc::clone(&shared.application),
+            key_value: shared.key_value.clone(),
+            databases: shared.databases.clone(),
             wasi: wasi.build(),
             http: WasiHttpCtx::new(),
-            outbound: Outbound,
+            outbound: Outbound {
+                sender: shared.sender.clone(),
+                application: Arc::clone(&shared.application),
+            },
         }
     }
 }
@@ -56,23 +95,5 @@ impl WasiHttpView for Guest {
             table: &mut self.table,
             ctx: &mut self.http,
         }
-    }
-}
-
-/// Requests the component sends: none is allowed.
-struct Outbound;
-
-/// What comes back from sending: a response, and the connection that carries it.
-type Sent = Result<(hyper::Response<WasiBody>, Io), Error>;
-type Io = Box<dyn Future<Output = Result<(), Error>> + Send>;
-
-impl WasiHttpHooks for Outbound {
-    fn send_request(
-        &mut self,
-        _request: hyper::Request<WasiBody>,
-        _options: Option<RequestOptions>,
-        _io: Io,
-    ) -> Box<dyn Future<Output = Sent> + Send> {
-        Box::new(async { Err(Error::HttpRequestDenied) })
     }
 }

@@ -12,14 +12,14 @@ use std::time::{Duration, Instant};
 
 use tokio::time::{Sleep, sleep_until};
 use wasmtime::component::{Component, GuestTaskId, Linker};
-use wasmtime::{Config, Engine, Result, Store, StoreContextMut};
+use wasmtime::{Cache, Config, Engine, Result, Store, StoreContextMut};
 use wasmtime_wasi_http::WasiHttpView;
 use wasmtime_wasi_http::handler::{
     HandlerState, Instance, ProxyPre, ShouldAccept, WorkerExpiration, WorkerState, WorkerStatus,
 };
 use wasmtime_wasi_http::p3::bindings::ServicePre;
 
-use crate::guest::{Guest, interfaces};
+use crate::guest::{Guest, Shared, interfaces};
 
 /// Requests an instance serves before another takes its place, as in Spin.
 const REQUESTS_MAX: usize = 128;
@@ -34,16 +34,19 @@ const TURN: Duration = Duration::from_millis(10);
 /// Makes instances of one component.
 pub struct Instances {
     engine: Engine,
+    shared: Shared,
     component: ProxyPre<Guest>,
 }
 
 impl Instances {
     /// Compiles the component and finds everything it imports.
-    pub fn of(component: &Path) -> Result<Self> {
+    pub fn of(component: &Path, shared: Shared) -> Result<Self> {
         let mut config = Config::new();
         config
             .wasm_component_model_async(true)
-            .epoch_interruption(true);
+            .epoch_interruption(true)
+            // Kept for all components, where wasmtime keeps what it has compiled.
+            .cache(Some(Cache::from_file(None)?));
         let engine = Engine::new(&config)?;
         take_turns(engine.clone());
         let component = Component::from_file(&engine, component)?;
@@ -52,6 +55,7 @@ impl Instances {
         let component = ServicePre::new(linker.instantiate_pre(&component)?)?;
         Ok(Self {
             engine,
+            shared,
             component: ProxyPre::P3(component),
         })
     }
@@ -74,7 +78,7 @@ impl HandlerState for Instances {
     type WorkerState = Reuse;
 
     async fn instantiate(&self) -> Result<Instance<Guest, Idle, Reuse>> {
-        let mut store = Store::new(&self.engine, Guest::new());
+        let mut store = Store::new(&self.engine, Guest::new(&self.shared));
         store.set_epoch_deadline(1);
         store.epoch_deadline_async_yield_and_update(1);
         let proxy = self.component.instantiate_async(&mut store).await?;

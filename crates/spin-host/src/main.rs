@@ -1,52 +1,78 @@
-//! `spin-host`: serves one WASI component over HTTP, so that anyone with only cargo can run
+//! `spin-host`: runs the component of a `spin.toml`, so that anyone with only cargo can run
 //! and test the Spin function.
 //!
-//! It implements the real WIT interfaces, through wasmtime: `wasi:http/handler@0.3` towards
-//! the client, and `wasi:cli`, `wasi:clocks`, `wasi:random` (0.2 and 0.3) towards the
-//! component. It keeps instances as Spin does ([`instances`]). A component that imports
-//! anything else does not start here, and the error names the import.
+//! It implements the interfaces a component meets in Spin 4.1, not its own: through wasmtime
+//! `wasi:http@0.3` both ways, `wasi:cli`, `wasi:clocks` and `wasi:random` (0.2 and 0.3), and
+//! by itself `spin:key-value@3.0`, `spin:sqlite@3.1` and `spin:variables@3.0` (`wit/`). It
+//! keeps instances as Spin does ([`instances`]), lets a component reach only what its
+//! manifest lists ([`manifest`], [`allowed`]), and is called like `spin up`. A component that
+//! imports anything else does not start here, and the error names the import.
 //!
-//! Its limits. It listens on loopback only, speaks HTTP/1.1 without TLS, and reads no
-//! `spin.toml`: there are no routes, variables, key-value stores or triggers besides HTTP.
-//! Requests a component sends are refused, as Spin refuses what `allowed_outbound_hosts`
-//! does not list. A component that computes without end is not ended. It is for
-//! development and tests; `spin` is for serving.
+//! Its limits. It listens on loopback only and speaks HTTP/1.1 without TLS. One component,
+//! which gets every path; the HTTP trigger alone; no `runtime-config.toml`: key-value stores
+//! and databases are SQLite files in the state folder. Of the headers Spin adds it sets
+//! `spin-client-addr`. Options of outbound requests (their timeouts) are passed over. A
+//! component that computes without end is not ended, and nothing limits its memory. It is
+//! for development and tests; `spin` is for serving.
 
 #![expect(
     clippy::print_stdout,
     reason = "a program that serves tells its caller where"
 )]
 
+mod allowed;
+mod bindings;
+mod files;
 mod guest;
 mod instances;
+mod key_value;
+mod manifest;
+mod outbound;
 mod serve;
+mod sqlite;
+mod variables;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use wasmtime::error::Context;
 use wasmtime::{Result, bail};
 
+use crate::guest::Shared;
 use crate::instances::Instances;
+use crate::key_value::Stores;
+use crate::manifest::Application;
 
 const HELP: &str = "\
-spin-host [--listen ADDRESS:PORT] COMPONENT.wasm
+spin-host [--from SPIN.TOML] [--listen ADDRESS:PORT] [--state-dir DIR]
+          [--variable NAME=VALUE|NAME=@FILE]… [--key-value KEY=VALUE]…
 
-Serves the component over HTTP until it is told to stop (SIGINT or SIGTERM). Prints
-`listening on http://ADDRESS:PORT` when it answers.
+Serves the component of a manifest over HTTP until it is told to stop (SIGINT or SIGTERM).
+Prints `listening on http://ADDRESS:PORT` when it answers. Options are those of `spin up`.
 
-  --listen   a loopback address; port 0 takes a free one (default 127.0.0.1:3000)
+  --from       the manifest (default spin.toml)
+  --listen     a loopback address; port 0 takes a free one (default 127.0.0.1:3000)
+  --state-dir  where stores and databases are kept (default .spin beside the manifest)
+  --variable   the value of a variable, or the file it stands in
+  --key-value  writes a value into the default key-value store first
 ";
 
 /// Where `spin up` listens, too.
 const LISTEN: &str = "127.0.0.1:3000";
+/// The key-value store `--key-value` writes to.
+const DEFAULT_STORE: &str = "default";
 
 struct Options {
     listen: SocketAddr,
-    component: PathBuf,
+    manifest: PathBuf,
+    state: PathBuf,
+    variables: BTreeMap<String, String>,
+    values: Vec<(String, String)>,
 }
 
 fn main() -> ExitCode {
@@ -75,12 +101,19 @@ fn start() -> Result<()> {
 /// What the caller asks for; nothing if that is help.
 fn options(mut arguments: lexopt::Parser) -> Result<Option<Options>> {
     use lexopt::Arg;
-    let (mut listen, mut component) = (LISTEN.to_owned(), None);
+    let (mut listen, mut manifest, mut state) = (LISTEN.to_owned(), None, None);
+    let (mut variables, mut values) = (BTreeMap::new(), Vec::new());
     while let Some(argument) = arguments.next()? {
         match argument {
-            Arg::Long("listen") => listen = arguments.value()?.to_string_lossy().into_owned(),
+            Arg::Long("listen") => listen = text(&mut arguments)?,
+            Arg::Long("from") | Arg::Short('f') => manifest = Some(text(&mut arguments)?.into()),
+            Arg::Long("state-dir") => state = Some(text(&mut arguments)?.into()),
+            Arg::Long("variable") => {
+                let (name, value) = pair(&text(&mut arguments)?)?;
+                variables.insert(name, content(value)?);
+            }
+            Arg::Long("key-value") => values.push(pair(&text(&mut arguments)?)?),
             Arg::Long("help") | Arg::Short('h') => return Ok(None),
-            Arg::Value(path) if component.is_none() => component = Some(PathBuf::from(path)),
             Arg::Long(_) | Arg::Short(_) | Arg::Value(_) => {
                 return Err(argument.unexpected().into());
             }
@@ -92,8 +125,52 @@ fn options(mut arguments: lexopt::Parser) -> Result<Option<Options>> {
     if !listen.ip().is_loopback() {
         bail!("{listen} is not a loopback address; this host is for development and tests");
     }
-    let component = component.context("no component given; --help shows how")?;
-    Ok(Some(Options { listen, component }))
+    let manifest = manifest.unwrap_or_else(|| PathBuf::from("spin.toml"));
+    let state = state.unwrap_or_else(|| manifest.with_file_name(".spin"));
+    Ok(Some(Options {
+        listen,
+        manifest,
+        state,
+        variables,
+        values,
+    }))
+}
+
+fn text(arguments: &mut lexopt::Parser) -> Result<String> {
+    Ok(arguments.value()?.to_string_lossy().into_owned())
+}
+
+/// Reads `NAME=VALUE`.
+fn pair(text: &str) -> Result<(String, String)> {
+    let (name, value) = text
+        .split_once('=')
+        .with_context(|| format!("{text:?} is not NAME=VALUE"))?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+/// The value itself, or what is in the file it names with an `@`.
+fn content(value: String) -> Result<String> {
+    match value.strip_prefix('@') {
+        Some(file) => std::fs::read_to_string(file).with_context(|| format!("cannot read {file}")),
+        None => Ok(value),
+    }
+}
+
+/// What the instances share, with the state folder there and filled.
+fn shared(options: &Options) -> Result<Shared> {
+    let application = Application::read(&options.manifest, &options.variables)?;
+    let state = &options.state;
+    std::fs::create_dir_all(state).with_context(|| format!("cannot create {}", state.display()))?;
+    let key_value = Stores::open(&state.join("key_value.db"))?;
+    for (key, value) in &options.values {
+        key_value.set(DEFAULT_STORE, key, value.as_bytes())?;
+    }
+    Ok(Shared {
+        application: Arc::new(application),
+        key_value,
+        databases: state.clone(),
+        sender: outbound::sender(),
+    })
 }
 
 async fn run(options: Options) -> Result<()> {
@@ -105,8 +182,10 @@ async fn run(options: Options) -> Result<()> {
     let listener = TcpListener::bind(options.listen)
         .await
         .with_context(|| format!("cannot listen on {}", options.listen))?;
-    let instances = Instances::of(&options.component)
-        .with_context(|| format!("cannot run {}", options.component.display()))?;
+    let shared = shared(&options)?;
+    let source = shared.application.source.clone();
+    let instances = Instances::of(&source, shared)
+        .with_context(|| format!("cannot run {}", source.display()))?;
     println!("listening on http://{}", listener.local_addr()?);
     let stop = async {
         tokio::select! {

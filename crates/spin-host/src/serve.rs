@@ -2,6 +2,7 @@
 //! and streams what comes back.
 
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,6 +31,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long requests in progress have left once we are told to stop.
 const STOP_MAX: Duration = Duration::from_secs(2);
 
+/// Where Spin tells a component who its client is.
+const CLIENT_ADDRESS: &str = "spin-client-addr";
+
 type Handler = ProxyHandler<Instances>;
 
 /// Serves until `stop`, then lets what has begun come to its end.
@@ -49,8 +53,8 @@ async fn accept(listener: &TcpListener, handler: &Handler, connections: &Gracefu
     // Never closed: there is always a permit to wait for.
     while let Ok(permit) = Arc::clone(&room).acquire_owned().await {
         match listener.accept().await {
-            Ok((stream, _)) => {
-                let ended = connection(stream, handler.clone(), connections);
+            Ok((stream, client)) => {
+                let ended = connection(stream, client, handler.clone(), connections);
                 tokio::spawn(async move {
                     ended.await;
                     drop(permit);
@@ -67,12 +71,13 @@ async fn accept(listener: &TcpListener, handler: &Handler, connections: &Gracefu
 /// One connection, served to its end.
 fn connection(
     stream: TcpStream,
+    client: SocketAddr,
     handler: Handler,
     connections: &GracefulShutdown,
 ) -> impl Future<Output = ()> + Send + use<> {
     let answer = service_fn(move |request| {
         let handler = handler.clone();
-        async move { Ok::<_, Infallible>(answer(&handler, request).await) }
+        async move { Ok::<_, Infallible>(answer(&handler, client, request).await) }
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -85,11 +90,19 @@ fn connection(
     }
 }
 
-async fn answer(handler: &Handler, request: Request<Incoming>) -> Response<WasiBody> {
+async fn answer(
+    handler: &Handler,
+    client: SocketAddr,
+    request: Request<Incoming>,
+) -> Response<WasiBody> {
     let (mut head, body) = request.into_parts();
     match absolute(&head.uri, head.headers.get(HOST)) {
         Some(uri) => head.uri = uri,
         None => return bare(StatusCode::BAD_REQUEST),
+    }
+    // Written over whatever the client says there.
+    if let Ok(client) = HeaderValue::try_from(client.to_string()) {
+        head.headers.insert(CLIENT_ADDRESS, client);
     }
     let body = body.map_err(Error::from).boxed_unsync();
     match handler.handle((), Request::from_parts(head, body)).await {

@@ -56,7 +56,7 @@ pub fn run(mut arguments: Arguments) -> Result<()> {
     }
     let layout = Layout::find()?;
     if for_spin {
-        let component = spin(&layout, &setup::spin(&layout)?, profile)?;
+        let component = spin(&layout, &setup::spin(&layout)?, profile, false)?;
         say(&format!("built {}", layout.relative(&component)));
         return Ok(());
     }
@@ -122,16 +122,20 @@ pub fn cloudflare(
 }
 
 /// Builds the Spin component; gives its file.
-pub fn spin(layout: &Layout, toolchain: &Toolchain, profile: Profile) -> Result<PathBuf> {
+///
+/// With `selftest` as [`cloudflare`] does.
+pub fn spin(
+    layout: &Layout,
+    toolchain: &Toolchain,
+    profile: Profile,
+    selftest: bool,
+) -> Result<PathBuf> {
     let mut build = toolchain.cargo(layout)?;
     let triple = Target::Spin.triple();
-    build.current_dir(layout.root()).args([
-        "build",
-        "--package",
-        "tidegate-spin",
-        "--target",
-        triple,
-    ]);
+    build
+        .current_dir(layout.root())
+        .args(["build", "--package", "tidegate-spin"])
+        .args(["--target", triple]);
     let folder = match profile {
         Profile::Release => {
             build.arg("--release");
@@ -139,17 +143,21 @@ pub fn spin(layout: &Layout, toolchain: &Toolchain, profile: Profile) -> Result<
         }
         Profile::Dev => "debug",
     };
-    process::run(
-        "building the Spin component",
-        &mut build,
-        &layout.log("build-spin")?,
-    )?;
+    if selftest {
+        build.args(["--features", "selftest"]);
+    }
+    let title = "building the Spin component (the first time takes some minutes)";
+    process::run(title, &mut build, &layout.log("build-spin")?)?;
     let built = layout
         .wasm_target()
         .join(triple)
         .join(folder)
         .join("tidegate_spin.wasm");
-    let out = layout.root().join("functions/spin/build");
+    let out = if selftest {
+        layout.wasm_target().join("selftest-spin")
+    } else {
+        layout.root().join("functions/spin/build")
+    };
     make_dir(&out)?;
     write_atomically(&out.join(".gitignore"), b"*\n")?;
     let component = out.join("tidegate_spin.wasm");

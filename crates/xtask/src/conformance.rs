@@ -18,6 +18,7 @@ use anyhow::{Result, bail};
 
 use crate::arguments::{Arguments, unexpected};
 use crate::conformance::baseline::Baseline;
+use crate::conformance::front::Runtime;
 use crate::conformance::lanes::{Lane, REVISIONS, Scenarios, TASKS};
 use crate::conformance::outcome::Outcome;
 use crate::conformance::stand::Stand;
@@ -46,6 +47,8 @@ so does a listed one that passes. tests/conformance/TRACEABILITY.md is the whole
   --direct             against the servers themselves, each in its own era
   --url URL            against a server that is already running
   --wrangler           with the gateway under wrangler instead of on bare workerd
+  --spin               with the Spin component; compares with tests/conformance/spin.json,
+                       where what fails on Spin alone has its reason
   --update-baseline    write what fails now into the baseline, to be given reasons, and
                        the table
 ";
@@ -54,7 +57,7 @@ struct Flags {
     lanes: Vec<Lane>,
     revisions: Vec<&'static str>,
     direct: bool,
-    wrangler: bool,
+    runtime: Runtime,
     url: Option<String>,
     update: bool,
 }
@@ -65,7 +68,7 @@ impl Default for Flags {
             lanes: Lane::ALL.to_vec(),
             revisions: REVISIONS.to_vec(),
             direct: false,
-            wrangler: false,
+            runtime: Runtime::Workerd,
             url: None,
             update: false,
         }
@@ -78,9 +81,18 @@ impl Flags {
         !self.direct && self.url.is_none()
     }
 
+    /// What is known to fail, in `tests/conformance`.
+    fn baseline(&self) -> &'static str {
+        match self.runtime {
+            Runtime::Workerd | Runtime::Wrangler => "baseline.json",
+            Runtime::Spin => "spin.json",
+        }
+    }
+
     /// Whether the run shows all of it.
     fn whole(&self) -> bool {
         self.through_gateway()
+            && self.runtime != Runtime::Spin
             && self.lanes.len() == Lane::ALL.len()
             && self.revisions.len() == REVISIONS.len()
     }
@@ -98,8 +110,12 @@ pub fn run(arguments: Arguments) -> Result<()> {
 
 /// The suite as a lane of `cargo xtask test`: a scenario passes if it does what the
 /// baseline says.
-pub fn lane(layout: &Layout) -> Result<Counts> {
-    let findings = compare(layout, &Flags::default())?;
+pub fn lane(layout: &Layout, runtime: Runtime) -> Result<Counts> {
+    let flags = Flags {
+        runtime,
+        ..Flags::default()
+    };
+    let findings = compare(layout, &flags)?;
     for complaint in &findings.complaints {
         eprintln!("{complaint}");
     }
@@ -118,7 +134,7 @@ struct Findings {
 fn compare(layout: &Layout, flags: &Flags) -> Result<Findings> {
     setup::conformance(layout)?;
     let folder = layout.root().join("tests/conformance");
-    let file = folder.join("baseline.json");
+    let file = folder.join(flags.baseline());
     let mut baseline = if flags.through_gateway() {
         Baseline::load(&file)?
     } else {
@@ -206,7 +222,7 @@ fn run_all(layout: &Layout, flags: &Flags) -> Result<Vec<Run>> {
             })
             .collect();
     }
-    let stand = Stand::start(layout, &flags.lanes, flags.direct, flags.wrangler)?;
+    let stand = Stand::start(layout, &flags.lanes, flags.direct, flags.runtime)?;
     let mut runs = Vec::new();
     for lane in &flags.lanes {
         let revisions = lane.revisions().iter();
@@ -280,7 +296,8 @@ fn parse(mut arguments: Arguments) -> Result<Flags> {
                 }
             }
             "--direct" => flags.direct = true,
-            "--wrangler" => flags.wrangler = true,
+            "--wrangler" => flags.runtime = Runtime::Wrangler,
+            "--spin" => flags.runtime = Runtime::Spin,
             "--url" => flags.url = Some(arguments.text()?),
             "--update-baseline" => flags.update = true,
             other => return unexpected(other),

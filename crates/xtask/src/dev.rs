@@ -5,6 +5,7 @@ mod config;
 pub mod gateway;
 mod options;
 pub mod raw;
+pub mod spin;
 mod variables;
 mod wrangler;
 

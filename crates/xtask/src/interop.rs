@@ -14,7 +14,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
 use crate::arguments::{Arguments, unexpected};
-use crate::conformance::front;
+use crate::conformance::front::{self, Runtime};
 use crate::http;
 use crate::interop::table::{Cell, Table};
 use crate::layout::{Layout, read, write_atomically};
@@ -200,7 +200,7 @@ fn compare(layout: &Layout, update: bool) -> Result<(Counts, Option<String>)> {
     let mut session = Session::open()?;
     let rust = rmcp(layout)?;
     let upstreams = start(layout, &rust, &mut session)?;
-    let gateway = front::gateway(layout, "interop", upstreams, Vec::new(), false)?;
+    let gateway = front::gateway(layout, "interop", upstreams, Vec::new(), Runtime::Workerd)?;
     let mut table = Table::default();
     for client in &CLIENTS {
         for upstream in &UPSTREAMS {

@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::arguments::{Arguments, unexpected};
 use crate::build::{self, Profile};
+use crate::conformance::front::Runtime;
 use crate::layout::{Layout, read};
 use crate::process::{self, command};
 use crate::progress::say;
@@ -30,7 +31,8 @@ Runs every lane, or those named, and ends with `N passed, M failed`.
   hosts        the functions on their runtimes, with third-party clients
   conformance  the official MCP conformance suite, against its baseline
   interop      third-party clients against third-party servers, against its table
-  spin         the Spin component on crates/spin-host (the first build takes minutes)
+  spin         hosts and conformance for the Spin component, and its host (the first build
+               takes minutes)
 ";
 
 /// The crate that is no member of the workspace.
@@ -98,21 +100,11 @@ const LANES: [Lane; 10] = [
     ("hosts", |layout| {
         setup::cloudflare(layout)?;
         setup::conformance(layout)?;
-        let mut hosts = cargo(layout);
-        hosts
-            .args([
-                "test",
-                "--package",
-                "tests",
-                "--test",
-                "hosts",
-                "--",
-                "--nocapture",
-            ])
-            .env("TIDEGATE_HOSTS", "1");
-        tests(layout, "hosts", &mut hosts)
+        tests(layout, "hosts", &mut hosts(layout))
     }),
-    ("conformance", conformance::lane),
+    ("conformance", |layout| {
+        conformance::lane(layout, Runtime::Workerd)
+    }),
     ("interop", interop::lane),
     ("spin", spin),
 ];
@@ -255,7 +247,7 @@ fn functions(layout: &Layout) -> Result<Counts> {
     let tools = setup::cloudflare(layout)?;
     build::cloudflare(layout, &tools, Profile::Release, false).context("functions/cloudflare")?;
     let toolchain = setup::spin(layout)?;
-    build::spin(layout, &toolchain, Profile::Release).context("functions/spin")?;
+    build::spin(layout, &toolchain, Profile::Release, false).context("functions/spin")?;
     Ok(Counts {
         passed: 2,
         failed: 0,
@@ -264,7 +256,8 @@ fn functions(layout: &Layout) -> Result<Counts> {
 
 /// The host is no member of the workspace, so the lanes above do not lint it.
 fn spin(layout: &Layout) -> Result<Counts> {
-    let component = build::spin(layout, &setup::spin(layout)?, Profile::Release)?;
+    setup::conformance(layout)?;
+    build::spin(layout, &setup::spin(layout)?, Profile::Release, false)?;
     let host = build::spin_host(layout)?;
     let mut clippy = cargo(layout);
     clippy
@@ -272,13 +265,37 @@ fn spin(layout: &Layout) -> Result<Counts> {
         .args(["--manifest-path", SPIN_HOST, "--", "-Dwarnings"])
         .env("CARGO_TARGET_DIR", layout.spin_host_target());
     check(layout, "spin-clippy", &mut clippy)?;
+    let mut unit = cargo(layout);
+    unit.args([
+        "test",
+        "--release",
+        "--locked",
+        "--manifest-path",
+        SPIN_HOST,
+    ])
+    .env("CARGO_TARGET_DIR", layout.spin_host_target());
+    let unit = tests(layout, "spin-host", &mut unit)?;
+    let mut hosts = hosts(layout);
+    hosts
+        .env("TIDEGATE_HOST", "spin")
+        .env("TIDEGATE_SPIN_HOST", host);
+    let hosts = tests(layout, "spin", &mut hosts)?;
+    let suite = conformance::lane(layout, Runtime::Spin)?;
+    let all = [unit, hosts, suite];
+    Ok(Counts {
+        passed: all.iter().map(|counts| counts.passed).sum(),
+        failed: all.iter().map(|counts| counts.failed).sum(),
+    })
+}
+
+/// The claims about a function on its runtime.
+fn hosts(layout: &Layout) -> Command {
     let mut hosts = cargo(layout);
     hosts
         .args(["test", "--package", "tests", "--test", "hosts", "--"])
-        .args(["--nocapture", "spin::"])
-        .env("TIDEGATE_SPIN_HOST", host)
-        .env("TIDEGATE_SPIN_COMPONENT", component);
-    tests(layout, "spin", &mut hosts)
+        .arg("--nocapture")
+        .env("TIDEGATE_HOSTS", "1");
+    hosts
 }
 
 #[cfg(test)]

@@ -7,8 +7,9 @@
 //! **Staying.** The runtime ends an object it takes for idle: within ten seconds one that
 //! waits for nothing, and a stream nobody reads counts as nothing; within 70 to 140 seconds
 //! one that is asked for nothing, whatever it waits for. So as long as an answer is open or
-//! the gateway says that something is kept, a timer is waited for, and an alarm every
-//! [`TICK`] counts as being asked.
+//! the gateway says that something is kept, a timer is waited for; and where that takes
+//! longer than [`QUIET`], an alarm every [`TICK`] counts as being asked. Most are done
+//! sooner, and cost no write.
 //!
 //! **Going.** A caller that drops its exchange aborts it; the object sees its request's
 //! signal, or the cancelled body, and drops what answered it.
@@ -26,8 +27,9 @@ use tidegate_gateway::platform::{self, Clock, HttpError, Platform, Unavailable};
 use tidegate_gateway::{Gateway, Memory};
 use worker::wasm_bindgen::{JsCast, JsValue};
 use worker::worker_sys;
-use worker::{Context, DurableObject, Env, Result, State, durable_object};
+use worker::{Context, DurableObject, Env, Result, State, console_error, durable_object};
 
+use crate::MEMORY;
 use crate::clock::WorkersClock;
 use crate::door;
 use crate::http::exchange;
@@ -37,7 +39,9 @@ use crate::platform::{Host, unavailable};
 const BINDING: &str = "TIDEGATE_KEEPER";
 /// What is asked of a keeper is a path; the runtime wants a host before it.
 const ORIGIN: &str = "https://keeper";
-/// How often an object with something under way is asked: well within 70 seconds.
+/// How long an object has had something under way when it sets its first alarm.
+const QUIET: Duration = Duration::from_secs(20);
+/// How often it is asked then: together well within 70 seconds.
 const TICK: Duration = Duration::from_secs(30);
 /// How often it looks whether it still has: well within ten seconds.
 const LOOK: Duration = Duration::from_secs(5);
@@ -93,8 +97,6 @@ pub struct Keeper {
     memory: Rc<Memory>,
     /// Shared with every answer that is open.
     open: Rc<()>,
-    /// Whether an alarm of this instance is to come.
-    armed: Cell<bool>,
     /// Whether a timer is waited for.
     held: Rc<Cell<bool>>,
 }
@@ -104,9 +106,8 @@ impl DurableObject for Keeper {
         Self {
             state,
             env,
-            memory: Rc::default(),
+            memory: Rc::new(MEMORY.with(|isolate| Memory::beside(isolate))),
             open: Rc::default(),
-            armed: Cell::default(),
             held: Rc::default(),
         }
     }
@@ -123,15 +124,15 @@ impl DurableObject for Keeper {
         };
         let response = response.map(|body| self.opened(body));
         if self.is_busy() {
-            self.stay().await?;
+            self.stay();
         }
         Ok(door::response(response)?.into())
     }
 
     async fn alarm(&self) -> Result<worker::Response> {
-        self.armed.set(false);
         if self.is_busy() {
-            self.stay().await?;
+            self.stay();
+            self.state.storage().set_alarm(TICK).await?;
         } else {
             // An object that stores nothing, not even that it had an alarm, costs nothing.
             self.state.storage().delete_all().await?;
@@ -170,21 +171,26 @@ impl Keeper {
     }
 
     /// Sees to it that the object is not taken for idle while it is busy.
-    async fn stay(&self) -> Result<()> {
-        if !self.held.replace(true) {
-            let (gateway, open) = (self.gateway(), Rc::downgrade(&self.open));
-            let held = Rc::clone(&self.held);
-            self.host().defer(async move {
-                while is_busy(&gateway, &open) {
-                    WorkersClock.sleep(LOOK).await;
+    fn stay(&self) {
+        if self.held.replace(true) {
+            return;
+        }
+        let (gateway, open) = (self.gateway(), Rc::downgrade(&self.open));
+        let (held, storage) = (Rc::clone(&self.held), self.state.storage());
+        self.host().defer(async move {
+            let mut looks = 0;
+            while is_busy(&gateway, &open) {
+                WorkersClock.sleep(LOOK).await;
+                looks += 1;
+                if LOOK * looks == QUIET
+                    && is_busy(&gateway, &open)
+                    && let Err(error) = storage.set_alarm(TICK).await
+                {
+                    console_error!("a keeper has no alarm and may be ended: {error}");
                 }
-                held.set(false);
-            });
-        }
-        if !self.armed.replace(true) {
-            self.state.storage().set_alarm(TICK).await?;
-        }
-        Ok(())
+            }
+            held.set(false);
+        });
     }
 }
 

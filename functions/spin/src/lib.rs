@@ -1,47 +1,60 @@
-//! Tidegate on Spin, for now its health alone.
+//! Tidegate on Spin: a component behind the HTTP trigger.
 //!
-//! `GET /health` answers that the component runs. Everything else is 501 with a JSON
-//! message: on Spin the gateway's stores need a database (its key-value store cannot make
-//! claims safely), and until those ports are written, serving requests without them would
-//! only look like a gateway.
+//! One door: a client's request, or a timer's. It builds what the request is for, calls it,
+//! and converts; nothing is decided here. What an instance remembers between requests lives
+//! in thread-locals, and instances are short-lived: everything that must last is in the
+//! key-value store ([`kv`]) or the SQL database ([`database`]). The queue has no trigger of
+//! its own; [`drain`] says who works on it.
 
-use spin_sdk::http::{HeaderMap, HeaderValue, IntoResponse, Method, Request, StatusCode};
+mod atomic;
+mod body;
+mod clock;
+mod database;
+mod door;
+mod drain;
+mod headers;
+mod http;
+mod kv;
+mod outbox;
+mod platform;
+#[cfg(feature = "selftest")]
+mod selftest;
+
+use std::rc::Rc;
+
+use ::http::Response;
+use spin_sdk::http::Request;
 use spin_sdk::http_service;
+use tidegate_gateway::{Gateway, Memory};
 
-const HEALTHY: &str = r#"{"status":"ok","host":"spin"}"#;
-const NOT_SERVED: &str = r#"{"error":"not_implemented","message":"This build of Tidegate answers only GET /health on Spin. Deploy the Cloudflare function to serve MCP."}"#;
+use body::Outgoing;
+use platform::Host;
+
+thread_local! {
+    /// One instance, one thread, one memory. No future is kept in it: one request does not
+    /// wait for what another has begun.
+    static MEMORY: Rc<Memory> = Rc::default();
+}
+
+fn gateway() -> Gateway<Host> {
+    Gateway::new(Host, MEMORY.with(Rc::clone))
+}
 
 /// Answers one request.
 #[http_service]
-async fn serve(request: Request) -> impl IntoResponse {
-    let (status, body) = answer(request.method(), request.uri().path());
-    let mut headers = HeaderMap::new();
-    headers.insert("content-type", HeaderValue::from_static("application/json"));
-    // Without it the host sends a chunked body, which costs a round trip of delay.
-    headers.insert("content-length", HeaderValue::from(body.len()));
-    (status, headers, body.to_owned())
-}
-
-fn answer(method: &Method, path: &str) -> (StatusCode, &'static str) {
-    match (method, path) {
-        (&Method::GET, "/health") => (StatusCode::OK, HEALTHY),
-        _ => (StatusCode::NOT_IMPLEMENTED, NOT_SERVED),
+async fn serve(request: Request) -> Response<Outgoing> {
+    let request = door::request(request);
+    #[cfg(feature = "selftest")]
+    if request.uri().path() == selftest::PATH {
+        return door::response(selftest::answer(&request).await);
     }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_health_is_answered() {
-        for (method, path, status) in [
-            (Method::GET, "/health", 200),
-            (Method::POST, "/health", 501),
-            (Method::GET, "/health/deep", 501),
-            (Method::POST, "/mcp", 501),
-        ] {
-            assert_eq!(answer(&method, path).0.as_u16(), status, "{method} {path}");
-        }
+    let gateway = gateway();
+    if request.uri().path() == drain::TIMER
+        && let Some(status) = drain::timer(&gateway, request.headers()).await
+    {
+        return door::response(door::bare(status));
     }
+    let response = gateway.serve(request).await;
+    drain::look();
+    door::response(response)
 }

@@ -9,7 +9,9 @@ use tidegate_gateway::tasks::legacy::RESULT_WITHIN;
 
 use super::{RELATED, get, id, offering, setup, task, wait};
 use crate::converse::talk::{Client, VERSION, asking, everything, form, name, requiring};
-use crate::world::{RESULT, Said, Script, World, complete};
+use crate::tasks;
+use crate::tasks_passed::{self, Minting, THEIRS};
+use crate::world::{RESULT, Said, Script, Setup, World, complete};
 
 #[test]
 fn a_result_is_waited_for_and_is_what_the_call_would_have_given() {
@@ -236,6 +238,49 @@ fn a_question_the_client_refuses_goes_back_to_who_asked_or_ends_the_call() {
     assert_eq!(end["result"]["isError"], true);
     assert_eq!(get(&client, &created)["status"], "failed");
     assert_eq!(world.count("up", "tools/call"), 1);
+}
+
+#[test]
+fn a_task_its_upstream_makes_is_followed_to_its_result() {
+    let minting = Minting::new();
+    let world = minting.world(&json!({ "execution": "task" }));
+    let client = Client::of(&world, everything());
+    let call = client.ask("tools/call", json!({ "name": "up__a", "task": {} }));
+    let created = id(&world.call(call));
+    let mut waiting = client.open(wait(&client, &created));
+    waiting.wait(Duration::from_secs(1));
+    assert!(matches!(world.deliver()[..], [Consumed::Retry { .. }]));
+    let requests = json!({ "k": { "method": "elicitation/create", "params": form() } });
+    minting.shows(json!({ "status": "input_required", "inputRequests": requests }));
+    let question = waiting.question();
+    let related = &question["params"]["_meta"][RELATED]["taskId"];
+    assert_eq!(*related, created);
+    client.answer(&question, name("Ada"));
+    waiting.wait(Duration::from_secs(3));
+    let update = &world.bodies("up", "tasks/update")[0]["params"];
+    assert_eq!(update["inputResponses"]["k"], name("Ada"));
+    minting.shows(json!({ "status": "completed", "result": complete("done") }));
+    let end = waiting.end();
+    assert_eq!(end["result"]["content"][0]["text"], "done");
+    assert!(!end.to_string().contains(THEIRS));
+}
+
+#[test]
+fn a_task_that_was_passed_on_is_for_clients_of_the_extension() {
+    let minting = Minting::new();
+    let world = Setup::new()
+        .upstream("up", &minting.script)
+        .rule(json!({ "name": "up__b", "execution": "auto" }))
+        .start();
+    let passed = tasks::handle(&tasks_passed::made(&world));
+    let client = Client::of(&world, everything());
+    for method in ["tasks/get", "tasks/result", "tasks/cancel"] {
+        let told = world.call(client.ask(method, json!({ "taskId": passed })));
+        assert_eq!(told.refusal(), (200, -32602), "{method}");
+    }
+    let listed = world.call(client.ask("tasks/list", json!({})));
+    assert_eq!(listed.result()["tasks"], json!([]));
+    assert_eq!(world.count("up", "tasks/get"), 0);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 // `@modelcontextprotocol/ext-tasks`. It must find the modern era by itself, unless told to
 // open with `initialize` (`--era legacy`).
 import * as mcp from "@modelcontextprotocol/client";
-import { createTaskSessionFromClient } from "@modelcontextprotocol/ext-tasks/client";
+import { createApplicationInputHandler, createTaskSessionFromClient } from "@modelcontextprotocol/ext-tasks/client";
 import { discover, main, signIn, stepUp } from "./scenarios.mjs";
 
 const CLIENT_INFO = { name: "npm-client", version: "2" };
@@ -33,13 +33,23 @@ async function rawDispatch(context) {
   return { dispatch, close: () => wire.close() };
 }
 
-/** Lets ext-tasks drive the task and writes down each state it polled. */
+/** Lets ext-tasks drive the task, answers what it asks, and writes down each state it polled. */
 async function task({ sdk, tool, ...context }) {
   const raw = await rawDispatch(context);
+  const asked = [];
+  const elicitation = ({ params }) => {
+    asked.push(params.message);
+    return { action: "accept", content: { name: "Ada" } };
+  };
+  const refuse = () => {
+    throw new Error("nobody answers that here");
+  };
+  const clientCapabilities = { elicitation: { form: {} } };
   const session = createTaskSessionFromClient(sdk.client, {
     endpointId: context.url,
     rawDispatch: raw.dispatch,
-    v2RequestFraming: { protocolVersion: "2026-07-28", clientInfo: CLIENT_INFO, clientCapabilities: {} },
+    onInputRequest: createApplicationInputHandler({ elicitation, sampling: refuse, roots: refuse }),
+    v2RequestFraming: { protocolVersion: "2026-07-28", clientInfo: CLIENT_INFO, clientCapabilities },
   });
   const states = [];
   const execution = await session.callTool(...tool);
@@ -50,7 +60,7 @@ async function task({ sdk, tool, ...context }) {
   // Read once more after the end: a finished task stays readable.
   const again = id && (await session.task(id).snapshot()).status;
   await raw.close();
-  return { kind: execution.kind, id, states, again, status: outcome.status, text: outcome.result?.content?.[0]?.text };
+  return { kind: execution.kind, id, states, asked, again, status: outcome.status, text: outcome.result?.content?.[0]?.text };
 }
 
 async function connect(context) {

@@ -3,6 +3,7 @@ import { Client } from "@modelcontextprotocol/sdk/client/index.js";
 import * as auth from "@modelcontextprotocol/sdk/client/auth.js";
 import { StreamableHTTPClientTransport } from "@modelcontextprotocol/sdk/client/streamableHttp.js";
 import { discover, main, signIn, stepUp } from "./scenarios.mjs";
+import { answering, asksForTasks, tasks } from "./npm_sdk_tasks.mjs";
 
 function transport({ url, token, provider, fetch }) {
   const headers = { cookie: "harbour=private", ...(token && { authorization: `Bearer ${token}` }) };
@@ -11,10 +12,15 @@ function transport({ url, token, provider, fetch }) {
 
 async function connect(context) {
   const wire = context.transport ?? transport(context);
-  const client = new Client({ name: "npm-sdk", version: "1" });
+  const asked = [];
+  const info = { name: "npm-sdk", version: "1" };
+  // Whoever calls tools as tasks can be asked; other calls must not be.
+  const client = asksForTasks(context) ? answering(new Client(info, { capabilities: { elicitation: {} } }), asked) : new Client(info);
   await client.connect(wire);
   return {
-    own: {},
+    client,
+    asked,
+    own: tasks,
     identity: () => ({
       era: "legacy",
       version: wire.protocolVersion,

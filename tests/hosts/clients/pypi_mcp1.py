@@ -1,7 +1,6 @@
 """PyPI `mcp` 1.x: the legacy client. It opens with `initialize`."""
 
 import contextlib
-from datetime import timedelta
 
 import httpx
 import mcp.client.auth.utils as auth
@@ -12,11 +11,13 @@ from mcp import ClientSession
 from mcp.client.auth import OAuthClientProvider
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.auth import OAuthClientMetadata
+from pypi_mcp1_tasks import Tasks
 
 
 class Connected:
-    def __init__(self, session, opened):
+    def __init__(self, session, opened, tasks):
         self.session, self.opened = session, opened
+        self.own = tasks.scenarios(session)
 
     def identity(self):
         return {
@@ -75,9 +76,10 @@ class Sdk:
     @contextlib.asynccontextmanager
     async def session(context, auth=None):
         async with http(context, auth) as client_http:
+            tasks = Tasks(context)
             async with streamable_http_client(context.url, http_client=client_http) as (read, write, _):
-                async with ClientSession(read, write, read_timeout_seconds=timedelta(seconds=30)) as session:
-                    yield Connected(session, await session.initialize())
+                async with ClientSession(read, write, **tasks.options()) as session:
+                    yield Connected(session, await session.initialize(), tasks)
 
     @staticmethod
     async def discovery(context):

@@ -27,6 +27,7 @@ class TaskHandle(types.Result):
 class TaskState(types.Result):
     task_id: str
     status: str
+    input_requests: dict[str, Any] | None = None
     result: Any = None
     error: Any = None
 
@@ -41,13 +42,23 @@ class GetTask(types.Request[TaskId, Literal["tasks/get"]]):
     params: TaskId
 
 
+class Answers(TaskId):
+    input_responses: dict[str, Any]
+
+
+class UpdateTask(types.Request[Answers, Literal["tasks/update"]]):
+    name_param = "taskId"
+    method: Literal["tasks/update"] = "tasks/update"
+    params: Answers
+
+
 class Tasks(ClientExtension):
-    """Polls a task to its end, as the extension's text tells a client to."""
+    """Polls a task to its end and answers what it asks, as the extension's text tells a client to."""
 
     identifier = "io.modelcontextprotocol/tasks"
 
     def __init__(self):
-        self.handle, self.states = None, []
+        self.handle, self.states, self.asked = None, [], []
 
     def claims(self):
         return [ResultClaim(result_type="task", model=TaskHandle, resolve=self._poll)]
@@ -57,9 +68,19 @@ class Tasks(ClientExtension):
         while True:
             state = await self.state(context.session)
             self.states.append(state.status)
-            if state.status not in ("working", "input_required"):
+            if state.status == "input_required":
+                await self.answer(context.session, state.input_requests)
+            elif state.status not in ("working", "completed"):
+                raise RuntimeError(f"{state.status}: {state.error}")
+            elif state.status == "completed":
                 return types.CallToolResult.model_validate(state.result)
             await anyio.sleep((handle.poll_interval_ms or 500) / 1000)
+
+    async def answer(self, session, requests):
+        self.asked += [request["params"]["message"] for request in requests.values()]
+        answers = {key: {"action": "accept", "content": {"name": "Ada"}} for key in requests}
+        params = Answers(task_id=self.handle.task_id, input_responses=answers)
+        await session.send_request(UpdateTask(params=params), types.EmptyResult)
 
     async def state(self, session):
         return await session.send_request(GetTask(params=TaskId(task_id=self.handle.task_id)), TaskState)
@@ -79,6 +100,7 @@ class Connected:
             "kind": "task" if tasks.handle else "immediate",
             "id": tasks.handle and tasks.handle.task_id,
             "states": tasks.states,
+            "asked": tasks.asked,
             "again": again and again.status,
             "status": tasks.states[-1] if tasks.states else "completed",
             "text": scenarios.text(content),
@@ -135,6 +157,10 @@ def sign_in(context, consent):
     )
 
 
+async def unexpected(context, params):
+    raise RuntimeError("asked outside a task")
+
+
 def http(context, auth=None):
     hooks = {"response": [scenarios.observer(context.seen)]}
     return httpx2.AsyncClient(headers=context.headers, auth=auth, event_hooks=hooks, timeout=30)
@@ -146,10 +172,15 @@ class Sdk:
     async def session(context, auth=None):
         # The extension is declared only where a task is asked for: other calls must stay synchronous.
         tasks = Tasks()
-        extensions = [tasks] if "task" in context.scenario.split(",") else None
+        with_tasks = "task" in context.scenario.split(",")
+        extensions = [tasks] if with_tasks else None
+        # Declares that it can be asked; a task's questions come to the extension.
+        asked = unexpected if with_tasks else None
         async with http(context, auth) as client_http:
             transport = streamable_http_client(context.url, http_client=client_http)
-            async with Client(transport, extensions=extensions, read_timeout_seconds=30) as client:
+            async with Client(
+                transport, extensions=extensions, read_timeout_seconds=30, elicitation_callback=asked
+            ) as client:
                 yield Connected(client, tasks)
 
     @staticmethod

@@ -103,7 +103,7 @@ impl Question {
         };
         let hints = self.hints()?;
         let subject = match (&self.tool, &self.prompt) {
-            (Some(_), _) => Subject::Tool(name, hints),
+            (Some(_), _) => Subject::Tool(name, Some(hints)),
             (None, Some(_)) => Subject::Prompt(name),
             (None, None) => Subject::Resource(Some(name)),
         };
@@ -191,6 +191,7 @@ impl Whence {
         Peer {
             address: self.address.clone(),
             country: self.country.clone(),
+            certificate: None,
         }
     }
 }

@@ -175,3 +175,28 @@ fn wrong_calls_are_told_apart_from_problems() {
         assert!(run.err.contains(said), "{arguments:?}: {}", run.err);
     }
 }
+
+#[test]
+fn what_a_spin_manifest_lacks_is_a_problem_of_the_configuration() {
+    let folder = folder(&[("tidegate.yaml", SOUND)]);
+    let manifest = |hosts: &str, variable: &str| {
+        let text = format!(
+            "[component.tidegate]\nallowed_outbound_hosts = [{hosts}]\n\
+             [component.tidegate.variables]\n{variable} = \"\"\n"
+        );
+        fs::write(folder.path().join("spin.toml"), text).unwrap();
+        tidegate(folder.path(), &["check", "--spin", "spin.toml"])
+    };
+    let run = manifest("\"https://elsewhere.example\"", "other");
+    assert_eq!(run.code, 1, "{}", run.out);
+    for lacking in [
+        "https://search.example.com",
+        "https://login.example.com",
+        "search_token",
+    ] {
+        assert!(run.err.contains(lacking), "{lacking}: {}", run.err);
+    }
+    assert_eq!(manifest("\"https://*:*\"", "search_token").code, 0);
+    let run = tidegate(folder.path(), &["check", "--spin", "nowhere.toml"]);
+    assert_eq!(run.code, 2, "{}", run.err);
+}

@@ -12,6 +12,7 @@ mod policy;
 mod keys;
 mod push;
 mod schemas;
+mod tasks;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

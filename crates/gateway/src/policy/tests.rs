@@ -53,6 +53,7 @@ fn peer() -> Peer {
     Peer {
         address: Some("10.1.2.3".to_owned()),
         country: Some("DE".to_owned()),
+        certificate: None,
     }
 }
 
@@ -72,7 +73,7 @@ fn weigh(when: &str, arguments: Option<&str>) -> (Outcome, Option<&'static str>)
         (&principal, Classification::Confidential),
         (&peer, NOW),
         &config.upstreams[0],
-        Subject::Tool("send", Hints::default()),
+        Subject::Tool("send", Some(Hints::default())),
         match &given {
             Some(given) => Arguments::Known(Some(given)),
             None => Arguments::Unknown,
@@ -499,7 +500,7 @@ fn decides(rules: &Value, upstream: usize, tool: &str, arguments: Option<&Value>
         (&principal, Classification::Confidential),
         (&peer, NOW),
         &config.upstreams[upstream],
-        Subject::Tool(tool, Hints::default()),
+        Subject::Tool(tool, Some(Hints::default())),
         arguments,
     );
     match rules.decide(&facts).verdict {

@@ -13,8 +13,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use super::contention::Writing;
 use super::record::Record;
-use super::roster::Writing;
 use super::store;
 use crate::auth::PrincipalId;
 use crate::context::Context;
@@ -106,7 +106,7 @@ async fn write<P: Platform>(
     needed: Timestamp,
 ) -> Result<Timestamp, Error> {
     let (atomic, key) = (context.platform.atomic(), key(shard_of(&record.owner)));
-    let until = needed + Duration::from_millis(record.ttl_ms);
+    let until = needed + Duration::from_millis(context.settings.config.tasks.ttl_ms);
     let mut writing = Writing::default();
     loop {
         let (version, mut shard) = match keyspace::atomic_get(atomic, &key).await {

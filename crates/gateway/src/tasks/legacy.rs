@@ -20,7 +20,7 @@ use tidegate_mcp::task::{self, Task, TaskStatus};
 use tidegate_mcp::version::ProtocolVersion;
 
 use super::record::{Outcome, Record};
-use super::{Asked, When, begin, insert, roster, store};
+use super::{Asked, When, begin, insert, roster, run, store};
 use crate::auth::{Principal, PrincipalId};
 use crate::config::{Authentication, Execution, Tasks, ToolRule};
 use crate::context::Context;
@@ -62,6 +62,7 @@ pub(crate) fn capability(settings: &Settings, version: ProtocolVersion) -> serde
 /// What lists of tools say of one.
 pub(crate) fn support(rule: Option<&ToolRule>) -> &'static str {
     match rule.map(|rule| rule.execution).unwrap_or_default() {
+        // What an upstream has of tasks its clients of this revision never see.
         Execution::Sync | Execution::Upstream => "forbidden",
         Execution::Task => "required",
         Execution::Auto => "optional",
@@ -129,7 +130,7 @@ pub(crate) fn created(record: &Record) -> Object {
 
 /// The task of a call that was answered before it could become one: its client waits for the
 /// answer where it waits for every task's.
-pub(crate) async fn ended<P: Platform>(
+pub(crate) async fn answered<P: Platform>(
     context: &Context<P>,
     asked: Asked,
     answer: Object,
@@ -137,6 +138,8 @@ pub(crate) async fn ended<P: Platform>(
     let (id, mut record) = begin(context, asked)?;
     record.end(Outcome::Result(answer), context.now());
     insert(context, &id, &record).await?;
+    super::ended(context, &id, &record);
+    run::report(context, &id, &record);
     Ok(created(&record))
 }
 

@@ -15,13 +15,13 @@ use tidegate_mcp::task::{Task, acknowledged_result};
 use super::handle::{Askable, Passed, unknown};
 use super::record::Answer;
 use super::theirs::{Maker, Theirs, bare};
-use crate::auth::Principal;
+use crate::auth::{Principal, Resource};
 use crate::config::bounds;
 use crate::context::Context;
 use crate::error::Error;
-use crate::ingress::Call;
+use crate::ingress::{Call, Endpoint};
 use crate::platform::Platform;
-use crate::policy::{self, Hints, Subject};
+use crate::policy;
 
 /// What a client is told of a call its upstream made a task of.
 pub(crate) fn created<P: Platform>(
@@ -110,18 +110,21 @@ pub(super) async fn cancel<P: Platform>(
 /// Who asks about a task of an upstream, and how.
 pub(super) struct Asking<'a> {
     principal: &'a Rc<Principal>,
+    endpoint: &'a Endpoint,
     call: &'a Call,
     passed: Passed,
 }
 
 impl<'a> Asking<'a> {
     pub(super) const fn of(
-            principal: &'a Rc<Principal>,
+        endpoint: &'a Endpoint,
+        principal: &'a Rc<Principal>,
         call: &'a Call,
         passed: Passed,
     ) -> Self {
         Self {
             principal,
+            endpoint,
             call,
             passed,
         }
@@ -132,11 +135,8 @@ impl<'a> Asking<'a> {
         let settings = &context.settings;
         let passed = &self.passed;
         let upstream = settings.upstream(&passed.upstream).ok_or_else(unknown)?;
-        // With which arguments it was called is not known any more.
-        let subject = Subject::Tool(&passed.tool, Hints::default());
-        if !policy::shown(context, self.principal, upstream, subject) {
-            return Err(unknown());
-        }
+        let resource = Resource::of(&settings.config, &self.endpoint.path());
+        policy::allows_still(context, self.principal, upstream, &passed.tool, &resource)?;
         let maker = Maker {
             upstream: upstream.clone(),
             tool: passed.tool.clone(),

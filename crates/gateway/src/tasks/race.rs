@@ -66,12 +66,15 @@ pub(crate) async fn call<P: Platform>(
         log_level: meta.log_level.clone(),
         threshold_ms: u64::try_from(threshold.as_millis()).unwrap_or(u64::MAX),
     };
+    let mut taken = None;
     let body = match context.platform.keeper() {
         Some(keeper) => {
             let body = serde_json::to_string(&told).map_err(|e| Fault::Internal(e.to_string()))?;
             let request = Request::post(format!("{RACES}{id}")).body(Body::from(body));
             let request = request.map_err(|e| Fault::Internal(e.to_string()))?;
-            let response = keeper.send(&id, request).await?;
+            let name = context.memory.tasks.idle.take(context);
+            let response = keeper.send(&name, request).await?;
+            taken = Some(name);
             if response.status() != StatusCode::OK {
                 let status = response.status();
                 return Err(Fault::Dependency(format!("a keeper answered {status}")).into());
@@ -80,7 +83,17 @@ pub(crate) async fn call<P: Platform>(
         }
         None => Body::stream(park::encoded(frames(context.clone(), id, told)).map(Ok)),
     };
-    let mut events = park::heard(body, meta).boxed_local();
+    let memory = Rc::clone(&context.memory);
+    let mut events = park::heard(body, meta)
+        .inspect(move |event| {
+            if let Event::End(end) = event
+                && !end.as_ref().is_ok_and(follow::is_task)
+                && let Some(name) = taken.take()
+            {
+                memory.tasks.idle.give_back(name);
+            }
+        })
+        .boxed_local();
     match events.next().await {
         Some(Event::End(end)) => end.map(Reply::Result),
         Some(first) => Ok(Reply::Stream(

@@ -13,32 +13,28 @@ use std::time::Duration;
 use futures_util::stream::{self, StreamExt};
 use serde::{Deserialize, Serialize};
 
+use super::contention::Writing;
 use super::record::{Record, Standing};
 use super::store;
 use crate::auth::PrincipalId;
 use crate::context::Context;
-use crate::error::{Error, Fault, Rejection};
+use crate::error::{Error, Rejection};
 use crate::keyspace::{self, Family, Key, ReadError, Store};
 use crate::memory::Bounded;
-use crate::platform::{Clock, Platform, Swap, Version};
+use crate::platform::{Platform, Swap, Version};
 use crate::time::Timestamp;
 
 /// Most ended tasks that stay in a roster; the oldest leave first.
 pub const ENDED_MAX: usize = 100;
-/// How often a record is tried to be written that others write too.
-const ROUNDS_MAX: u32 = 24;
-/// First pause after a lost race, on average; doubles each time.
-const PAUSE: Duration = Duration::from_millis(10);
-/// Longest pause after a lost race, on average.
-const PAUSE_MAX: Duration = Duration::from_millis(800);
-/// How often a store that does not answer is asked.
-const TRIES_MAX: u32 = 3;
 /// Most records asked whether they have ended when the limit is in the way: the oldest.
 pub const RECONCILED_MAX: usize = 100;
 /// How many of them at once.
 const RECONCILED_AT_ONCE: usize = 16;
 /// How long a principal whose tasks are really all open is refused without asking again.
 pub const FULL_FOR: Duration = Duration::from_secs(5);
+/// How long after its creation a task may still come to be stored: a call may have run for a
+/// minute (`tasks.afterMs`) before it becomes one.
+const SETTLED: Duration = Duration::from_secs(120);
 /// How long an isolate trusts that a roster is as it wrote it.
 const HELD_FOR: Duration = Duration::from_secs(10);
 /// Most rosters one isolate remembers.
@@ -207,7 +203,7 @@ pub(super) async fn enter<P: Platform>(
         id: id.to_owned(),
         created_at_ms: record.created_at_ms,
         expires_at_ms: record.expiry().0,
-        ended: false,
+        ended: record.status.is_terminal(),
     };
     let mut ended = memory.seen.remove(owner).unwrap_or_default();
     let mut held = memory.held(owner, context.now());
@@ -230,7 +226,9 @@ pub(super) async fn enter<P: Platform>(
             return Ok(());
         }
         roster.note(&ended);
-        make_room(context, owner, &mut roster, &mut ended).await?;
+        if !entry.ended {
+            make_room(context, owner, &mut roster, &mut ended).await?;
+        }
         roster.tasks.push(entry.clone());
         roster.tidy(context.now());
         match write(context, owner, version, roster).await {
@@ -322,49 +320,7 @@ async fn is_over<P: Platform>(context: &Context<P>, entry: Entry) -> Option<Stri
 
 /// Whether a record that is not there will not come any more.
 pub(super) fn is_settled(entry: &Entry, now: Timestamp) -> bool {
-    now.since(Timestamp(entry.created_at_ms)) >= super::START_WITHIN
-}
-
-/// How writing a record that many write has gone so far.
-#[derive(Default)]
-pub(super) struct Writing {
-    lost: u32,
-    unavailable: u32,
-}
-
-impl Writing {
-    /// Somebody else was first: pauses, by chance, so that not all come back at once.
-    pub(super) async fn lost<P: Platform>(&mut self, context: &Context<P>) -> Result<(), Error> {
-        self.lost += 1;
-        if self.lost >= ROUNDS_MAX {
-            return Err(Fault::Dependency(
-                "a record that many write could not be written".to_owned(),
-            )
-            .into());
-        }
-        self.pause(context, self.lost).await;
-        Ok(())
-    }
-
-    pub(super) async fn unavailable<P: Platform>(
-        &mut self,
-        context: &Context<P>,
-        error: Error,
-    ) -> Result<(), Error> {
-        self.unavailable += 1;
-        if self.unavailable >= TRIES_MAX {
-            return Err(error);
-        }
-        self.pause(context, self.unavailable).await;
-        Ok(())
-    }
-
-    async fn pause<P: Platform>(&self, context: &Context<P>, times: u32) {
-        let mean = PAUSE * 2u32.saturating_pow(times.min(16));
-        let [chance] = context.random::<1>();
-        let pause = mean.min(PAUSE_MAX) * u32::from(chance) / 128;
-        context.platform.clock().sleep(pause).await;
-    }
+    now.since(Timestamp(entry.created_at_ms)) >= SETTLED
 }
 
 fn key(owner: &PrincipalId) -> Key<RosterFamily> {
@@ -372,47 +328,4 @@ fn key(owner: &PrincipalId) -> Key<RosterFamily> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn entry(id: usize, expires_at_ms: u64, ended: bool) -> Entry {
-        Entry {
-            id: id.to_string(),
-            created_at_ms: id as u64,
-            expires_at_ms,
-            ended,
-        }
-    }
-
-    #[test]
-    fn the_ended_leave_first_and_the_open_stay_as_long_as_they_can_be_read() {
-        let mut roster = Roster::default();
-        for id in 0..ENDED_MAX + 10 {
-            roster.tasks.push(entry(id, 1_000, id % 2 == 0 || id > 20));
-        }
-        roster.tasks.push(entry(9_999, 500, false));
-        let open = roster.open().count();
-        roster.tidy(Timestamp(100));
-        assert_eq!(
-            roster.tasks.len(),
-            open + ENDED_MAX.min(roster.tasks.len() - open)
-        );
-        assert_eq!(roster.open().count(), open);
-        roster.tidy(Timestamp(500));
-        assert_eq!(roster.open().count(), open - 1);
-        assert!(!roster.has("9999"));
-        roster.tidy(Timestamp(1_000));
-        assert!(roster.tasks.is_empty());
-    }
-
-    #[test]
-    fn of_more_ended_ones_than_there_is_room_for_the_oldest_leave() {
-        let mut roster = Roster::default();
-        for id in 0..ENDED_MAX + 3 {
-            roster.tasks.push(entry(id, 1_000, true));
-        }
-        roster.tidy(Timestamp(0));
-        assert_eq!(roster.tasks.len(), ENDED_MAX);
-        assert!(!roster.has("2") && roster.has("3"));
-    }
-}
+mod tests;

@@ -118,7 +118,9 @@ async fn in_keeper<P: Platform>(context: &Context<P>, keeper: &P::Keeper, id: &s
     let Ok(request) = Request::post(format!("{RUNS}{id}")).body(Body::empty()) else {
         return again;
     };
-    let verdict = match keeper.send(id, request).await {
+    let idle = &context.memory.tasks.idle;
+    let name = idle.take(context);
+    let verdict = match keeper.send(&name, request).await {
         Ok(response) if response.status() == StatusCode::OK => {
             let read = response.into_body().read(VERDICT_MAX);
             context.until(context.now() + QUICK, read).await
@@ -129,7 +131,10 @@ async fn in_keeper<P: Platform>(context: &Context<P>, keeper: &P::Keeper, id: &s
         after: LEASE + STORE_PAUSE,
     };
     match verdict {
-        Some(Ok(verdict)) => serde_json::from_slice(&verdict).unwrap_or(later),
+        Some(Ok(verdict)) => {
+            idle.give_back(name);
+            serde_json::from_slice(&verdict).unwrap_or(later)
+        }
         // It goes on, or its keeper died: in time the message finds out which.
         Some(Err(_)) | None => later,
     }

@@ -15,11 +15,12 @@ use serde_json::json;
 use super::directory::{Place, SHARDS, Walk};
 use super::record::Standing;
 use super::roster::{self, Entry, is_settled};
-use super::{is_abandoned, run, store};
+use super::{START_WITHIN, is_abandoned, run, store};
 use crate::auth::PrincipalId;
 use crate::context::Context;
 use crate::keyspace::{self, Family, Key, ReadError, Store};
 use crate::platform::{LogLevel, Platform, Swap, Version};
+use crate::time::Timestamp;
 
 /// Most principals one sweep looks at.
 pub const SWEEP_MAX: usize = 200;
@@ -159,8 +160,9 @@ async fn of_one<P: Platform>(context: &Context<P>, owner: &PrincipalId, counts: 
         return;
     };
     let now = context.now();
-    // A younger one may just be being made.
-    let old = known.1.open().filter(|entry| is_settled(entry, now));
+    // A younger one may just be being made, or begun.
+    let is_old = |entry: &&Entry| now.since(Timestamp(entry.created_at_ms)) >= START_WITHIN;
+    let old = known.1.open().filter(is_old);
     let mut old: Vec<Entry> = old.cloned().collect();
     if !old.is_empty() {
         let begin = u64::from_be_bytes(context.random()) % old.len() as u64;
@@ -201,7 +203,8 @@ enum Found {
 async fn look<P: Platform>(context: &Context<P>, entry: Entry) -> Found {
     let record = match store::find(context, &entry.id).await {
         Ok(Some((_, record))) => record,
-        Ok(None) => return Found::Ended(entry.id),
+        Ok(None) if is_settled(&entry, context.now()) => return Found::Ended(entry.id),
+        Ok(None) => return Found::Well,
         Err(_) => return Found::Well,
     };
     if record.standing(context.now()) == Standing::Ended {

@@ -11,13 +11,14 @@
 //! - *Too high* by one for each task whose end was not counted, because the isolate died
 //!   in between or the store did not say what became of the subtraction, and for each whose
 //!   making was counted and failed: until its counter expires, at most a lifetime and one
-//!   stretch after the task was made. A task that is never ended counts up to one stretch
-//!   longer than it can be read. What other counters say is up to [`LOOK_FOR`] old; they only
-//!   fall. Of several tasks made at once at the very limit all may be refused.
-//! - *Too low* only within a lifetime after the limit was introduced, or the lifetime of
-//!   tasks was changed: tasks made before were not counted, or are counted elsewhere.
+//!   stretch after the task was made. A task that never ends counts for as long. What the counters of other stretches say is up to [`LOOK_FOR`] old,
+//!   and they fall. Of several tasks made at once at the very limit all may be refused.
+//! - *Too low* by the calls of `auto` tools that begin in one stretch and become tasks in the
+//!   next, within [`LOOK_FOR`]; and within a lifetime after the limit was introduced, or the
+//!   lifetime of tasks changed, by the tasks made before, which were not counted, or are
+//!   counted elsewhere.
 //!
-//! So, these changes aside, a tenant never has more than it may.
+//! These apart, a tenant never has more than it may.
 
 use std::time::Duration;
 
@@ -38,7 +39,7 @@ use crate::time::Timestamp;
 pub const BUCKETS: u64 = 8;
 /// Shortest stretch.
 pub const BUCKET_MIN: Duration = Duration::from_secs(60);
-/// How long an isolate goes by what older counters said.
+/// How long an isolate goes by what other counters said.
 pub const LOOK_FOR: Duration = Duration::from_secs(10);
 /// Most tenants an isolate remembers the counters of.
 const TENANTS_MAX: usize = 256;
@@ -54,7 +55,8 @@ impl Family for TenantFamily {
     const LIFETIME: Option<Duration> = None;
 }
 
-/// What an isolate remembers: what a tenant's older counters said, when, and before which.
+/// What an isolate remembers: what a tenant's other counters said, when, and other than
+/// which.
 pub(super) struct Memory(Bounded<String, (Timestamp, u64, i64)>);
 
 impl Default for Memory {
@@ -73,13 +75,14 @@ struct Counters {
 impl Counters {
     /// Those a task is counted in; `None` where no limit asks for it.
     fn of<P: Platform>(context: &Context<P>, record: &Record) -> Option<(Self, u32)> {
-        let max = context.settings.config.tasks.max_open_per_tenant?;
+        let tasks = &context.settings.config.tasks;
+        let (max, lifetime_ms) = (tasks.max_open_per_tenant?, tasks.ttl_ms);
         let tenant = record.tenant.as_deref()?;
         let least = u64::try_from(BUCKET_MIN.as_millis()).unwrap_or(u64::MAX);
         let counters = Self {
             tenant: hex(&Sha256::digest(tenant.as_bytes())[..16]),
-            lifetime_ms: record.ttl_ms,
-            length_ms: (record.ttl_ms / BUCKETS).max(least),
+            lifetime_ms,
+            length_ms: (lifetime_ms / BUCKETS).max(least),
         };
         Some((counters, max))
     }
@@ -105,8 +108,8 @@ impl Counters {
         Ok(sum.max(0))
     }
 
-    /// What the counters before this one say together.
-    async fn before<P: Platform>(&self, context: &Context<P>, own: u64) -> Result<i64, Error> {
+    /// What the other live counters say together.
+    async fn others<P: Platform>(&self, context: &Context<P>, own: u64) -> Result<i64, Error> {
         let (now, memory) = (context.now(), &context.memory.tasks.tenants.0);
         if let Some((at, number, sum)) = memory.get(&self.tenant)
             && number == own
@@ -116,7 +119,8 @@ impl Counters {
             return Ok(sum);
         }
         let first = self.number(now.0.saturating_sub(self.lifetime_ms));
-        let looks = (first..own).map(|number| self.add(context, number, 0));
+        let live = (first..=self.number(now.0)).filter(|number| *number != own);
+        let looks = live.map(|number| self.add(context, number, 0));
         let mut sum = 0;
         for said in join_all(looks).await {
             sum += said?;
@@ -135,8 +139,8 @@ pub(super) async fn take<P: Platform>(context: &Context<P>, record: &Record) -> 
     let own = counters.number(record.created_at_ms);
     // Counted first: of two at once, each sees the other.
     let now = counters.add(context, own, 1).await?;
-    let refused = match counters.before(context, own).await {
-        Ok(before) if now + before <= i64::from(max) => return Ok(()),
+    let refused = match counters.others(context, own).await {
+        Ok(others) if now + others <= i64::from(max) => return Ok(()),
         Ok(_) => Rejection::TooManyTasks {
             limit: "tasks.maxOpenPerTenant",
             max,

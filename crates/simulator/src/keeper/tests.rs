@@ -6,6 +6,7 @@ use futures_util::stream::{self, StreamExt};
 use tidegate_gateway::platform::{Clock, Platform};
 
 use super::*;
+use crate::fault::Fault;
 
 fn ping(body: Body) -> Request<Body> {
     Request::post("http://keeper/ping").body(body).unwrap()

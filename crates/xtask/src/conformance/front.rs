@@ -8,6 +8,17 @@ use crate::dev::Options;
 use crate::dev::gateway::Gateway;
 use crate::layout::{Layout, make_dir, write_atomically};
 
+/// What the gateway runs on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Runtime {
+    /// Bare workerd.
+    Workerd,
+    /// `wrangler dev`.
+    Wrangler,
+    /// The Spin component.
+    Spin,
+}
+
 /// Starts a gateway in front of these upstreams, with these rules for tools, both given as
 /// the configuration names them.
 pub fn gateway(
@@ -15,7 +26,7 @@ pub fn gateway(
     name: &str,
     upstreams: Vec<Value>,
     tools: Vec<Value>,
-    wrangler: bool,
+    runtime: Runtime,
 ) -> Result<Gateway> {
     let dir = layout.dev().join("conformance");
     make_dir(&dir)?;
@@ -37,7 +48,8 @@ pub fn gateway(
         config: Some(file),
         port: Some(0),
         prefix: None,
-        raw: !wrangler,
+        raw: runtime == Runtime::Workerd,
+        spin: runtime == Runtime::Spin,
         upstreams: Vec::new(),
         ..Options::bare("", "")
     };

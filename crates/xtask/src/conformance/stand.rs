@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use crate::conformance::front;
+use crate::conformance::front::{self, Runtime};
 use crate::conformance::lanes::{CLIENT, LEGACY, Lane};
 use crate::dev::gateway::Gateway;
 use crate::http;
@@ -70,7 +70,7 @@ pub struct ClientCommand {
 
 impl Stand {
     /// Starts what these lanes need.
-    pub fn start(layout: &Layout, lanes: &[Lane], direct: bool, wrangler: bool) -> Result<Self> {
+    pub fn start(layout: &Layout, lanes: &[Lane], direct: bool, runtime: Runtime) -> Result<Self> {
         let mut stand = Self {
             gateways: Vec::new(),
             session: Session::open()?,
@@ -90,7 +90,7 @@ impl Stand {
             if lanes.iter().any(|lane| *lane != Lane::Merged) {
                 let upstreams = stand.upstreams();
                 let tools = stand.tools();
-                let gateway = front::gateway(layout, "apart", upstreams, tools, wrangler)?;
+                let gateway = front::gateway(layout, "apart", upstreams, tools, runtime)?;
                 stand.gateways.push(gateway);
             }
             if lanes.contains(&Lane::Merged) {
@@ -98,7 +98,7 @@ impl Stand {
                 let mut upstreams = stand.upstreams();
                 upstreams.retain(|upstream| upstream["name"].as_str().is_some_and(is_merged));
                 let tools = Vec::new();
-                let gateway = front::gateway(layout, "merged", upstreams, tools, wrangler)?;
+                let gateway = front::gateway(layout, "merged", upstreams, tools, runtime)?;
                 stand.gateways.push(gateway);
                 stand.start_shim(layout)?;
             }

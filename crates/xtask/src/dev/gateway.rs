@@ -10,7 +10,7 @@ use crate::build::{self, Profile};
 use crate::dev::config::{self, Overlay, Trust};
 use crate::dev::options::{Options, PORT};
 use crate::dev::raw::{RawHost, RawOptions};
-use crate::dev::{cli, variables, wrangler};
+use crate::dev::{cli, spin, variables, wrangler};
 use crate::http;
 use crate::issuer::keys::{Claims, Signer};
 use crate::issuer::{self, Issuer};
@@ -55,8 +55,7 @@ impl Gateway {
     pub fn start(layout: &Layout, options: &Options) -> Result<Self> {
         // First: nobody should wait for a build to learn that the port is taken.
         let port = choose_port(options.port)?;
-        let tools = setup::cloudflare(layout)?;
-        let bundle = build::cloudflare(layout, &tools, Profile::Release, options.selftest)?;
+        let built = Built::new(layout, options)?;
         let cli = cli::build(layout)?;
         let dir = layout.dev().join(format!("port-{port}"));
         if options.fresh {
@@ -66,7 +65,7 @@ impl Gateway {
         let mut session = Session::open()?;
         let mut upstreams = options.upstreams.clone();
         if options.demo {
-            let url = start_demo(layout, &tools.node, &dir, &mut session)?;
+            let url = start_demo(layout, built.node(), &dir, &mut session)?;
             upstreams.push((DEMO.to_owned(), url));
         }
         let origin = format!("http://127.0.0.1:{port}");
@@ -88,56 +87,20 @@ impl Gateway {
         )?;
         let mut variables = variables::load(layout)?;
         variables.extend(options.secrets.iter().cloned());
-
-        let raw = if options.raw {
-            let raw = RawOptions {
-                port,
-                variables: &variables,
-                pass_through: options.pass_through.as_deref(),
-                metered: options.metered,
-            };
-            let host = RawHost::start(layout, &mut session, &dir, &bundle, &raw)?;
-            host.put(
-                CONFIG_KEY,
-                read(&cli::compile(layout, &cli, &config, &dir)?)?.as_bytes(),
-            )?;
-            Some(host)
-        } else {
-            cli::push(layout, &cli, &config, &dir)?;
-            wrangler::start(
-                layout,
-                &tools.node,
-                &dir,
-                &bundle,
-                port,
-                &variables,
-                &mut session,
-            )?;
-            None
+        let place = Place {
+            layout,
+            dir: &dir,
+            port,
+            cli: &cli,
+            config: &config,
+            variables,
         };
+        let raw = place.start(&built, options, &mut session)?;
         session.wait_until("waiting for the gateway to answer", START_LIMIT, || {
             http::answers(port, "/health", 200)
         })?;
         let twin = match options.twin {
-            true => {
-                let port = http::free_port(0)?;
-                let twin = dir.join("twin");
-                make_dir(&twin)?;
-                cli::push(layout, &cli, &config, &twin)?;
-                wrangler::start_twin(
-                    layout,
-                    &tools.node,
-                    &dir,
-                    &bundle,
-                    port,
-                    &variables,
-                    &mut session,
-                )?;
-                session.wait_until("waiting for its twin to answer", START_LIMIT, || {
-                    http::answers(port, "/health", 200)
-                })?;
-                Some(port)
-            }
+            true => Some(place.start_twin(&built, &mut session)?),
             false => None,
         };
         let token = match &issuer {
@@ -164,6 +127,126 @@ impl Gateway {
     /// The processes started, to add more or to wait with.
     pub fn session(&mut self) -> &mut Session {
         &mut self.session
+    }
+}
+
+/// A function that was built, and the Node there is.
+enum Built {
+    /// The Worker: the folder with its modules.
+    Worker { node: PathBuf, bundle: PathBuf },
+    /// The Spin component.
+    Spin { node: PathBuf, component: PathBuf },
+}
+
+impl Built {
+    fn new(layout: &Layout, options: &Options) -> Result<Self> {
+        if options.spin {
+            // The demo upstream is a Node program.
+            setup::node::packages(layout)?;
+            let toolchain = setup::spin(layout)?;
+            return Ok(Self::Spin {
+                node: setup::node::binary(layout)?,
+                component: build::spin(layout, &toolchain, Profile::Release, options.selftest)?,
+            });
+        }
+        let tools = setup::cloudflare(layout)?;
+        let bundle = build::cloudflare(layout, &tools, Profile::Release, options.selftest)?;
+        Ok(Self::Worker {
+            node: tools.node,
+            bundle,
+        })
+    }
+
+    fn node(&self) -> &Path {
+        match self {
+            Self::Worker { node, .. } | Self::Spin { node, .. } => node,
+        }
+    }
+}
+
+/// Where a gateway is to answer, and with what.
+struct Place<'a> {
+    layout: &'a Layout,
+    dir: &'a Path,
+    port: u16,
+    cli: &'a Path,
+    config: &'a Path,
+    variables: Vec<(String, String)>,
+}
+
+impl Place<'_> {
+    /// Starts the host with the configuration published to it.
+    fn start(
+        &self,
+        built: &Built,
+        options: &Options,
+        session: &mut Session,
+    ) -> Result<Option<RawHost>> {
+        let (layout, dir) = (self.layout, self.dir);
+        match built {
+            Built::Spin { component, .. } => {
+                self.start_spin(component, dir, self.port, session)?;
+                Ok(None)
+            }
+            Built::Worker { bundle, .. } if options.raw => {
+                let raw = RawOptions {
+                    port: self.port,
+                    variables: &self.variables,
+                    pass_through: options.pass_through.as_deref(),
+                    metered: options.metered,
+                };
+                let host = RawHost::start(layout, session, dir, bundle, &raw)?;
+                let snapshot = cli::compile(layout, self.cli, self.config, dir)?;
+                host.put(CONFIG_KEY, read(&snapshot)?.as_bytes())?;
+                Ok(Some(host))
+            }
+            Built::Worker { node, bundle } => {
+                cli::push(layout, self.cli, self.config, dir)?;
+                let (port, variables) = (self.port, &self.variables);
+                wrangler::start(layout, node, dir, bundle, port, variables, session)?;
+                Ok(None)
+            }
+        }
+    }
+
+    /// Starts the Spin component, its log in `home`; all share one state.
+    fn start_spin(
+        &self,
+        component: &Path,
+        home: &Path,
+        port: u16,
+        session: &mut Session,
+    ) -> Result<()> {
+        let snapshot = cli::compile(self.layout, self.cli, self.config, self.dir)?;
+        let run = spin::Run {
+            dir: home,
+            state: &self.dir.join("state"),
+            component,
+            port,
+            variables: &self.variables,
+            config: self.config,
+            value: (CONFIG_KEY, &snapshot),
+        };
+        spin::start(self.layout, &run, session)
+    }
+
+    /// Starts a second gateway that shares the first one's objects; gives its port.
+    fn start_twin(&self, built: &Built, session: &mut Session) -> Result<u16> {
+        let port = http::free_port(0)?;
+        let twin = self.dir.join("twin");
+        make_dir(&twin)?;
+        match built {
+            Built::Spin { component, .. } => self.start_spin(component, &twin, port, session)?,
+            Built::Worker { node, bundle } => {
+                cli::push(self.layout, self.cli, self.config, &twin)?;
+                let (layout, dir, variables) = (self.layout, self.dir, &self.variables);
+                wrangler::start_twin(layout, node, dir, bundle, port, variables, session)?;
+            }
+        }
+        session.wait_until("waiting for its twin to answer", START_LIMIT, || {
+            http::answers(port, "/health", 200)
+        })?;
+        Ok(port)
     }
 }
 

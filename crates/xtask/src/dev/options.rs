@@ -30,6 +30,8 @@ gateway in front of it, and prints a URL and a token for an MCP client. Ctrl-C e
   --fresh                with empty local KV, queues and objects
   --twin                 a second gateway beside it, in a process of its own, that shares
                          its objects: what one isolate began another may have to finish
+  --spin                 the Spin component instead: under `spin up` if there is a `spin`, else
+                         on crates/spin-host (the first build takes minutes)
   --raw                  on bare workerd, without wrangler in front: for benchmarks
   --selftest             build with the hosts' contract checks mounted at /selftest
 
@@ -62,6 +64,8 @@ pub struct Options {
     pub twin: bool,
     /// Whether to run on bare workerd.
     pub raw: bool,
+    /// Whether to run the Spin component.
+    pub spin: bool,
     /// Whether to build the contract checks in.
     pub selftest: bool,
     /// On bare workerd: an upstream to also serve through a Worker that only passes on.
@@ -91,6 +95,7 @@ impl Options {
             claims: Map::new(),
             twin: false,
             raw: false,
+            spin: false,
             selftest: false,
             pass_through: None,
             metered: false,
@@ -130,10 +135,7 @@ impl Options {
                 "--twin" => options.twin = true,
                 "--raw" => options.raw = true,
                 "--selftest" => options.selftest = true,
-                "--spin" => bail!(
-                    "the Spin host is not started by this command yet; \
-                     `cargo xtask build --spin` builds its component"
-                ),
+                "--spin" => options.spin = true,
                 other => return unexpected(other),
             }
         }
@@ -147,6 +149,9 @@ impl Options {
         }
         if options.twin && options.raw {
             bail!("--twin needs wrangler, which lets two processes share objects");
+        }
+        if options.spin && options.raw {
+            bail!("--raw is about the Worker; --spin runs the Spin component");
         }
         options.demo = demo && options.config.is_none() && options.upstreams.is_empty();
         Ok(options)
@@ -190,7 +195,7 @@ mod tests {
             (&["--token-claims", "[]"], "JSON object"),
             (&["--upstream", "a"], "NAME=URL"),
             (&["--config", "/nowhere.yaml"], "there is no"),
-            (&["--spin"], "build --spin"),
+            (&["--spin", "--raw"], "about the Worker"),
             (&["--twin", "--raw"], "needs wrangler"),
             (&["--secret", "a"], "NAME=TEXT"),
             (&["--own-issuers", "--auth", "off"], "asks for tokens"),

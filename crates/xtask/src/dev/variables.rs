@@ -1,4 +1,5 @@
-//! The function's secrets in development: those of `.dev.vars`, and a sealing key.
+//! The function's secrets in development: those of `.dev.vars`, a sealing key, and the
+//! operators' token of this shell.
 
 use anyhow::Result;
 use base64::Engine;
@@ -9,6 +10,9 @@ use crate::layout::{Layout, make_dir, read, write_private};
 
 /// The variable that holds the key for sealed handles.
 const SEALING_KEY: &str = "TIDEGATE_SEALING_KEY";
+
+/// The variable that opens the operators' door; of this shell, where `.dev.vars` has none.
+const ADMIN_TOKEN: &str = "TIDEGATE_ADMIN_TOKEN";
 
 /// The function's variables: those of `.dev.vars`, and a sealing key of this machine.
 pub fn load(layout: &Layout) -> Result<Vec<(String, String)>> {
@@ -26,6 +30,11 @@ pub fn load(layout: &Layout) -> Result<Vec<(String, String)>> {
             write_private(&file, STANDARD.encode(random_bytes()).as_bytes())?;
         }
         variables.push((SEALING_KEY.to_owned(), read(&file)?));
+    }
+    if let Ok(token) = std::env::var(ADMIN_TOKEN)
+        && !variables.iter().any(|(name, _)| name == ADMIN_TOKEN)
+    {
+        variables.push((ADMIN_TOKEN.to_owned(), token));
     }
     Ok(variables)
 }

@@ -30,7 +30,7 @@ use crate::platform::{LogLevel, Platform};
 use crate::tasks::handle::{Named, unknown};
 use crate::tasks::record::{Answer, Outcome, Record};
 use crate::tasks::store::{self, Known};
-use crate::tasks::{answer, open, read, repair};
+use crate::tasks::{answer, open, read, repair, run};
 
 /// Longest one request waits; whoever still wants the result asks again.
 pub const RESULT_WITHIN: Duration = Duration::from_secs(3600);
@@ -173,14 +173,20 @@ async fn take<P: Platform>(
     };
     let unanswered = converse::unanswered(&error);
     let mut waits = false;
-    store::edit(context, id, None, |record| {
+    let mut ended = false;
+    let known = store::edit(context, id, None, |record| {
         let asked = record.questions.get(key);
         let asked = asked.filter(|asked| asked.answer.is_none());
         waits = asked.is_some_and(|asked| asked.key.is_none());
-        let ends = asked.is_some_and(|asked| asked.key.is_some());
-        ends && record.end(Outcome::Result(unanswered.clone()), context.now())
+        let ends = asked.is_some_and(|asked| asked.key.is_some())
+            && record.end(Outcome::Result(unanswered.clone()), context.now());
+        ended |= ends;
+        ends
     })
     .await?;
+    if let Some((_, record)) = known.filter(|_| ended) {
+        run::report(context, id, &record);
+    }
     match waits {
         true => store_answer(context, id, key, Answer::Refusal(error.into())).await,
         false => Ok(()),

@@ -1,0 +1,79 @@
+//! The ports, gathered. None of them holds anything: what is opened once lives as long as
+//! the instance.
+
+use std::future::Future;
+
+use spin_sdk::variables;
+use spin_sdk::wasip3::spawn;
+use tidegate_gateway::platform::{LogLevel, NoKeeper, Platform, Secret};
+
+use crate::atomic::Records;
+use crate::clock::WasiClock;
+use crate::http::Outbound;
+use crate::kv::SpinKv;
+use crate::outbox::Outbox;
+
+/// Everything this host gives the gateway.
+pub struct Host;
+
+impl Platform for Host {
+    type Kv = SpinKv;
+    type Atomic = Records;
+    type Http = Outbound;
+    type Queue = Outbox;
+    // An instance lives for a moment, and nothing leads a request to a certain one.
+    type Keeper = NoKeeper;
+    type Clock = WasiClock;
+
+    fn kv(&self) -> &Self::Kv {
+        &SpinKv
+    }
+
+    fn atomic(&self) -> &Self::Atomic {
+        &Records
+    }
+
+    fn http(&self) -> &Self::Http {
+        &Outbound
+    }
+
+    fn queue(&self) -> &Self::Queue {
+        &Outbox
+    }
+
+    fn keeper(&self) -> Option<&Self::Keeper> {
+        None
+    }
+
+    fn clock(&self) -> &Self::Clock {
+        &WasiClock
+    }
+
+    fn random(&self, out: &mut [u8]) {
+        if getrandom::fill(out).is_err() {
+            // Going on would make guessable keys and identifiers. This ends the instance.
+            std::process::abort();
+        }
+    }
+
+    /// A Spin variable: its name is the secret's in small letters, since Spin allows no
+    /// others. An empty one is not set: that is how `spin.toml` says it may be left out.
+    async fn secret(&self, name: &str) -> Option<Secret> {
+        let value = variables::get(name.to_ascii_lowercase()).await.ok()?;
+        (!value.is_empty()).then(|| Secret::new(value))
+    }
+
+    fn defer(&self, work: impl Future<Output = ()> + 'static) {
+        spawn(work);
+    }
+
+    fn log(&self, level: LogLevel, line: &str) {
+        let level = match level {
+            LogLevel::Debug => "debug",
+            LogLevel::Info => "info",
+            LogLevel::Warn => "warn",
+            LogLevel::Error => "error",
+        };
+        eprintln!("{level} {line}");
+    }
+}
