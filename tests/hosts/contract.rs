@@ -28,12 +28,14 @@ fn every_promise(host: Host) {
         Host::Workerd => (&["--selftest", "--raw"], CHECKS_MIN),
         Host::Spin => (&["--selftest"], CHECKS_MIN_WITHOUT_KEEPERS),
     };
-    let gateway = Gateway::start_with(
-        "contract",
-        json!({ "upstreams": [{ "name": "closed", "url": closed_url() }] }),
-        flags,
-    );
-    let answer = get(&gateway.at(&format!("/selftest?server={}", redirecting())));
+    // Named in the configuration, or Spin lets nothing reach it.
+    let server = redirecting();
+    let upstreams = json!([
+        { "name": "closed", "url": closed_url() },
+        { "name": "redirecting", "url": server },
+    ]);
+    let gateway = Gateway::start_with("contract", json!({ "upstreams": upstreams }), flags);
+    let answer = get(&gateway.at(&format!("/selftest?server={server}")));
     let report = answer.json();
     let checks = report["checks"].as_array().expect("a list of checks");
     let broken: Vec<_> = checks
