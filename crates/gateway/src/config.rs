@@ -6,8 +6,8 @@
 
 pub mod address;
 pub mod bounds;
-pub mod policy;
 mod issuer;
+pub mod policy;
 mod problems;
 mod snapshot;
 
@@ -17,8 +17,8 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 pub use bounds::{TOOL_RULES_MAX, UPSTREAM_NAME_MAX, UPSTREAMS_MAX};
-pub use policy::{Classification, Clearance, Effect, Policy, PolicyRule};
 pub use issuer::{Algorithm, Binding, Introspection, Issuer};
+pub use policy::{Classification, Clearance, Effect, Policy, PolicyRule};
 pub use problems::Problem;
 pub use snapshot::SNAPSHOT_VERSION;
 

@@ -8,8 +8,8 @@
 
 mod check;
 mod init;
-mod policy;
 mod keys;
+mod policy;
 mod push;
 mod schemas;
 mod tasks;
