@@ -78,9 +78,9 @@ pub const DEBIAN_WASM_LD: &str = "/usr/bin/wasm-ld-22";
 /// Wraps `wasm-ld` and emits components; rustup ships it, crates.io has it too.
 pub const WASM_COMPONENT_LD: &str = "0.5.21";
 
-/// Budget for the Workers bundle: the free plan allows 3 MiB, and every byte is compiled
+/// Budget for the Workers bundle: half of what the free plan allows; every byte is compiled
 /// on every cold start.
-pub const BUNDLE_GZIP_MAX: u64 = 1_310_720;
+pub const BUNDLE_GZIP_MAX: u64 = 1536 * 1024;
 
 #[cfg(test)]
 mod tests {

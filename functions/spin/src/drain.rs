@@ -183,7 +183,7 @@ async fn work(gateway: &Gateway<Host>, delivery: &Delivery) {
 
 /// What the gateway makes of a message, whose lease is renewed meanwhile.
 async fn consumed(gateway: &Gateway<Host>, delivery: &Delivery) -> Consumed {
-    let consumed = pin!(gateway.consume(&delivery.message, delivery.count));
+    let consumed = pin!(gateway.consume(&delivery.message));
     match select(consumed, pin!(renewed(delivery))).await {
         Either::Left((consumed, _)) => consumed,
         Either::Right((never, _)) => match never {},
