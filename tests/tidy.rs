@@ -260,17 +260,20 @@ fn every_stored_shape_has_an_example_that_fits_it() {
     let schemas = stems("kv-schemas", ".schema.json");
     assert!(!schemas.is_empty(), "no schema in kv-schemas");
     let examples = stems("kv-schemas/examples", ".json");
+    // `task-asking` is another example of `task`.
+    let of = |example: &str| example.split('-').next().unwrap_or_default().to_owned();
+    let shown: BTreeSet<String> = examples.iter().map(|example| of(example)).collect();
     assert_eq!(
-        schemas, examples,
-        "one example for each schema, and no more"
+        schemas, shown,
+        "an example for each schema, and of nothing else"
     );
-    for name in schemas {
+    for name in examples {
         let schema: Value =
-            serde_json::from_str(&read(&format!("kv-schemas/{name}.schema.json"))).unwrap();
+            serde_json::from_str(&read(&format!("kv-schemas/{}.schema.json", of(&name)))).unwrap();
         let example: Value =
             serde_json::from_str(&read(&format!("kv-schemas/examples/{name}.json"))).unwrap();
-        let validator = jsonschema::validator_for(&schema)
-            .unwrap_or_else(|e| panic!("{name}.schema.json: {e}"));
+        let validator =
+            jsonschema::validator_for(&schema).unwrap_or_else(|e| panic!("{name}: {e}"));
         let problems: Vec<_> = validator
             .iter_errors(&example)
             .map(|e| format!("{}: {e}", e.instance_path()))

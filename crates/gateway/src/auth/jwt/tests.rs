@@ -161,6 +161,8 @@ fn hostile_headers_are_refused() {
         json!({ "alg": "Ed25519", "typ": "at+jwt" }),
         json!({ "alg": "EdDSA", "typ": "AT+JWT", "kid": "any" }),
         json!({ "alg": "EdDSA", "jku": "https://evil.example/keys", "x5u": "https://evil.example/cert" }),
+        // The issuer's own keys count; one a token brings is not looked at.
+        json!({ "alg": "EdDSA", "jwk": { "kty": "OKP", "crv": "Ed25519", "x": "evil" } }),
     ];
     for header in accepted {
         let text = forge(&pair, &header.to_string(), &good().to_string());
@@ -189,7 +191,6 @@ fn hostile_headers_are_refused() {
         json!({ "alg": "EdDSA", "crit": [] }),
         json!({ "alg": "EdDSA", "crit": null }),
         json!({ "alg": "EdDSA", "b64": false, "crit": ["b64"] }),
-        json!({ "alg": "EdDSA", "jwk": jwk }),
     ];
     for header in refused {
         let text = forge(&pair, &header.to_string(), &good().to_string());
