@@ -121,7 +121,7 @@ fn the_door_opens_to_the_operator_alone() {
     for secret in ["", "short"] {
         let closed = Setup::new()
             .upstream("search", &Script::modern(&["query"]))
-            .secret("TIDEGATE_OPERATOR_KEY", secret)
+            .secret("TIDEGATE_ADMIN_TOKEN", secret)
             .start();
         assert_eq!(door(&closed, "POST", secret, &asked), 404, "no door at all");
     }
@@ -224,7 +224,7 @@ fn world(authentication: &Value) -> World {
         .rule(json!({ "name": "search__scoped", "requiredScopes": ["more"] }))
         .config(&json!({ "authentication": { "issuers": issuers } }))
         .config(&json!({ "authentication": authentication }))
-        .secret("TIDEGATE_OPERATOR_KEY", OPERATOR)
+        .secret("TIDEGATE_ADMIN_TOKEN", OPERATOR)
         .start()
 }
 
@@ -267,6 +267,8 @@ fn make(world: &World, byte: u8, members: &Value) -> String {
 
 fn door(world: &World, method: &str, key: &str, asked: &Value) -> u16 {
     let body = asked.to_string();
-    let ask = Ask::http(method, "/revocations").body(body).token(key);
+    let ask = Ask::http(method, "/admin/revocations")
+        .body(body)
+        .token(key);
     world.ask(ask).status.as_u16()
 }

@@ -77,14 +77,14 @@ impl<P: Platform> Gateway<P> {
         if path == "/health/deep" && request.method() == Method::GET {
             return health::deep(context, &request).await;
         }
+        if path == revocation::PATH {
+            return revocation::answer(context, request).await;
+        }
         if let Some(rest) = path.strip_prefix(admin::ADMIN) {
             return admin::answer(context, rest, request).await;
         }
         if let Some(endpoint) = metadata::resource_path(&path) {
             return protected_resource(context, &endpoint);
-        }
-        if path == revocation::PATH {
-            return revocation::answer(context, request).await;
         }
         let (way, path) = match http_sse::endpoint_path(&path) {
             Some((half, path)) => (Way::HttpSse(half), path),

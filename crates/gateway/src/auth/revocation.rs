@@ -26,8 +26,8 @@ use crate::platform::{Clock, Platform};
 use crate::seal::hex;
 use crate::time::Timestamp;
 
+pub use door::PATH;
 pub(crate) use door::answer;
-pub use door::{OPERATOR_KEY, PATH};
 
 /// How long the list is used before KV is asked again.
 pub const LIST_FRESH: Duration = Duration::from_secs(15);

@@ -1,6 +1,6 @@
 //! Where an operator revokes at once: `POST /revocations`, and `DELETE` to take it back.
 //!
-//! Open only where the secret [`OPERATOR_KEY`] is set, to whoever shows it. It writes one
+//! Open only where the secret [`ADMIN_TOKEN`] is set, to whoever shows it. It writes one
 //! entry of the atomic store and nothing else; the published list is the CLI's.
 
 use http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
@@ -10,6 +10,7 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use super::{Entry, IMMEDIATE_KEPT, Revoked, RevokedFamily, RevokedRecord};
+use crate::admin::{ADMIN_TOKEN, ADMIN_TOKEN_MIN};
 use crate::body::Body;
 use crate::context::Context;
 use crate::egress::{self, json_response};
@@ -18,12 +19,7 @@ use crate::keyspace::{Key, atomic_get, atomic_swap};
 use crate::platform::{LogLevel, Platform, Swap};
 
 /// Where the door is.
-pub const PATH: &str = "/revocations";
-/// Secret that opens it.
-pub const OPERATOR_KEY: &str = "TIDEGATE_OPERATOR_KEY";
-
-/// Shortest secret that opens it, in bytes: what can be guessed opens nothing.
-const OPERATOR_KEY_MIN: usize = 32;
+pub const PATH: &str = "/admin/revocations";
 /// Largest body read, in bytes.
 const BODY_MAX: usize = 8 * 1024;
 /// How often a write is tried that others come before.
@@ -44,8 +40,8 @@ pub(crate) async fn answer<P: Platform>(
     context: &Context<P>,
     request: Request<Body>,
 ) -> Response<Body> {
-    let secret = context.platform.secret(OPERATOR_KEY).await;
-    let Some(secret) = secret.filter(|secret| secret.expose().len() >= OPERATOR_KEY_MIN) else {
+    let secret = context.platform.secret(ADMIN_TOKEN).await;
+    let Some(secret) = secret.filter(|secret| secret.expose().len() >= ADMIN_TOKEN_MIN) else {
         return egress::refusal(&Rejection::NotFound.into(), "");
     };
     if !shows(request.headers(), secret.expose()) {
