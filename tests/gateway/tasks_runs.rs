@@ -207,6 +207,44 @@ fn a_tool_that_does_no_harm_twice_is_run_again_when_its_worker_was_lost() {
 }
 
 #[test]
+fn an_upstream_that_knows_a_call_again_gets_a_lost_one_again_under_the_same_key() {
+    for (version, kept) in [
+        ("2026-07-28", true),
+        ("2025-11-25", true),
+        ("2026-07-28", false),
+    ] {
+        let script = match version {
+            "2026-07-28" => Script::modern(&["a"]),
+            _ => Script::legacy(version, &["a"]),
+        };
+        script.on("tools/call", |_| slow(20, RESULT));
+        let world = Setup::new()
+            .upstream_with("up", &script, &json!({ "idempotencyKeys": true }))
+            .rule(json!({ "name": "up__a", "execution": "task" }))
+            .start();
+        world.sim.keeper.missing(!kept);
+        let first = handle(&create(&world));
+        let message = world.sim.queue.take().remove(0);
+        let mut running = world.start_consuming(message.clone());
+        assert!(running.step().is_none());
+        lose(&world, running);
+        world.sim.queue.put_back(message, Duration::ZERO);
+        finish(&world);
+        assert_eq!(status(&world, &first), "completed", "{version}");
+        create(&world);
+        finish(&world);
+        let calls = world.bodies("up", "tools/call");
+        let keys: Vec<&Value> = calls
+            .iter()
+            .map(|call| &call["params"]["_meta"]["io.tidegate/idempotencyKey"])
+            .collect();
+        assert_eq!(keys.len(), 3, "{version}: one was made again");
+        assert!(keys[0].is_string() && keys[0] == keys[1], "{keys:?}");
+        assert_ne!(keys[1], keys[2], "another task is another call");
+    }
+}
+
+#[test]
 fn an_answer_that_was_lost_is_asked_for_again_where_that_does_no_harm_and_not_for_ever() {
     for (kept, idempotent) in HOSTS
         .into_iter()

@@ -213,6 +213,11 @@ pub struct Upstream {
     // those published before there was this member must keep theirs.
     #[serde(default, skip_serializing_if = "Validation::is_default")]
     pub validation: Validation,
+    /// Whether it runs a call that comes again with the same `Idempotency-Key` only once
+    /// (draft-ietf-httpapi-idempotency-key-header). Runs of tasks carry one, and a call whose
+    /// outcome is unknown may then be made again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub idempotency_keys: bool,
     /// How closely its data is held. Only principals of this clearance, or a higher one,
     /// see and use it (`policy.clearance`).
     #[serde(default, skip_serializing_if = "Classification::is_default")]

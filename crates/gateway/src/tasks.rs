@@ -13,6 +13,7 @@
 //! ([`passed`]), for which nothing is stored; a run of the gateway's own follows it
 //! ([`follow`]).
 
+mod call;
 mod contention;
 pub mod directory;
 mod drive;
@@ -220,7 +221,7 @@ impl Asked {
             meta: carried,
             timeout: Duration::from_millis(timeout.unwrap_or(settings.config.tasks.timeout_ms)),
             ttl: legacy::ttl(settings, call),
-            idempotent: rule.is_some_and(|rule| rule.idempotent),
+            idempotent: one.upstream.idempotency_keys || rule.is_some_and(|rule| rule.idempotent),
         }
     }
 }

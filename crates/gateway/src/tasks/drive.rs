@@ -7,6 +7,8 @@
 //! one asks ends the run, and the client's answer begins the next (multi round-trip
 //! requests), so nothing is held for it meanwhile.
 
+mod settle;
+
 use std::collections::BTreeMap;
 use std::pin::pin;
 use std::time::Duration;
@@ -14,29 +16,21 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::{self, Either, FutureExt, LocalBoxFuture};
 use futures_util::stream::{LocalBoxStream, StreamExt};
-use serde_json::json;
-use tidegate_mcp::input::{InputRequired, is_input_required};
-use tidegate_mcp::json::{Object, raw};
-use tidegate_mcp::jsonrpc::{INTERNAL_ERROR, Notification, RpcError};
-use tidegate_mcp::meta::{self, ClientCapabilities, RequestMeta, Trace};
-use tidegate_mcp::method::Method;
-use tidegate_mcp::task::{Task, TaskStatus};
-use tidegate_mcp::version::ProtocolVersion;
+use tidegate_mcp::json::Object;
+use tidegate_mcp::jsonrpc::Notification;
+use tidegate_mcp::task::Task;
 
 use super::ASKED_MAX;
+use super::call::call;
 use super::follow::{self, Follower};
-use super::record::{Outcome, Record};
-use super::run::{ATTEMPTS_MAX, LEASE, STORE_PAUSE, pause, repeatable, report, settle};
-use super::store::{self, Known, RESULT_MAX};
-use super::theirs::Minted;
+use super::record::Record;
+use super::run::{self, LEASE, STORE_PAUSE};
+use super::store::{self, Known};
 use crate::context::Context;
-use crate::dispatch::{self, Ask, Place};
-use crate::egress::{self, Event, Question};
-use crate::error::{Error, Rejection};
-use crate::platform::{AtomicStore, Clock, LogLevel, Platform, Unavailable, Version, WAIT_MAX};
+use crate::egress::{Event, Question};
+use crate::error::{Error, Fault};
+use crate::platform::{AtomicStore, Clock, Platform, Unavailable, Version, WAIT_MAX};
 use crate::queue::Consumed;
-use crate::rounds;
-use crate::route::One;
 use crate::time::Timestamp;
 
 /// How often a lease is renewed.
@@ -53,8 +47,6 @@ const WATCH_AFTER: Duration = Duration::from_millis(500);
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// Most things a legacy upstream may wait for at once.
 pub const OPEN_MAX: usize = 32;
-/// Most rounds of questions one task may take.
-pub const ROUNDS_MAX: u32 = 32;
 
 /// The events of a call.
 pub(super) type Events = LocalBoxStream<'static, Event>;
@@ -148,7 +140,7 @@ impl<P: Platform> Run<P> {
                 }
                 Step::Event(Some(Event::Request(_))) => {}
                 Step::Event(None) => {
-                    let lost = crate::error::Fault::Internal("a reply without its end".to_owned());
+                    let lost = Fault::Internal("a reply without its end".to_owned());
                     return self.settle(Err(lost.into())).await;
                 }
                 Step::Changed(Ok(Some((version, bytes)))) => {
@@ -232,7 +224,9 @@ impl<P: Platform> Run<P> {
             if let Some(answer) = &asked.answer
                 && let Some(question) = self.questions.remove(key)
             {
-                (question.reply)(answer.clone().into()).await;
+                // A POST the upstream does not take must not cost the lease.
+                let reply = (question.reply)(answer.clone().into());
+                self.context.until(self.context.now() + RENEW, reply).await;
             }
         }
         Going::On
@@ -336,187 +330,6 @@ impl<P: Platform> Run<P> {
         }
         going
     }
-
-    /// Stores what came of the call, or sees to it that it goes on.
-    async fn settle(self, end: Result<Object, Error>) -> Consumed {
-        let outcome = match end {
-            Ok(result) if is_input_required(&result) => return self.suspend(&result).await,
-            Ok(result) if result.text_len() > RESULT_MAX => Outcome::Error(
-                RpcError::new(
-                    INTERNAL_ERROR,
-                    format!("The tool's result is larger than {RESULT_MAX} bytes."),
-                )
-                .into(),
-            ),
-            Ok(result) => match self.keep(&result).await {
-                Some(outcome) => outcome,
-                None => return self.lost(),
-            },
-            Err(error) => match self.again(&error) {
-                Some(after) => return self.release(after).await,
-                None => {
-                    if let Error::Fault(fault) = &error {
-                        let fields = json!({ "task": self.id, "reason": fault.to_string() });
-                        self.context.log(LogLevel::Error, "fault", fields);
-                    }
-                    Outcome::Error(error.response(&self.id).error.into())
-                }
-            },
-        };
-        self.end(outcome).await
-    }
-
-    /// What to store of a result; `None` if it cannot be, for as long as nobody else decides.
-    async fn keep(&self, result: &Object) -> Option<Outcome> {
-        let expiry = self.known.1.expiry();
-        loop {
-            let kept = store::keep(&self.context, &self.id, &self.run, expiry, result).await;
-            match kept {
-                Ok(outcome) => return Some(outcome),
-                Err(_) if self.context.now() < self.lapses() => {
-                    self.context.platform.clock().sleep(STORE_PAUSE).await;
-                }
-                Err(_) => return None,
-            }
-        }
-    }
-
-    /// After how long the call is made again, if it may be.
-    fn again(&self, error: &Error) -> Option<Duration> {
-        let record = &self.known.1;
-        let pause = pause(record.attempts);
-        match error {
-            Error::Rejection(Rejection::UpstreamUnavailable { retry_after, .. }) => {
-                let after = retry_after.unwrap_or_default().max(pause);
-                (record.attempts < ATTEMPTS_MAX).then_some(after)
-            }
-            Error::Rejection(Rejection::UpstreamLost { .. }) => repeatable(record).then_some(pause),
-            Error::Rejection(_) | Error::Fault(_) => None,
-        }
-    }
-
-    fn lapses(&self) -> Timestamp {
-        let lease = self.known.1.lease.as_ref();
-        Timestamp(lease.map_or(0, |lease| lease.until_ms))
-    }
-
-    /// The run's last write, tried for as long as nobody else decides. Gives the record as
-    /// it is then, and whether it was still this run's.
-    async fn close(&self, change: impl Fn(&mut Record, Timestamp)) -> Result<Closed, Error> {
-        let now = self.context.now();
-        let mut ours = false;
-        loop {
-            let known = Some(self.known.clone());
-            let edited = store::edit(&self.context, &self.id, known, |record| {
-                let still = record.is_run_by(&self.run);
-                if still {
-                    change(record, now);
-                }
-                ours |= still;
-                still
-            })
-            .await;
-            match edited {
-                Ok(Some((_, record))) => {
-                    return Ok(Closed {
-                        record: Some(record),
-                        ours,
-                    });
-                }
-                Ok(None) => return Ok(Closed { record: None, ours }),
-                Err(e) if self.context.now() >= self.lapses() => return Err(e),
-                Err(_) => self.context.platform.clock().sleep(STORE_PAUSE).await,
-            }
-        }
-    }
-
-    async fn end(self, outcome: Outcome) -> Consumed {
-        let end = |record: &mut Record, now| {
-            record.end(outcome.clone(), now);
-        };
-        match self.close(end).await {
-            Ok(Closed {
-                record: Some(record),
-                ours: true,
-            }) => {
-                report(&self.context, &self.id, &record);
-                Consumed::Done
-            }
-            Ok(_) => Consumed::Done,
-            Err(_) => self.lost(),
-        }
-    }
-
-    /// What came of the run could not be stored; in time its lease lapses.
-    fn lost(&self) -> Consumed {
-        let fields = json!({ "task": self.id });
-        self.context
-            .log(LogLevel::Error, "task_outcome_lost", fields);
-        Consumed::Retry { after: STORE_PAUSE }
-    }
-
-    /// Gives the run back, to be begun again.
-    async fn release(self, after: Duration) -> Consumed {
-        match self.close(Record::release).await {
-            Ok(closed) if closed.is_over() => Consumed::Done,
-            Ok(_) => Consumed::Retry { after },
-            Err(_) => self.lost(),
-        }
-    }
-
-    /// Ends the run with what a modern upstream asks; the answer begins the next.
-    async fn suspend(self, result: &Object) -> Consumed {
-        let failed = |reason| Outcome::Error(RpcError::new(INTERNAL_ERROR, reason).into());
-        if self.known.1.rounds >= ROUNDS_MAX {
-            let reason = format!("The tool asked for input more than {ROUNDS_MAX} times.");
-            return self.end(failed(reason)).await;
-        }
-        let asked = match InputRequired::parse(result) {
-            Ok(asked) => asked,
-            Err(error) => {
-                let reason =
-                    format!("The tool asks for input in a way nobody understands: {error}");
-                return self.end(failed(reason)).await;
-            }
-        };
-        if result.text_len() > ASKED_MAX {
-            let reason = format!("The tool asks for more than {ASKED_MAX} bytes can say.");
-            return self.end(failed(reason)).await;
-        }
-        let object = |request| Object::from_raw(request).unwrap_or_default();
-        let requests = asked.input_requests.iter();
-        let requests: Vec<_> = requests
-            .map(|(key, request)| (key.to_owned(), object(request)))
-            .collect();
-        let suspend = |record: &mut Record, now| {
-            record.suspend(requests.clone(), asked.request_state.clone(), now);
-        };
-        match self.close(suspend).await {
-            // It only wants to be asked again.
-            Ok(closed) if closed.is_ready() => Consumed::Retry { after: pause(1) },
-            Ok(_) => Consumed::Done,
-            Err(_) => self.lost(),
-        }
-    }
-}
-
-/// What a run leaves.
-struct Closed {
-    record: Option<Record>,
-    ours: bool,
-}
-
-impl Closed {
-    fn is_over(&self) -> bool {
-        self.record
-            .as_ref()
-            .is_none_or(|record| record.status.is_terminal())
-    }
-
-    fn is_ready(&self) -> bool {
-        let record = self.record.as_ref();
-        record.is_some_and(|record| record.status == TaskStatus::Working && record.lease.is_none())
-    }
 }
 
 impl<P: Platform> Run<P> {
@@ -524,7 +337,7 @@ impl<P: Platform> Run<P> {
     pub(super) async fn drive_alone(self, events: Events) {
         let (context, id) = (self.context.clone(), self.id.clone());
         let consumed = self.drive(events).await;
-        settle(&context, &id, consumed).await;
+        run::settle(&context, &id, consumed).await;
     }
 
     /// The task as clients see it.
@@ -536,92 +349,5 @@ impl<P: Platform> Run<P> {
     pub(super) async fn asking(mut self, question: Question) -> Self {
         let _ = self.ask(question).await;
         self
-    }
-}
-
-/// Makes the call a record tells of, and gives what comes of it. Log messages are for
-/// clients that are still there.
-pub(super) fn call<P: Platform>(
-    context: &Context<P>,
-    record: &Record,
-    log_level: Option<String>,
-) -> Result<Events, Error> {
-    let upstream = context.settings.upstream(&record.upstream);
-    let upstream = upstream.ok_or_else(gone)?;
-    let mut one = One {
-        upstream: upstream.clone(),
-        method: Method::ToolsCall,
-        exposed: record.tool.clone(),
-        own: record.tool.clone(),
-        params: record.params.clone(),
-        prefixed: record.prefixed,
-    };
-    if record.rounds > 0 {
-        // Of the round before; that of a first call is its client's.
-        one.params.remove("inputResponses");
-        one.params.remove("requestState");
-    }
-    if let Some(answers) = answers(record) {
-        one.params.insert("inputResponses", &answers);
-    }
-    if let Some(state) = &record.state {
-        one.params.insert("requestState", state);
-        if rounds::resume(context, &record.owner, &mut one).is_err() {
-            let reason = "The answers came too late for the tool to go on.";
-            return Err(Rejection::protocol(RpcError::new(INTERNAL_ERROR, reason)).into());
-        }
-    }
-    let ask = Ask {
-        asks: true,
-        place: Place::Here,
-        meta: meta_of(record, log_level),
-        param_headers: Vec::new(),
-        timeout: Duration::from_millis(record.timeout_ms),
-        minted: Minted::Followed,
-    };
-    let (context, owner) = (context.clone(), record.owner.clone());
-    let call = async move { dispatch::ask_upstream(&context, &owner, Box::new(one), ask).await };
-    Ok(egress::events(call.boxed_local()))
-}
-
-/// What becomes of a task whose upstream was taken out of the configuration.
-pub(super) fn gone() -> Error {
-    let reason = "The upstream of this task is no longer configured.";
-    Rejection::protocol(RpcError::new(INTERNAL_ERROR, reason)).into()
-}
-
-/// What the client answered in the last round, under the upstream's own keys.
-fn answers(record: &Record) -> Option<Object> {
-    let mut answers = Object::new();
-    for asked in record.questions.values() {
-        if let (Some(key), Some(super::record::Answer::Result(answer))) =
-            (&asked.key, &asked.answer)
-        {
-            answers.insert(key, answer);
-        }
-    }
-    (!answers.is_empty()).then_some(answers)
-}
-
-pub(super) fn meta_of(record: &Record, log_level: Option<String>) -> RequestMeta {
-    let mut rest = record.meta.clone();
-    let mut take = |name| {
-        let value = rest.get_str(name).map(std::borrow::Cow::into_owned);
-        rest.remove(name);
-        value
-    };
-    let trace = Trace {
-        traceparent: take(meta::TRACEPARENT),
-        tracestate: take(meta::TRACESTATE),
-        baggage: take(meta::BAGGAGE),
-    };
-    RequestMeta {
-        protocol_version: ProtocolVersion::LATEST.as_str().to_owned(),
-        client_capabilities: ClientCapabilities(record.capabilities.clone()),
-        log_level,
-        progress_token: Some(raw(&0)),
-        trace,
-        rest,
-        ..RequestMeta::default()
     }
 }

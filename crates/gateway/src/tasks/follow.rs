@@ -20,7 +20,8 @@ use tidegate_mcp::jsonrpc::{INTERNAL_ERROR, Notification, RpcError};
 use tidegate_mcp::meta::RequestMeta;
 use tidegate_mcp::task::{Task, TaskStatus};
 
-use super::drive::{Events, gone, meta_of};
+use super::call::{gone, meta_of};
+use super::drive::Events;
 use super::record::Record;
 use super::theirs::{Maker, Minted, Seen, Theirs};
 use crate::context::Context;

@@ -26,6 +26,7 @@ use tidegate_mcp::json::Object;
 use tidegate_mcp::meta::{ClientCapabilities, RequestMeta};
 use tidegate_mcp::task::created_result;
 
+use super::call;
 use super::drive::{self, Run};
 use super::record::Record;
 use super::run::{self, STORE_PAUSE};
@@ -119,7 +120,7 @@ pub(super) async fn kept<P: Platform>(
 fn frames<P: Platform>(context: Context<P>, id: String, told: Told) -> impl Stream<Item = Frame> {
     stream! {
         let Told { record, log_level, threshold_ms } = told;
-        let mut events = match drive::call(&context, &record, log_level) {
+        let mut events = match call::call(&context, &record, log_level) {
             Ok(events) => events,
             Err(error) => {
                 yield Frame::Failed(error.into());
@@ -182,7 +183,7 @@ fn pass<P: Platform>(
     record: &Record,
     result: Object,
 ) -> Result<Object, Error> {
-    let maker = Rc::new(Maker::of(context, record).ok_or_else(drive::gone)?);
+    let maker = Rc::new(Maker::of(context, record).ok_or_else(call::gone)?);
     let client = ClientCapabilities(record.capabilities.clone());
     passed::created(context, &maker, &client, result)
 }
