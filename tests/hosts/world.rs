@@ -85,7 +85,7 @@ impl World {
                         { "name": "patient", "url": legacy.url() },
                     ],
                     "tools": [
-                        { "name": AUTO_TASK, "execution": "auto" },
+                        { "name": AUTO_TASK, "execution": "auto", "taskAfterMs": 500 },
                         { "name": TASK_ONLY, "execution": "task" },
                         { "name": ASKS, "execution": "auto" },
                         { "name": LIMITED, "rateLimit": { "requests": LIMIT, "windowMs": 60_000 } },
