@@ -20,6 +20,7 @@ pub mod egress;
 pub mod error;
 mod gateway;
 pub mod health;
+pub mod hop;
 pub mod http_sse;
 pub mod ingress;
 pub mod keep;

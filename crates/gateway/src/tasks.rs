@@ -21,6 +21,7 @@ pub(crate) mod follow;
 pub mod handle;
 mod keepers;
 pub mod legacy;
+pub mod make;
 pub(crate) mod operate;
 pub(crate) mod passed;
 pub(crate) mod race;
@@ -40,28 +41,23 @@ use std::time::Duration;
 use http::{Request, Response};
 use serde_json::json;
 use tidegate_mcp::json::Object;
-use tidegate_mcp::jsonrpc::{INTERNAL_ERROR, RpcError};
-use tidegate_mcp::meta::{self, EXT_TASKS};
-use tidegate_mcp::method::Method;
+use tidegate_mcp::jsonrpc::RpcError;
+use tidegate_mcp::meta::EXT_TASKS;
 use tidegate_mcp::task::{self, TaskStatus};
 use tidegate_mcp::version::Era;
 
 use crate::auth::Principal;
 use crate::body::Body;
-use crate::config::{Execution, ToolRule};
 use crate::context::Context;
-use crate::discover;
 use crate::error::{Error, Rejection};
 use crate::ingress::{Call, Endpoint};
 use crate::memory::Bounded;
-use crate::platform::{LogLevel, Platform, Version};
-use crate::route::One;
-use crate::seal::hex;
-use crate::settings::Settings;
+use crate::platform::{LogLevel, Platform};
 use crate::time::Timestamp;
 use handle::{Handle, Named, Of, unknown};
+pub(crate) use make::{Asked, When, are_made, create, when};
 use passed::Asking;
-use record::{Answer, Outcome, Record, Standing};
+use record::{Answer, Record, Standing};
 
 /// Largest arguments a task keeps, in bytes, with what goes with them to the upstream.
 pub const ARGUMENTS_MAX: usize = 256 * 1024;
@@ -117,219 +113,12 @@ impl Memory {
     }
 }
 
-/// When a call becomes a task.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum When {
-    Never,
-    Now,
-    /// If it is still running then.
-    After(Duration),
-}
-
-/// When the call becomes a task: the tool's rule and what the client declared decide.
-/// Clients of older revisions cannot declare the extension; those of one may ask for a task.
-pub(crate) fn when(
-    rule: Option<&ToolRule>,
-    one: &One,
-    call: &Call,
-    settings: &Settings,
-) -> Result<When, Error> {
-    let execution = rule.map(|rule| rule.execution).unwrap_or_default();
-    if one.method != Method::ToolsCall {
-        return Ok(When::Never);
-    }
-    if call.version.era() == Era::Legacy {
-        return legacy::when(rule, call, settings);
-    }
-    let declared = call.meta.client_capabilities.has_extension(EXT_TASKS);
-    match (execution, declared) {
-        (Execution::Upstream | Execution::Sync, _) | (Execution::Auto, false) => Ok(When::Never),
-        (Execution::Task, true) => Ok(When::Now),
-        (Execution::Task, false) => Err(undeclared()),
-        (Execution::Auto, true) => {
-            let threshold = rule.and_then(|rule| rule.task_after_ms);
-            let threshold = threshold.unwrap_or(settings.config.tasks.after_ms);
-            Ok(When::After(Duration::from_millis(threshold)))
-        }
-    }
-}
-
-/// Whether a rule makes tasks of calls.
-pub(crate) fn are_made(settings: &Settings) -> bool {
-    settings
-        .config
-        .tools
-        .iter()
-        .any(|rule| match rule.execution {
-            Execution::Upstream | Execution::Sync => false,
-            Execution::Auto | Execution::Task => true,
-        })
-}
-
 /// What a client is told that asks for tasks and did not declare the extension.
 pub(crate) fn undeclared() -> Error {
     Rejection::protocol(RpcError::missing_client_capability(
         json!({ "extensions": { EXT_TASKS: {} } }),
     ))
     .into()
-}
-
-/// A call that is to become a task, or may.
-pub(crate) struct Asked {
-    principal: Rc<Principal>,
-    upstream: String,
-    tool: String,
-    prefixed: bool,
-    params: Object,
-    capabilities: Object,
-    meta: Object,
-    timeout: Duration,
-    ttl: Duration,
-    idempotent: bool,
-}
-
-impl Asked {
-    pub(crate) fn of(
-        settings: &Settings,
-        principal: &Rc<Principal>,
-        rule: Option<&ToolRule>,
-        one: &One,
-        call: &Call,
-    ) -> Self {
-        let timeout = rule.and_then(|rule| rule.timeout_ms);
-        // A legacy client is asked on the stream it waits on, not on this call's.
-        let session = call.session.as_ref().map(|session| &session.capabilities);
-        let declared = session.unwrap_or(&call.meta.client_capabilities);
-        let mut carried = call.meta.rest.clone();
-        let trace = &call.meta.trace;
-        for (name, value) in [
-            (meta::TRACEPARENT, &trace.traceparent),
-            (meta::TRACESTATE, &trace.tracestate),
-            (meta::BAGGAGE, &trace.baggage),
-        ] {
-            if let Some(value) = value {
-                carried.insert(name, value);
-            }
-        }
-        Self {
-            principal: Rc::clone(principal),
-            upstream: one.upstream.name.clone(),
-            tool: one.own.clone(),
-            prefixed: one.prefixed,
-            params: one.params.clone(),
-            capabilities: discover::bridged(declared),
-            meta: carried,
-            timeout: Duration::from_millis(timeout.unwrap_or(settings.config.tasks.timeout_ms)),
-            ttl: legacy::ttl(settings, call),
-            idempotent: one.upstream.idempotency_keys || rule.is_some_and(|rule| rule.idempotent),
-        }
-    }
-}
-
-impl Asked {
-    /// Lets one run take this long and no longer.
-    pub(crate) fn within(self, timeout: Duration) -> Self {
-        Self { timeout, ..self }
-    }
-}
-
-/// A task's id and record; nothing is stored yet.
-fn begin<P: Platform>(context: &Context<P>, asked: Asked) -> Result<(String, Record), Error> {
-    let kept = [&asked.params, &asked.capabilities, &asked.meta];
-    if kept.iter().map(|kept| kept.text_len()).sum::<usize>() > ARGUMENTS_MAX {
-        return Err(Rejection::BodyTooLarge { max: ARGUMENTS_MAX }.into());
-    }
-    let (now, tasks) = (context.now(), context.settings.config.tasks);
-    let Principal {
-        id: owner, tenant, ..
-    } = &*asked.principal;
-    let id = hex(&context.random::<16>());
-    let of = Of {
-        tenant: tenant.as_deref(),
-        upstream: &asked.upstream,
-        tool: &asked.tool,
-    };
-    let handle = Handle::new(id.clone(), owner.clone(), &of, now, asked.ttl).seal(context)?;
-    let record = Record {
-        v: 1,
-        handle,
-        owner: owner.clone(),
-        tenant: tenant.clone(),
-        upstream: asked.upstream,
-        tool: asked.tool,
-        prefixed: asked.prefixed,
-        params: asked.params,
-        capabilities: asked.capabilities,
-        meta: asked.meta,
-        timeout_ms: u64::try_from(asked.timeout.as_millis()).unwrap_or(u64::MAX),
-        idempotent: asked.idempotent,
-        status: TaskStatus::Working,
-        status_message: None,
-        created_at_ms: now.0,
-        updated_at_ms: now.0,
-        ttl_ms: u64::try_from(asked.ttl.as_millis()).unwrap_or(u64::MAX),
-        poll_interval_ms: tasks.poll_interval_ms,
-        attempts: 0,
-        rounds: 0,
-        lease: None,
-        asked: 0,
-        questions: BTreeMap::new(),
-        state: None,
-        upstream_task: None,
-        outcome: None,
-    };
-    Ok((id, record))
-}
-
-/// Stores a new task, which its principal may have.
-async fn insert<P: Platform>(
-    context: &Context<P>,
-    id: &str,
-    record: &Record,
-) -> Result<Version, Error> {
-    // What has ended before it was stored is in nobody's way.
-    let counts = !record.status.is_terminal();
-    if counts {
-        tenants::take(context, record).await?;
-    }
-    if let Err(refused) = roster::enter(context, id, record).await {
-        if counts {
-            tenants::give_back(context, record);
-        }
-        return Err(refused);
-    }
-    directory::enter(context, record).await;
-    store::create(context, id, record).await
-}
-
-/// What the end of a task is to those who count: called by the one who wrote it.
-fn ended<P: Platform>(context: &Context<P>, id: &str, record: &Record) {
-    context.memory.tasks.rosters.ended(&record.owner, id);
-    tenants::give_back(context, record);
-}
-
-/// Makes a task of the call and gives its handle.
-pub(crate) async fn create<P: Platform>(
-    context: &Context<P>,
-    asked: Asked,
-) -> Result<Record, Error> {
-    let (id, record) = begin(context, asked)?;
-    let version = insert(context, &id, &record).await?;
-    // Enqueue after the swap: a handle whose task cannot be read breaks the tasks
-    // extension, while a task nobody runs is queued again by the next poll.
-    if let Err(unavailable) = run::enqueue(context, &id, Duration::ZERO).await {
-        fail_unqueued(context, &id, (version, record)).await;
-        return Err(unavailable);
-    }
-    Ok(record)
-}
-
-/// Ends a task whose client is told that there is none.
-async fn fail_unqueued<P: Platform>(context: &Context<P>, id: &str, known: store::Known) {
-    let error = RpcError::new(INTERNAL_ERROR, "The task could not be queued.");
-    let outcome = Outcome::Error(error.into());
-    let change = |record: &mut Record| record.end(outcome.clone(), context.now());
-    let _ = store::edit(context, id, Some(known), change).await;
 }
 
 /// `tasks/get`.

@@ -4,6 +4,7 @@ use std::future::pending;
 
 use http::{Method, Request, Response, StatusCode, Uri};
 use tidegate_gateway::body::Body;
+use tidegate_gateway::hop;
 use tidegate_gateway::ingress::Peer;
 use worker::js_sys::Promise;
 use worker::js_sys::futures::JsFuture;
@@ -77,7 +78,7 @@ fn digest(certificate: &TlsClientAuth) -> Option<[u8; 32]> {
 /// chunk as it comes.
 pub fn response(response: Response<Body>) -> worker::Result<web_sys::Response> {
     let (mut parts, body) = response.into_parts();
-    headers::end_connection(&mut parts.headers);
+    hop::end_connection(&mut parts.headers);
     let init = web_sys::ResponseInit::new();
     init.set_status(parts.status.as_u16());
     init.set_headers(&headers::write(&parts.headers)?);

@@ -5,6 +5,7 @@
 
 use http::{HeaderMap, Request, Response, StatusCode, header};
 use tidegate_gateway::body::Body;
+use tidegate_gateway::hop;
 use tidegate_gateway::platform::{HttpClient, HttpError};
 use worker::js_sys::{self, Promise, futures::JsFuture};
 use worker::wasm_bindgen::{JsCast, JsValue};
@@ -86,7 +87,7 @@ impl Drop for Exchange {
 
 fn outgoing(request: Request<Body>, exchange: &Exchange) -> Result<web_sys::Request, JsValue> {
     let (mut parts, body) = request.into_parts();
-    headers::end_connection(&mut parts.headers);
+    hop::end_connection(&mut parts.headers);
     // The runtime writes it from the URL.
     parts.headers.remove(header::HOST);
     let init = web_sys::RequestInit::new();
@@ -108,7 +109,7 @@ fn incoming(raw: web_sys::Response, exchange: Exchange) -> Result<Response<Body>
         StatusCode::from_u16(raw.status()).map_err(|e| HttpError::MaybeSent(e.to_string()))?;
     let mut headers = headers::read(&raw.headers());
     let mut response = Response::new(body::arriving(raw, &headers, exchange));
-    headers::end_connection(&mut headers);
+    hop::end_connection(&mut headers);
     decoded(&mut headers);
     *response.status_mut() = status;
     *response.headers_mut() = headers;

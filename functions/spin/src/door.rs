@@ -5,10 +5,10 @@ use std::net::SocketAddr;
 use http::{Request, Response, StatusCode};
 use spin_sdk::http::Request as Incoming;
 use tidegate_gateway::body::Body;
+use tidegate_gateway::hop;
 use tidegate_gateway::ingress::Peer;
 
 use crate::body::{self, Outgoing};
-use crate::headers;
 
 /// Where Spin puts the client's address and port, over whatever the client sent.
 const CLIENT_ADDRESS: &str = "spin-client-addr";
@@ -32,7 +32,7 @@ pub fn request(incoming: Incoming) -> Request<Body> {
 /// chunk as it comes.
 pub fn response(response: Response<Body>) -> Response<Outgoing> {
     let (mut parts, body) = response.into_parts();
-    headers::end_connection(&mut parts.headers);
+    hop::end_connection(&mut parts.headers);
     let mut announced = http::HeaderMap::new();
     let body = body::leaving(body, &mut announced);
     if !bodiless(parts.status) {

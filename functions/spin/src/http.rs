@@ -10,10 +10,10 @@ use spin_sdk::wasip3::http::types::{self, ErrorCode, Fields, Scheme};
 use spin_sdk::wasip3::http_compat::http_into_wasi_request;
 use spin_sdk::wasip3::wit_future;
 use tidegate_gateway::body::Body;
+use tidegate_gateway::hop;
 use tidegate_gateway::platform::{HttpClient, HttpError};
 
 use crate::body;
-use crate::headers;
 
 /// The host's HTTP client, within `allowed_outbound_hosts`.
 pub struct Outbound;
@@ -23,14 +23,14 @@ impl HttpClient for Outbound {
         let request = outgoing(request).map_err(|error| HttpError::NotSent(error.to_string()))?;
         let response = send(request).await.map_err(failed)?;
         let mut response = response.map(body::arriving);
-        headers::end_connection(response.headers_mut());
+        hop::end_connection(response.headers_mut());
         Ok(response)
     }
 }
 
 fn outgoing(request: Request<Body>) -> Result<types::Request, ErrorCode> {
     let (mut parts, body) = request.into_parts();
-    headers::end_connection(&mut parts.headers);
+    hop::end_connection(&mut parts.headers);
     // The host writes it from the address.
     parts.headers.remove(http::header::HOST);
     // No body and an empty one differ only where a body is expected.

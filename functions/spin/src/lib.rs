@@ -12,7 +12,6 @@ mod clock;
 mod database;
 mod door;
 mod drain;
-mod headers;
 mod http;
 mod kv;
 mod outbox;

@@ -19,8 +19,9 @@ use tidegate_mcp::jsonrpc::{METHOD_NOT_FOUND, RpcError};
 use tidegate_mcp::task::{self, Task, TaskStatus};
 use tidegate_mcp::version::ProtocolVersion;
 
+use super::make::{Asked, When, begin, insert};
 use super::record::{Outcome, Record};
-use super::{Asked, When, begin, insert, roster, run, store};
+use super::{make, roster, run, store};
 use crate::auth::{Principal, PrincipalId};
 use crate::config::{Authentication, Execution, Tasks, ToolRule};
 use crate::context::Context;
@@ -138,7 +139,7 @@ pub(crate) async fn answered<P: Platform>(
     let (id, mut record) = begin(context, asked)?;
     record.end(Outcome::Result(answer), context.now());
     insert(context, &id, &record).await?;
-    super::ended(context, &id, &record);
+    make::ended(context, &id, &record);
     run::report(context, &id, &record);
     Ok(created(&record))
 }

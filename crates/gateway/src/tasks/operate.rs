@@ -9,8 +9,9 @@ use serde::Serialize;
 use tidegate_mcp::task::TaskStatus;
 
 use super::handle::{Handle, Of};
+use super::make::{fail_unqueued, insert};
 use super::record::{Outcome, Record, Standing};
-use super::{fail_unqueued, follow, insert, is_abandoned, run, store};
+use super::{follow, is_abandoned, run, store};
 use crate::auth::PrincipalId;
 use crate::context::Context;
 use crate::error::{Error, RATE_LIMITED, REFUSED, UPSTREAM_FAILED};

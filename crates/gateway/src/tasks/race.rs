@@ -28,10 +28,11 @@ use tidegate_mcp::task::created_result;
 
 use super::call;
 use super::drive::{self, Run};
+use super::make::{Asked, begin, fail_unqueued, insert};
 use super::record::Record;
 use super::run::{self, STORE_PAUSE};
 use super::theirs::Maker;
-use super::{Asked, begin, fail_unqueued, follow, passed};
+use super::{follow, passed};
 use crate::body::Body;
 use crate::context::Context;
 use crate::egress::{self, Event, Question, Reply};
@@ -197,7 +198,7 @@ async fn hand_over<P: Platform>(
     let lease = run::lease(context);
     let lasts = run::LEASE + STORE_PAUSE;
     record.begin(lease.clone(), context.now());
-    let version = super::insert(context, id, &record).await?;
+    let version = insert(context, id, &record).await?;
     // Should this run be lost, the message is what finds out.
     if let Err(unavailable) = run::enqueue(context, id, lasts).await {
         fail_unqueued(context, id, (version, record)).await;

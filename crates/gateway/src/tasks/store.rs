@@ -121,7 +121,7 @@ pub(super) async fn edit<P: Platform>(
         match keyspace::atomic_swap(atomic, &key, Some(version), &record, until).await {
             Ok(Swap::Done(version)) => {
                 if record.status.is_terminal() {
-                    super::ended(context, id, &record);
+                    super::make::ended(context, id, &record);
                 }
                 return Ok(Some((version, record)));
             }

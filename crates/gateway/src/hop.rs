@@ -1,7 +1,9 @@
-//! Header fields that end here: they belong to one connection (RFC 9110, section 7.6.1).
+//! Header fields that end at a host: they belong to one connection (RFC 9110, section 7.6.1).
+//! Hosts take them out of whatever they send on.
 
 use http::{HeaderMap, HeaderName, header};
 
+/// What belongs to one connection whether or not it says so.
 const OF_THE_CONNECTION: [HeaderName; 9] = [
     header::CONNECTION,
     HeaderName::from_static("keep-alive"),
@@ -15,8 +17,7 @@ const OF_THE_CONNECTION: [HeaderName; 9] = [
 ];
 
 /// Removes what must not travel on: the connection's fields, those it names, and the
-/// length, which is stated anew from the body that is sent. WASI refuses a whole message
-/// for one of them.
+/// length, which is stated anew from the body that is sent.
 pub fn end_connection(map: &mut HeaderMap) {
     let named: Vec<HeaderName> = map
         .get_all(header::CONNECTION)
