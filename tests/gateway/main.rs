@@ -37,6 +37,7 @@ mod federation;
 mod health;
 mod hostile;
 mod http_sse;
+mod isolation;
 mod keys;
 mod ladder;
 mod legacy;
