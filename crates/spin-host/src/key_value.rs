@@ -35,7 +35,7 @@ impl Stores {
 
     /// Writes a value from outside a component.
     pub fn set(&self, label: &str, key: &str, value: &[u8]) -> Result<()> {
-        Ok(set(&*files::lock(&self.0), label, key, value)?)
+        Ok(set(&files::lock(&self.0), label, key, value)?)
     }
 }
 
