@@ -150,7 +150,7 @@ fn compare(layout: &Layout, flags: &Flags) -> Result<Findings> {
         print(run, &baseline);
         complaints.extend(baseline.complaints(lane, run.revision, &run.outcome));
     }
-    complaints.extend(unlike(&runs));
+    complaints.extend(unlike(&runs, &baseline));
     if flags.update && flags.through_gateway() {
         baseline.store(&file)?;
         println!("wrote {}", layout.relative(&file));
@@ -173,7 +173,7 @@ fn compare(layout: &Layout, flags: &Flags) -> Result<Findings> {
 
 /// Where the merged endpoint does worse than the server's own: what is in front of it takes
 /// the prefixes away, so nothing may tell them apart.
-fn unlike(runs: &[Run]) -> Vec<String> {
+fn unlike(runs: &[Run], baseline: &Baseline) -> Vec<String> {
     let of = |lane: Lane| runs.iter().filter(move |run| run.lane == lane);
     let passes = |run: &Run, name: &str| {
         let mut scenarios = run.outcome.scenarios.iter();
@@ -182,8 +182,13 @@ fn unlike(runs: &[Run]) -> Vec<String> {
     of(Lane::Merged)
         .flat_map(|merged| {
             let alone = of(Lane::SameEra).find(|run| run.revision == merged.revision);
-            let failed = merged.outcome.scenarios.iter().filter(|s| !s.passed);
+            let sometimes = |name: &str| {
+                let known = baseline.known(merged.lane.name(), merged.revision, name);
+                known.is_some_and(|known| known.sometimes)
+            };
+            let failed = merged.outcome.scenarios.iter();
             failed
+                .filter(|scenario| !scenario.passed && !sometimes(&scenario.name))
                 .filter(|scenario| alone.is_some_and(|run| passes(run, &scenario.name)))
                 .map(|scenario| format!("{} passes alone and fails merged", scenario.name))
                 .collect::<Vec<_>>()

@@ -19,6 +19,8 @@ pub struct Known {
     pub section: String,
     /// In words.
     pub reason: String,
+    /// Whether it fails at some times and passes at others.
+    pub sometimes: bool,
 }
 
 type Reasons = BTreeMap<String, Known>;
@@ -46,6 +48,7 @@ impl Baseline {
                     let entry = Known {
                         section: text("section"),
                         reason: text("reason"),
+                        sometimes: entry["sometimes"] == true,
                     };
                     let reasons = known.reasons(lane, revision);
                     reasons.insert(scenario.clone(), entry);
@@ -69,8 +72,11 @@ impl Baseline {
         for (lane, revisions) in &self.0 {
             for (revision, reasons) in revisions {
                 for (scenario, known) in reasons {
-                    failures[lane][revision][scenario] =
-                        json!({"section": known.section, "reason": known.reason});
+                    let mut entry = json!({"section": known.section, "reason": known.reason});
+                    if known.sometimes {
+                        entry["sometimes"] = true.into();
+                    }
+                    failures[lane][revision][scenario] = entry;
                 }
             }
         }
@@ -88,9 +94,15 @@ impl Baseline {
         self.0.get(lane)?.get(revision)?.get(scenario)
     }
 
-    /// Makes exactly what fails now the known failures, keeping reasons.
+    /// Makes exactly what fails now the known failures, keeping reasons, and what fails
+    /// sometimes.
     pub fn accept(&mut self, lane: &str, revision: &str, outcome: &Outcome) {
-        let failed = outcome.scenarios.iter().filter(|s| !s.passed);
+        let sometimes = |name: &str| {
+            let known = self.known(lane, revision, name);
+            known.is_some_and(|known| known.sometimes)
+        };
+        let failed = outcome.scenarios.iter();
+        let failed = failed.filter(|s| !s.passed || sometimes(&s.name));
         let reasons = failed
             .map(|scenario| {
                 let known = self.known(lane, revision, &scenario.name).cloned();
@@ -116,6 +128,7 @@ impl Baseline {
                     {
                         Some(format!("{of}: {name} is in the baseline without a reason"))
                     }
+                    (true, Some(known)) if known.sometimes => None,
                     (true, Some(_)) => Some(format!(
                         "{of}: {name} passes; remove it from the baseline \
                          (`cargo xtask conformance --update-baseline`)"
@@ -144,6 +157,7 @@ fn unexplained(scenario: &Scenario) -> Known {
     Known {
         section: scenario.sections.join(", "),
         reason: NO_REASON.to_owned(),
+        sometimes: false,
     }
 }
 
@@ -178,6 +192,23 @@ mod tests {
         assert_eq!(complaints(true, false), 0);
         assert_eq!(complaints(false, false), 1);
         assert_eq!(complaints(true, true), 1);
+    }
+
+    #[test]
+    fn what_fails_sometimes_may_pass_and_stays() {
+        let file = json!({"expectedFailures": {"L": {"R": {"bad":
+            {"section": "basic", "reason": "a race", "sometimes": true}}}}});
+        let mut baseline = Baseline::parse(&file.to_string()).unwrap();
+        for passes in [false, true] {
+            let outcome = outcome(true, passes);
+            assert_eq!(baseline.complaints("L", "R", &outcome).len(), 0);
+            baseline.accept("L", "R", &outcome);
+            assert!(
+                baseline
+                    .known("L", "R", "bad")
+                    .is_some_and(|known| known.sometimes)
+            );
+        }
     }
 
     #[test]
