@@ -271,7 +271,10 @@ fn configuration(worker: &str) -> Value {
     })
 }
 
-/// Kills every `workerd` below a gateway, at once and without a word.
+/// The programs that are runtimes, as processes are called.
+const RUNTIMES: [&str; 3] = ["workerd", "spin-host", "spin"];
+
+/// Kills every runtime below a gateway, at once and without a word.
 fn kill_runtime(gateway: &Child) {
     let mut parents = BTreeMap::new();
     for entry in fs::read_dir("/proc").expect("processes").flatten() {
@@ -286,7 +289,7 @@ fn kill_runtime(gateway: &Child) {
             .nth(1)
             .and_then(|parent| parent.parse::<i32>().ok());
         if let (Ok(pid), Some(parent)) = (pid.parse::<i32>(), parent) {
-            parents.insert(pid, (parent, name == "workerd"));
+            parents.insert(pid, (parent, RUNTIMES.contains(&name)));
         }
     }
     let own = i32::try_from(gateway.id()).expect("a process");

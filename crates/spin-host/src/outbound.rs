@@ -4,6 +4,7 @@
 use std::error::Error as _;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http_body_util::BodyExt;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
@@ -13,6 +14,10 @@ use hyper_util::rt::TokioExecutor;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 
 use crate::manifest::Application;
+
+/// How long a connection is kept without work: shorter than servers keep theirs (Node: five
+/// seconds), so that a request seldom meets one that is being closed.
+const IDLE_MAX: Duration = Duration::from_secs(2);
 
 /// What sends; one for all instances.
 pub type Sender = Client<HttpsConnector<HttpConnector>, WasiBody>;
@@ -27,7 +32,9 @@ pub fn sender() -> Sender {
         .https_or_http()
         .enable_http1()
         .wrap_connector(tcp);
-    Client::builder(TokioExecutor::new()).build(connector)
+    Client::builder(TokioExecutor::new())
+        .pool_idle_timeout(IDLE_MAX)
+        .build(connector)
 }
 
 /// What an instance sends its requests through.
