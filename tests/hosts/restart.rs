@@ -14,7 +14,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use crate::call::{Call, send};
-use crate::gateway::{self, Gateway};
+use crate::gateway::{self, Gateway, Host};
 use crate::minute::runs;
 use crate::stopwatch::{Stopwatch, wait_for};
 use crate::upstream;
@@ -130,7 +130,13 @@ impl Restart {
     fn queued(&self) {
         let waited = BURST.iter().filter(|label| self.runs[**label].0 == 0);
         let waited: Vec<_> = waited.collect();
-        assert!(!waited.is_empty(), "none waited: {:?}", self.runs);
+        // On Spin whoever has answered works on the queue at once, and none need wait.
+        let at_once = Host::chosen() == Host::Spin;
+        assert!(
+            at_once || !waited.is_empty(),
+            "none waited: {:?}",
+            self.runs
+        );
         for label in waited {
             let end = self.end(label);
             assert_eq!(end["status"], "completed", "{label}: {end}");
