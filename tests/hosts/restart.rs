@@ -273,7 +273,7 @@ fn configuration(worker: &str) -> Value {
             { "name": "worker__work_again", "execution": "task", "idempotent": true },
             { "name": "worker__ask_and_work", "execution": "task" },
         ],
-        "tasks": { "pollIntervalMs": 500 },
+        "tasks": { "pollIntervalMs": 500, "pollLimit": { "requests": 100_000 } },
     })
 }
 
