@@ -1,4 +1,5 @@
-//! The operators' door: `/admin/tasks`.
+//! The operators' door: `/admin/tasks`, and who may pass it; `/admin/revocations` is
+//! `auth::revocation`'s.
 //!
 //! It is there only where the platform has the secret [`ADMIN_TOKEN`], and opens to who
 //! shows it as a bearer token; without the secret these paths are like any that is not
@@ -10,7 +11,7 @@ use std::time::Duration;
 
 use hmac::{Hmac, Mac};
 use http::header::{ALLOW, AUTHORIZATION, WWW_AUTHENTICATE};
-use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use serde::Serialize;
 use serde_json::{Value, json};
 use sha2::Sha256;
@@ -65,7 +66,7 @@ pub(crate) async fn answer<P: Platform>(
         return egress::refusal(&Rejection::NotFound.into(), "");
     };
     let correlation_id = hex(&context.random::<16>());
-    let asked = match shows(context, &request, secret.expose()) {
+    let asked = match shows(context, request.headers(), secret.expose()) {
         true => read(context, path, &request),
         false => Err(Refused::Unauthenticated),
     };
@@ -99,10 +100,10 @@ pub(crate) async fn answer<P: Platform>(
     response
 }
 
-/// Whether the request shows the secret. Compared as authentication codes under a key of
+/// Whether a request with these headers shows the secret, once. Compared as authentication codes under a key of
 /// this moment, which takes as long whatever is alike.
-fn shows<P: Platform>(context: &Context<P>, request: &Request<Body>, secret: &str) -> bool {
-    let mut shown = request.headers().get_all(AUTHORIZATION).iter();
+pub(crate) fn shows<P: Platform>(context: &Context<P>, headers: &HeaderMap, secret: &str) -> bool {
+    let mut shown = headers.get_all(AUTHORIZATION).iter();
     let (Some(shown), None) = (shown.next(), shown.next()) else {
         return false;
     };

@@ -1,16 +1,15 @@
-//! Where an operator revokes at once: `POST /revocations`, and `DELETE` to take it back.
+//! Where an operator revokes at once: `POST /admin/revocations`, and `DELETE` to take it back.
 //!
 //! Open only where the secret [`ADMIN_TOKEN`] is set, to whoever shows it. It writes one
 //! entry of the atomic store and nothing else; the published list is the CLI's.
 
-use http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use http::header::WWW_AUTHENTICATE;
+use http::{HeaderValue, Method, Request, Response, StatusCode};
 use serde::Deserialize;
 use serde_json::json;
-use sha2::{Digest, Sha256};
 
 use super::{Entry, IMMEDIATE_KEPT, Revoked, RevokedFamily, RevokedRecord};
-use crate::admin::{ADMIN_TOKEN, ADMIN_TOKEN_MIN};
+use crate::admin::{ADMIN_TOKEN, ADMIN_TOKEN_MIN, shows};
 use crate::body::Body;
 use crate::context::Context;
 use crate::egress::{self, json_response};
@@ -44,7 +43,7 @@ pub(crate) async fn answer<P: Platform>(
     let Some(secret) = secret.filter(|secret| secret.expose().len() >= ADMIN_TOKEN_MIN) else {
         return egress::refusal(&Rejection::NotFound.into(), "");
     };
-    if !shows(request.headers(), secret.expose()) {
+    if !shows(context, request.headers(), secret.expose()) {
         return unauthorized();
     }
     let revoke = match *request.method() {
@@ -81,19 +80,11 @@ pub(crate) async fn answer<P: Platform>(
 }
 
 fn unauthorized() -> Response<Body> {
-    let words = json!({ "error": "show the operator's key as a bearer token" });
+    let words = json!({ "error": "show the deployment's TIDEGATE_ADMIN_TOKEN as a bearer token" });
     let mut response = json_response(StatusCode::UNAUTHORIZED, words.to_string());
     let scheme = HeaderValue::from_static("Bearer");
     response.headers_mut().insert(WWW_AUTHENTICATE, scheme);
     response
-}
-
-/// Whether the request shows the secret; how long this takes does not depend on how much of
-/// it was guessed.
-fn shows(headers: &HeaderMap, secret: &str) -> bool {
-    let shown = headers.get(AUTHORIZATION).map(HeaderValue::as_bytes);
-    let shown = shown.and_then(|shown| shown.strip_prefix(b"Bearer "));
-    shown.is_some_and(|shown| Sha256::digest(shown) == Sha256::digest(secret))
 }
 
 async fn write<P: Platform>(
