@@ -33,6 +33,9 @@ mod converse;
 mod door;
 mod era;
 mod extensions;
+mod fault_matrix;
+#[path = "../faults/mod.rs"]
+mod faults;
 mod federation;
 mod health;
 mod hostile;

@@ -124,6 +124,17 @@ impl Outgoing {
     }
 }
 
+impl Outgoing {
+    /// In which era an upstream is spoken to that speaks both: what a server asks back on the
+    /// call's own stream it may not know how to ask otherwise.
+    fn spoken(&self) -> Era {
+        match session::Terms::of(self).ask() {
+            true => self.rather,
+            false => Era::Modern,
+        }
+    }
+}
+
 /// A call on its way: what every step of the exchange shares.
 pub(crate) struct Exchange<'a, P> {
     pub(crate) context: &'a Context<P>,
@@ -200,13 +211,7 @@ async fn attempt<P: Platform>(
     exchange: &Exchange<'_, P>,
     outgoing: Outgoing,
 ) -> Result<Reply, Error> {
-    // What a server asks back on the call's own stream it may not know how to ask otherwise,
-    // though it speaks both eras.
-    let rather = match session::Terms::of(&outgoing).ask() {
-        true => outgoing.rather,
-        false => Era::Modern,
-    };
-    let facts = facts::load(exchange, &outgoing.principal, rather)
+    let facts = facts::load(exchange, &outgoing.principal, outgoing.spoken())
         .await
         .map_err(not_asked)?;
     match facts.era() {
@@ -214,7 +219,7 @@ async fn attempt<P: Platform>(
         Era::Legacy if facts.transport == Transport::Sse => {
             legacy::over_http_sse(exchange, &outgoing).await
         }
-        Era::Legacy => legacy::call(exchange, outgoing).await,
+        Era::Legacy => legacy::call(exchange, outgoing, &facts).await,
     }
 }
 
@@ -257,6 +262,8 @@ fn note<P: Platform>(context: &Context<P>, upstream: &Upstream, error: Option<&E
             Rejection::UpstreamUnavailable { .. }
             | Rejection::UpstreamLost { .. }
             | Rejection::UpstreamTimeout { .. }
+            // Being asked too often is what clients can cause.
+            | Rejection::UpstreamBusy { limited: false, .. }
             | Rejection::UpstreamInvalid { .. },
         )) => Outcome::Failure,
         Some(Error::Fault(_)) => return,
