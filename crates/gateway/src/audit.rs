@@ -53,6 +53,9 @@ pub struct Record {
     /// Configured name of the upstream.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub upstream: Option<String>,
+    /// Which version of it, where it has a canary: `stable`, `canary`, `rolledBack`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<&'static str>,
     /// Keyed fingerprint of the arguments.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub argument_fingerprint: Option<String>,

@@ -18,6 +18,7 @@ use tidegate_mcp::jsonrpc::RpcError;
 use tidegate_mcp::version::ProtocolVersion;
 
 use crate::auth::{Principal, PrincipalId};
+use crate::canary;
 use crate::config::Upstream;
 use crate::context::Context;
 use crate::discover::upstreams;
@@ -213,7 +214,9 @@ async fn merge<'a, P: Platform>(
     principal: &Principal,
     kind: Kind,
 ) -> Result<Merged<'a>, Error> {
-    let asked = upstreams(&context.settings, endpoint).map(|upstream| async move {
+    let versions = upstreams(&context.settings, endpoint)
+        .map(|upstream| canary::version(context, upstream, &principal.id));
+    let asked = versions.map(|upstream| async move {
         (upstream, listed(context, upstream, principal, kind).await)
     });
     let mut merged = Merged {

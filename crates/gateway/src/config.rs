@@ -9,6 +9,7 @@ pub mod bounds;
 mod issuer;
 pub mod policy;
 mod problems;
+mod rollout;
 mod snapshot;
 
 use std::time::Duration;
@@ -20,6 +21,8 @@ pub use bounds::{TOOL_RULES_MAX, UPSTREAM_NAME_MAX, UPSTREAMS_MAX};
 pub use issuer::{Algorithm, Binding, Introspection, Issuer};
 pub use policy::{Classification, Clearance, Effect, Policy, PolicyRule};
 pub use problems::Problem;
+pub use rollout::{Canary, Mirror, Rollback};
+pub(crate) use rollout::{canary_key, mirror_key};
 pub use snapshot::SNAPSHOT_VERSION;
 
 use crate::keyspace::{Family, Store};
@@ -222,6 +225,15 @@ pub struct Upstream {
     /// see and use it (`policy.clearance`).
     #[serde(default, skip_serializing_if = "Classification::is_default")]
     pub classification: Classification,
+    /// Another version of it, which takes the calls of some principals.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canary: Option<Canary>,
+    /// Another version of it, which gets copies of calls that only read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mirror: Option<Mirror>,
+    /// Which version of itself this is; none for the upstream as configured.
+    #[serde(skip)]
+    pub(crate) version: Option<String>,
 }
 
 /// How an upstream is spoken to.
@@ -361,6 +373,9 @@ pub struct ToolRule {
     /// once. A call whose outcome is unknown may then be made again.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub idempotent: bool,
+    /// Whether the tool changes nothing, so that its calls may be copied to a mirror.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub read_only: bool,
 }
 
 /// Whether a call is answered directly or becomes a task.

@@ -11,6 +11,7 @@ use serde_json::json;
 
 use crate::auth::{self, Principal, Resource, Sender};
 use crate::body::Body;
+use crate::canary;
 use crate::context::Context;
 use crate::egress::json_response;
 use crate::platform::Platform;
@@ -77,6 +78,10 @@ pub async fn deep<P: Platform>(context: &Context<P>, request: &Request<Body>) ->
     });
     if known && let Some(answer) = answer.as_object_mut() {
         answer.insert("upstreams".to_owned(), json!(probes));
+        let canaries = canary::health(context).await;
+        if !canaries.is_empty() {
+            answer.insert("canaries".to_owned(), json!(canaries));
+        }
     }
     json_response(code, answer.to_string())
 }

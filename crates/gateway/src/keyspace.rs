@@ -64,6 +64,10 @@ pub const FAMILIES: &[(&str, Store)] = &[
         crate::upstream::facts::UpstreamFamily::STORE,
     ),
     (
+        crate::canary::CanaryFamily::NAME,
+        crate::canary::CanaryFamily::STORE,
+    ),
+    (
         crate::catalog::shared::CatalogFamily::NAME,
         crate::catalog::shared::CatalogFamily::STORE,
     ),

@@ -10,7 +10,8 @@ use std::ops::Deref;
 use std::rc::Rc;
 
 use crate::{
-    auth, catalog, health, keep, limits, listen, park, session, settings, tasks, tools, upstream,
+    auth, canary, catalog, health, keep, limits, listen, mirror, park, session, settings, tasks,
+    tools, upstream,
 };
 
 /// What one isolate remembers, or one keeper in it. The host keeps it in an `Rc` for as long
@@ -31,8 +32,10 @@ pub struct Known {
     pub(crate) limits: limits::Memory,
     pub(crate) listen: listen::Memory,
     pub(crate) upstream: upstream::Memory,
+    pub(crate) canary: canary::Memory,
     pub(crate) catalog: catalog::Memory,
     pub(crate) health: health::Memory,
+    pub(crate) mirror: mirror::Memory,
     pub(crate) tools: tools::Memory,
     pub(crate) sessions: session::Memory,
 }

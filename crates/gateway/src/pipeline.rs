@@ -19,6 +19,7 @@ use tidegate_mcp::method::Method;
 use crate::audit::Pending;
 use crate::auth::{self, Principal, Resource, Sender};
 use crate::body::Body;
+use crate::canary;
 use crate::context::Context;
 use crate::dispatch::{self, Work};
 use crate::egress::{self, Asked};
@@ -161,8 +162,10 @@ async fn permit<P: Platform>(
 ) -> Result<Permit, Error> {
     note(context, call, audit);
     // Which upstream, or which part of the gateway itself, answers it.
-    let target = route::resolve(context, &head.endpoint, &principal, call).await?;
-    name(&target, audit);
+    let mut target = route::resolve(context, &head.endpoint, &principal, call).await?;
+    // And which version of it.
+    canary::place(context, &principal.id, &mut target).await;
+    name(context, &target, audit);
     // Whether this principal may do this to that.
     let resource = Resource::of(&context.settings.config, &head.endpoint.path());
     let hints = hints(context, &principal, &target).await?;
@@ -356,11 +359,12 @@ fn note<P: Platform>(context: &Context<P>, call: &Call, audit: &mut Pending<P>) 
 
 /// Notes for the audit record what answers. A URI's query may hold what must not be
 /// recorded.
-fn name<P: Platform>(target: &Target, audit: &mut Pending<P>) {
+fn name<P: Platform>(context: &Context<P>, target: &Target, audit: &mut Pending<P>) {
     if let Target::One(one) = target {
         let shown = one.exposed.split(['?', '#']).next().unwrap_or_default();
         audit.record.name = Some(shown.chars().take(256).collect());
         audit.record.upstream = Some(one.upstream.name.clone());
+        audit.record.version = canary::label(context, &one.upstream);
     }
 }
 

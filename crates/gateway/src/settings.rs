@@ -32,6 +32,8 @@ pub struct Settings {
     /// The policy's rules, compiled, if it has any.
     pub rules: Option<Rules>,
     upstreams: BTreeMap<String, usize>,
+    /// Other versions of upstreams, by their keys.
+    versions: BTreeMap<String, Upstream>,
     tool_rules: BTreeMap<String, usize>,
 }
 
@@ -48,6 +50,9 @@ impl Settings {
             .enumerate()
             .map(|(i, u)| (u.name.clone(), i))
             .collect();
+        let versions = config.upstreams.iter().flat_map(Upstream::versions);
+        let versions = versions.map(|version| (version.key().clone(), version));
+        let versions = versions.collect();
         let tool_rules = config
             .tools
             .iter()
@@ -60,6 +65,7 @@ impl Settings {
             sealer,
             rules,
             upstreams,
+            versions,
             tool_rules,
         })
     }
@@ -69,6 +75,11 @@ impl Settings {
         self.upstreams
             .get(name)
             .and_then(|index| self.config.upstreams.get(*index))
+    }
+
+    /// The version of an upstream that is known by `key`. Keys are never a client's to say.
+    pub(crate) fn version(&self, key: &str) -> Option<&Upstream> {
+        self.versions.get(key).or_else(|| self.upstream(key))
     }
 
     /// The rule for a tool: its own, else its upstream's `*`.

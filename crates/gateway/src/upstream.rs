@@ -240,7 +240,7 @@ pub(crate) fn not_asked(error: Error) -> Error {
 fn admit<P: Platform>(context: &Context<P>, upstream: &Upstream) -> Result<(), Error> {
     let (now, rule) = (context.now(), &context.settings.config.circuit_breaker);
     let breakers = &context.memory.upstream.breakers;
-    let admission = breakers.with(&upstream.name, |breaker| breaker.admit(now, rule));
+    let admission = breakers.with(upstream.key(), |breaker| breaker.admit(now, rule));
     match admission {
         None | Some(breaker::Admission::Pass) => Ok(()),
         Some(breaker::Admission::Refuse { retry_after }) => {
@@ -271,7 +271,7 @@ fn note<P: Platform>(context: &Context<P>, upstream: &Upstream, error: Option<&E
     };
     let (now, rule) = (context.now(), &context.settings.config.circuit_breaker);
     let breakers = &context.memory.upstream.breakers;
-    let tripped = breakers.with(&upstream.name, |breaker| {
+    let tripped = breakers.with(upstream.key(), |breaker| {
         let was_open = breaker.is_open();
         breaker.record(now, outcome, rule);
         !was_open && breaker.is_open()
@@ -288,7 +288,7 @@ fn note<P: Platform>(context: &Context<P>, upstream: &Upstream, error: Option<&E
         (None, Outcome::Failure) => {
             let mut breaker = Breaker::default();
             breaker.record(now, outcome, rule);
-            breakers.insert(upstream.name.clone(), breaker);
+            breakers.insert(upstream.key().clone(), breaker);
         }
     }
 }

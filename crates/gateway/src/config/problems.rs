@@ -6,6 +6,7 @@
 
 mod access;
 mod policy;
+mod rollout;
 mod upstreams;
 
 use std::collections::BTreeSet;
@@ -58,6 +59,7 @@ impl Config {
         allowed_origins(self, &mut findings);
         access::authentication(self, &mut findings);
         upstreams::upstreams(self, &mut findings);
+        rollout::rollout(self, &mut findings);
         access::tools(self, &mut findings);
         policy::policy(self, &mut findings);
         numbers(self, &mut findings);

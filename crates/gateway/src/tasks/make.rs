@@ -82,6 +82,7 @@ pub(crate) fn are_made(settings: &Settings) -> bool {
 pub(crate) struct Asked {
     principal: Rc<Principal>,
     upstream: String,
+    version: Option<String>,
     tool: String,
     prefixed: bool,
     params: Object,
@@ -118,6 +119,7 @@ impl Asked {
         Self {
             principal: Rc::clone(principal),
             upstream: one.upstream.name.clone(),
+            version: one.upstream.version.clone(),
             tool: one.own.clone(),
             prefixed: one.prefixed,
             params: one.params.clone(),
@@ -163,6 +165,7 @@ pub(super) fn begin<P: Platform>(
         owner: owner.clone(),
         tenant: tenant.clone(),
         upstream: asked.upstream,
+        version: asked.version,
         tool: asked.tool,
         prefixed: asked.prefixed,
         params: asked.params,

@@ -16,6 +16,7 @@ use super::handle::{Askable, Passed, unknown};
 use super::record::Answer;
 use super::theirs::{Maker, Theirs, bare};
 use crate::auth::{Principal, Resource};
+use crate::canary;
 use crate::config::bounds;
 use crate::context::Context;
 use crate::error::Error;
@@ -37,6 +38,7 @@ pub(crate) fn created<P: Platform>(
         created_at_ms: context.now().0,
         ttl_ms,
         upstream: maker.upstream.name.clone(),
+        version: maker.upstream.version.clone(),
         tool: maker.tool.clone(),
         prefixed: maker.prefixed,
         id: task.task_id.clone(),
@@ -138,7 +140,7 @@ impl<'a> Asking<'a> {
         let resource = Resource::of(&settings.config, &self.endpoint.path());
         policy::allows_still(context, self.principal, upstream, &passed.tool, &resource)?;
         let maker = Maker {
-            upstream: upstream.clone(),
+            upstream: canary::pinned(context, upstream, passed.version.as_deref()).clone(),
             tool: passed.tool.clone(),
             prefixed: passed.prefixed,
             owner: passed.owner.clone(),
