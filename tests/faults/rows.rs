@@ -184,11 +184,11 @@ fn statuses() -> Vec<Row> {
         answer.headers.push(("retry-after", seconds.to_owned()));
         Fault::Says(answer)
     };
-    let busy = |seconds| {
-        let failed = failed(503, "upstream_busy")?;
+    let busy = |retry_after| {
+        let failed = failed(503, "upstream_busy");
         Some(Told {
-            retry_after: Some(seconds),
-            ..failed
+            retry_after,
+            ..failed?
         })
     };
     let mut redirect = said(302, "text/plain", Vec::new());
@@ -204,15 +204,15 @@ fn statuses() -> Vec<Row> {
         // It did not act, so a task waits and has it called again.
         Row {
             task: "completed",
-            ..row("429 with Retry-After", after(429, "7"), busy(7))
+            ..row("429 with Retry-After", after(429, "7"), busy(Some(7)))
         },
-        row("503 with Retry-After", after(503, "7"), busy(7)),
+        row("503 with Retry-After", after(503, "7"), busy(Some(7))),
         row(
             "503 with an endless Retry-After",
             after(503, "99999999"),
-            busy(86_400),
+            busy(Some(3600)),
         ),
-        row("503 alone", says(503, "text/plain", Vec::new()), invalid()),
+        row("503 alone", says(503, "text/plain", Vec::new()), busy(None)),
         row(
             "503 with an error of its own",
             says(503, "application/json", vec![text(ERROR)]),

@@ -263,7 +263,7 @@ fn note<P: Platform>(context: &Context<P>, upstream: &Upstream, error: Option<&E
             | Rejection::UpstreamLost { .. }
             | Rejection::UpstreamTimeout { .. }
             // Being asked too often is what clients can cause.
-            | Rejection::UpstreamBusy { its_own: true, .. }
+            | Rejection::UpstreamBusy { limited: false, .. }
             | Rejection::UpstreamInvalid { .. },
         )) => Outcome::Failure,
         Some(Error::Fault(_)) => return,

@@ -27,8 +27,8 @@ use crate::platform::{HttpClient, HttpError, Platform};
 pub(crate) const RESPONSE_MAX: usize = 8 * 1024 * 1024;
 /// Codes implementations of older revisions give errors of their own, such as a missing session.
 const OLD_CODES: std::ops::RangeInclusive<i64> = -32_019..=-32_000;
-/// Longest an upstream is believed to be busy, whatever it says.
-const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+/// Longest time an upstream can send clients away for.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
 /// Header of sessions (2025-03-26 to 2025-11-25).
 pub const SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
 
@@ -256,14 +256,8 @@ impl Answer {
         let bytes = read(exchange, body).await?;
         let messages = whole(&bytes, id);
         if messages.is_empty() {
-            if let Some((its_own, retry_after)) = busy(&parts) {
-                let upstream = exchange.upstream.name.clone();
-                return Err(Rejection::UpstreamBusy {
-                    upstream,
-                    its_own,
-                    retry_after,
-                }
-                .into());
+            if is_busy(parts.status) {
+                return Err(busy(exchange, parts.status, &parts.headers));
             }
             if parts.status.is_client_error() {
                 let upstream = exchange.upstream.name.clone();
@@ -288,17 +282,25 @@ fn refusal(bytes: &[u8]) -> Option<i64> {
     }
 }
 
-/// Whether a status without a message says when to come back, and whose failure it is. A
-/// date is not understood: clocks differ.
-fn busy(parts: &http::response::Parts) -> Option<(bool, Duration)> {
-    let its_own = match parts.status {
-        StatusCode::SERVICE_UNAVAILABLE => true,
-        StatusCode::TOO_MANY_REQUESTS => false,
-        _ => return None,
-    };
-    let after = parts.headers.get(RETRY_AFTER)?.to_str().ok()?;
-    let seconds = Duration::from_secs(after.trim().parse().ok()?);
-    Some((its_own, seconds.min(RETRY_AFTER_MAX)))
+/// Whether a status says that the upstream could not be bothered just now.
+pub(crate) fn is_busy(status: StatusCode) -> bool {
+    status == StatusCode::TOO_MANY_REQUESTS || status == StatusCode::SERVICE_UNAVAILABLE
+}
+
+/// What an answer of such a status becomes. `Retry-After` counts where it is in seconds.
+pub(crate) fn busy<P: Platform>(
+    exchange: &Exchange<'_, P>,
+    status: StatusCode,
+    headers: &HeaderMap,
+) -> Error {
+    let after = headers.get(RETRY_AFTER).and_then(|text| text.to_str().ok());
+    let seconds = after.and_then(|text| text.trim().parse().ok());
+    Rejection::UpstreamBusy {
+        upstream: exchange.upstream.name.clone(),
+        limited: status == StatusCode::TOO_MANY_REQUESTS,
+        retry_after: seconds.map(|seconds| Duration::from_secs(seconds).min(RETRY_AFTER_MAX)),
+    }
+    .into()
 }
 
 /// A whole body, within the bounds of size and time.

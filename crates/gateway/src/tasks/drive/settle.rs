@@ -72,16 +72,17 @@ impl<P: Platform> Run<P> {
         let record = &self.known.1;
         let pause = pause(record.attempts);
         match error {
-            Error::Rejection(Rejection::UpstreamUnavailable { retry_after, .. }) => {
+            Error::Rejection(
+                Rejection::UpstreamUnavailable { retry_after, .. }
+                | Rejection::UpstreamBusy {
+                    limited: true,
+                    retry_after,
+                    ..
+                },
+            ) => {
                 let after = retry_after.unwrap_or_default().max(pause);
                 (record.attempts < ATTEMPTS_MAX).then_some(after)
             }
-            // It was asked too often, and did not act on this.
-            Error::Rejection(Rejection::UpstreamBusy {
-                its_own: false,
-                retry_after,
-                ..
-            }) => (record.attempts < ATTEMPTS_MAX).then_some(pause.max(*retry_after)),
             Error::Rejection(Rejection::UpstreamLost { .. }) => repeatable(record).then_some(pause),
             Error::Rejection(_) | Error::Fault(_) => None,
         }
