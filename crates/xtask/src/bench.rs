@@ -9,6 +9,7 @@ mod echo;
 mod load;
 mod spin;
 mod tasks;
+mod tokens;
 mod wire;
 
 use std::path::PathBuf;
@@ -46,6 +47,9 @@ Calls an echo tool directly and through the gateway, in turn, and compares.
                      costs that could have become one
   --clients N        clients that submit and poll them (default 50)
   --work-ms N        how long the tool takes (default 100)
+
+  --tokens N         instead, N tokens of each signature algorithm, each sent twice: what
+                     verifying one costs, and what one costs that is remembered
 ";
 
 /// How long each leg runs before it counts.
@@ -65,6 +69,7 @@ struct Flags {
     tasks: Option<usize>,
     clients: usize,
     work_ms: u64,
+    tokens: Option<usize>,
 }
 
 /// Runs the command.
@@ -73,6 +78,9 @@ pub fn run(arguments: Arguments) -> Result<()> {
     let layout = Layout::find()?;
     if let Some(count) = flags.tasks {
         return tasks::run(&layout, &flags, count);
+    }
+    if let Some(count) = flags.tokens {
+        return tokens::run(&layout, flags.json, count);
     }
     let upstream = Echo::start()?.port;
     let url = format!("http://127.0.0.1:{upstream}/mcp");
@@ -183,6 +191,7 @@ fn parse(mut arguments: Arguments) -> Result<Flags> {
         tasks: None,
         clients: 50,
         work_ms: 100,
+        tokens: None,
     };
     while let Some(argument) = arguments.next()? {
         match argument.as_str() {
@@ -194,6 +203,7 @@ fn parse(mut arguments: Arguments) -> Result<Flags> {
             "--json" => flags.json = true,
             "--tasks" => flags.tasks = Some(arguments.parsed("number of tasks")?),
             "--clients" => flags.clients = arguments.parsed("number of clients")?,
+            "--tokens" => flags.tokens = Some(arguments.parsed("number of tokens")?),
             "--work-ms" => flags.work_ms = arguments.parsed("number of milliseconds")?,
             other => return unexpected(other),
         }
