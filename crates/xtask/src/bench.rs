@@ -32,7 +32,8 @@ use crate::progress::say;
 pub const HELP: &str = "\
 cargo xtask bench [FLAG …]
 
-Calls an echo tool directly and through the gateway, in turn, and compares.
+Calls an echo tool directly, through a Worker that only passes on, through the gateway, and
+through one with everything on, in turn, and compares. What is added, is to the pass-through.
 
   --seconds N        length of each leg (default 5)
   --connections N    connections kept busy, one request at a time each (default 8)
@@ -55,6 +56,8 @@ Calls an echo tool directly and through the gateway, in turn, and compares.
 /// How long each leg runs before it counts.
 const WARM_UP: Duration = Duration::from_secs(1);
 
+/// How many rules the policy of the busy gateway has.
+const RULES: usize = 10;
 /// A limit no run reaches, so that calls are counted and none is refused.
 const LIMIT_REQUESTS: u32 = 1_000_000;
 const LIMIT_WINDOW_MS: u32 = 60_000;
@@ -87,7 +90,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
     let options = Options {
         raw: true,
         auth: flags.auth,
-        config: Some(configuration(&layout, json!({}))?),
+        config: Some(configuration(&layout, "bench", json!({}))?),
         pass_through: Some(url.clone()),
         ..Options::bare("echo", &url)
     };
@@ -97,6 +100,15 @@ pub fn run(arguments: Arguments) -> Result<()> {
         .as_ref()
         .context("the gateway is not on bare workerd")?;
     let passing = raw.pass_through.context("nothing passes requests on")?;
+    // Both workers are built from one tree and share nothing else.
+    let busy = Gateway::start(
+        &layout,
+        &Options {
+            config: Some(configuration(&layout, "busy", everything())?),
+            pass_through: None,
+            ..options.clone()
+        },
+    )?;
     let spin = match flags.spin {
         true => Some(spin::start(&layout, &url, &options)?),
         false => None,
@@ -116,6 +128,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
             "through the gateway",
             load(gateway.port, gateway.token.as_deref()),
         ),
+        Leg::new("with everything on", load(busy.port, busy.token.as_deref())),
     ];
     if let Some(spin) = &spin {
         let load = load(spin.port, spin.token.as_deref());
@@ -161,8 +174,8 @@ impl Leg {
 }
 
 /// A configuration that counts calls, as a gateway in use does, and never refuses one.
-fn configuration(layout: &Layout, besides: Value) -> Result<PathBuf> {
-    let file = layout.dev().join("bench.yaml");
+fn configuration(layout: &Layout, name: &str, besides: Value) -> Result<PathBuf> {
+    let file = layout.dev().join(format!("{name}.yaml"));
     make_dir(&layout.dev())?;
     let mut config = json!({
         "apiVersion": "tidegate/v1",
@@ -178,6 +191,30 @@ fn configuration(layout: &Layout, besides: Value) -> Result<PathBuf> {
     }
     write_atomically(&file, config.to_string().as_bytes())?;
     Ok(file)
+}
+
+/// Whatever can be asked for about every call: further limits of both kinds, a policy, and
+/// the tool's own rule.
+fn everything() -> Value {
+    let rate = json!({"requests": LIMIT_REQUESTS, "windowMs": LIMIT_WINDOW_MS});
+    let tool = format!("echo__{TOOL}");
+    let denials = (1..RULES).map(|number| {
+        json!({"name": format!("deny-{number}"), "effect": "deny", "tools": ["*"],
+            "when": format!("arguments.text == 'never {number}' && principal.subject != ''")})
+    });
+    let allow = json!({"name": "allow", "effect": "allow", "tools": ["*"]});
+    json!({
+        "limits": {
+            "perClient": rate,
+            "rules": [
+                {"name": "tenant", "rate": rate, "per": ["tenant"]},
+                {"name": "tool", "rate": rate, "per": ["principal", "tool"], "tools": [tool]},
+                {"name": "exact", "rate": rate, "per": ["principal"], "counter": "atomic"},
+            ],
+        },
+        "policy": {"rules": denials.chain([allow]).collect::<Vec<_>>()},
+        "tools": [{"name": tool, "rateLimit": rate, "idempotent": true}],
+    })
 }
 
 fn parse(mut arguments: Arguments) -> Result<Flags> {
@@ -213,12 +250,15 @@ fn parse(mut arguments: Arguments) -> Result<Flags> {
 
 fn report(flags: &Flags, legs: &mut [Leg], kv: KvCounts) {
     let direct = legs[0].sample.per_second();
+    let passing = [50, 99].map(|percent| legs[1].sample.percentile(percent));
     if flags.json {
         let legs: Vec<_> = legs
             .iter_mut()
             .map(|leg| {
                 json!({"name": leg.name, "callsPerSecond": leg.sample.per_second(),
                     "p50Us": leg.sample.percentile(50), "p99Us": leg.sample.percentile(99),
+                    "addedP50Us": i64::from(leg.sample.percentile(50)) - i64::from(passing[0]),
+                    "addedP99Us": i64::from(leg.sample.percentile(99)) - i64::from(passing[1]),
                     "calls": leg.sample.calls(), "errors": leg.sample.errors,
                     "kvReads": leg.kv.reads, "kvWrites": leg.kv.writes})
             })
@@ -231,12 +271,14 @@ fn report(flags: &Flags, legs: &mut [Leg], kv: KvCounts) {
         return;
     }
     println!(
-        "\n{:<24}{:>10}{:>9}{:>9}{:>9}{:>8}{:>8}{:>10}{:>10}",
+        "\n{:<24}{:>10}{:>9}{:>9}{:>9}{:>11}{:>11}{:>8}{:>8}{:>10}{:>10}",
         format!("{} connections", flags.connections),
         "calls/s",
         "share",
         "p50 µs",
         "p99 µs",
+        "added p50",
+        "added p99",
         "calls",
         "errors",
         "KV reads",
@@ -244,12 +286,14 @@ fn report(flags: &Flags, legs: &mut [Leg], kv: KvCounts) {
     );
     for leg in legs {
         println!(
-            "{:<24}{:>10.0}{:>8.1}%{:>9}{:>9}{:>8}{:>8}{:>10}{:>10}",
+            "{:<24}{:>10.0}{:>8.1}%{:>9}{:>9}{:>11}{:>11}{:>8}{:>8}{:>10}{:>10}",
             leg.name,
             leg.sample.per_second(),
             100.0 * leg.sample.per_second() / direct,
             leg.sample.percentile(50),
             leg.sample.percentile(99),
+            i64::from(leg.sample.percentile(50)) - i64::from(passing[0]),
+            i64::from(leg.sample.percentile(99)) - i64::from(passing[1]),
             leg.sample.calls(),
             leg.sample.errors,
             leg.kv.reads,

@@ -64,7 +64,7 @@ pub fn run(layout: &Layout, json: bool, count: usize) -> Result<()> {
         raw: true,
         auth: true,
         own_issuers: true,
-        config: Some(configuration(layout, trusted)?),
+        config: Some(configuration(layout, "bench", trusted)?),
         ..Options::bare("echo", &format!("http://127.0.0.1:{}/mcp", upstream.port))
     };
     let gateway = Gateway::start(layout, &options)?;
