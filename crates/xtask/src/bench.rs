@@ -5,9 +5,9 @@
 //! that all legs see the same machine. The numbers compare the legs; they are no promise
 //! about Cloudflare's network.
 
+mod cold;
 mod echo;
 mod load;
-mod spin;
 mod tasks;
 mod tokens;
 mod wire;
@@ -39,8 +39,8 @@ through one with everything on, in turn, and compares. What is added, is to the 
   --connections N    connections kept busy, one request at a time each (default 8)
   --rounds N         how often the legs alternate (default 2)
   --auth dev|off     whether the gateway checks a token (default dev)
-  --spin             the Spin component as well: its calls beside the Worker's, its size, and
-                     what the first request of an instance costs
+  --spin             the Spin component as well: its calls, its size and what a new instance
+                     costs, beside the Worker's
   --json             print the result as JSON
 
   --tasks N          instead, N tasks of many principals, to their ends: how long they take,
@@ -110,7 +110,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
         },
     )?;
     let spin = match flags.spin {
-        true => Some(spin::start(&layout, &url, &options)?),
+        true => Some(on_spin(&layout, &url, &options)?),
         false => None,
     };
     let load = |port, token| {
@@ -149,9 +149,21 @@ pub fn run(arguments: Arguments) -> Result<()> {
     }
     report(&flags, &mut legs, raw.counts()?);
     match &spin {
-        Some(spin) => spin::report(&layout, spin),
+        Some(spin) => cold::report(&layout, &gateway.dir.join("raw"), spin),
         None => Ok(()),
     }
+}
+
+/// The component in front of the same upstream, with the same configuration.
+fn on_spin(layout: &Layout, upstream: &str, worker: &Options) -> Result<Gateway> {
+    let options = Options {
+        auth: worker.auth,
+        config: worker.config.clone(),
+        port: Some(0),
+        spin: true,
+        ..Options::bare("echo", upstream)
+    };
+    Gateway::start(layout, &options)
 }
 
 /// One way to the upstream.
