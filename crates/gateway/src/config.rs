@@ -433,9 +433,10 @@ pub struct LimitRule {
     pub tools: Vec<String>,
     /// How often.
     pub rate: Rate,
-    /// How it is counted.
-    #[serde(default)]
-    pub counter: Counter,
+    /// How it is counted. If absent, as suits the host: `kv` where isolates live long
+    /// (Workers), `atomic` where they do not (Spin).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub counter: Option<Counter>,
 }
 
 /// Something for which a limit is counted apart.
@@ -456,13 +457,12 @@ pub enum Per {
 }
 
 /// How a limit is counted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Counter {
     /// Approximately, through KV: it may be overshot within a stated bound, and a store that
     /// is away refuses nobody.
-    #[default]
     Kv,
     /// Exactly, through the atomic store: it is never overshot, and what cannot be counted is
     /// refused.

@@ -293,8 +293,9 @@ fn limit_rules(config: &Config, findings: &mut Findings) {
         }
         findings.short_text(&format!("{at}/name"), &rule.name);
         let windows = match rule.counter {
-            Counter::Kv => &RATE_WINDOW_MS,
-            Counter::Atomic => &EXACT_WINDOW_MS,
+            // Where nothing is said, either counter must be able to serve it.
+            None | Some(Counter::Kv) => &RATE_WINDOW_MS,
+            Some(Counter::Atomic) => &EXACT_WINDOW_MS,
         };
         let requests = rule.rate.requests.into();
         findings.within(

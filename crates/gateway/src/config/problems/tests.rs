@@ -575,6 +575,16 @@ fn a_limit_says_what_it_counts_and_for_whom() {
                 json!("nowhere__*"),
                 "not configured",
             ),
+            (
+                "/limits/rules/1/counter → /limits/rules/1/rate/windowMs",
+                json!("kv"),
+                "out of range",
+            ),
+            (
+                "/limits/rules/1/counter → /limits/rules/1/rate/windowMs",
+                json!(null),
+                "out of range",
+            ),
             ("/limits/rules/0/rate/requests", json!(0), "out of range"),
             (
                 "/limits/rules/0/rate/windowMs",
