@@ -31,6 +31,7 @@ mod catalog_cache;
 mod configuration;
 mod converse;
 mod door;
+mod edge;
 mod era;
 mod extensions;
 mod federation;

@@ -6,6 +6,7 @@
 
 pub mod address;
 pub mod bounds;
+mod edge;
 mod issuer;
 pub mod policy;
 mod problems;
@@ -17,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 pub use bounds::{TOOL_RULES_MAX, UPSTREAM_NAME_MAX, UPSTREAMS_MAX};
+pub use edge::{Edge, Listed};
 pub use issuer::{Algorithm, Binding, Introspection, Issuer};
 pub use policy::{Classification, Clearance, Effect, Policy, PolicyRule};
 pub use problems::Problem;
@@ -74,6 +76,9 @@ pub struct Config {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(feature = "schema", schemars(length(max = bounds::ALLOWED_ORIGINS_MAX)))]
     pub allowed_origins: Vec<String>,
+    /// Which requests are looked at at all.
+    #[serde(default, skip_serializing_if = "Edge::is_default")]
+    pub edge: Edge,
     /// How tools and prompts of several upstreams are named at `/mcp`.
     #[serde(default)]
     pub naming: Naming,

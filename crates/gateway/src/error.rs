@@ -28,6 +28,20 @@ pub enum Rejection {
     /// No such path.
     #[error("not_found")]
     NotFound,
+    /// A client from an address that is not let in, or that is not known.
+    #[error("address_not_allowed")]
+    AddressNotAllowed,
+    /// A client from a country that is not let in, or that is not known.
+    #[error("country_not_allowed")]
+    CountryNotAllowed,
+    /// More header fields than are looked at.
+    #[error("headers_too_large")]
+    HeadersTooLarge {
+        /// Most fields.
+        fields: usize,
+        /// Most bytes of all of them.
+        bytes: usize,
+    },
     /// A browser page of an origin that is not allowed.
     #[error("origin_not_allowed")]
     OriginNotAllowed,
@@ -289,6 +303,19 @@ impl Rejection {
         };
         match self {
             Self::NotFound => plain(StatusCode::NOT_FOUND, refused("No such endpoint. MCP is served at /mcp.")),
+            Self::AddressNotAllowed => plain(
+                StatusCode::FORBIDDEN,
+                refused("This gateway is not open to the network address the request came from."),
+            ),
+            Self::CountryNotAllowed => plain(
+                StatusCode::FORBIDDEN,
+                refused("This gateway is not open to the country the request came from."),
+            ),
+            Self::HeadersTooLarge { fields, bytes } => plain(
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                RpcError::new(REFUSED, format!("Send at most {fields} header fields, of {bytes} bytes together."))
+                    .with_data(json!({ "reason": label, "maxHeaders": fields, "maxHeaderBytes": bytes })),
+            ),
             Self::OriginNotAllowed => plain(
                 StatusCode::FORBIDDEN,
                 refused("This origin may not call the gateway. Its operator lists origins under `allowedOrigins`."),

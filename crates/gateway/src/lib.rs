@@ -16,6 +16,7 @@ pub mod context;
 pub mod converse;
 pub mod discover;
 pub mod dispatch;
+pub mod edge;
 pub mod egress;
 pub mod error;
 mod gateway;

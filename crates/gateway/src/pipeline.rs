@@ -91,6 +91,21 @@ pub async fn answer<P: Platform>(
     response
 }
 
+/// Answers a request that is not looked at. The line says only where it came from: what it
+/// names may be anything.
+pub fn turn_away<P: Platform>(
+    context: &Context<P>,
+    request: &Request<Body>,
+    error: &Error,
+) -> Response<Body> {
+    let path = request.uri().path();
+    let named = Endpoint::of(path, &context.settings).map_or_else(String::new, |one| one.path());
+    let platform = Rc::clone(&context.platform);
+    let mut audit = Pending::begin(platform, named, context.settings.digest.clone());
+    audit.record.address.clone_from(&context.peer.address);
+    egress::failure(context, None, error, audit)
+}
+
 /// The stages before it is known what is asked.
 async fn take<P: Platform>(
     context: &Context<P>,

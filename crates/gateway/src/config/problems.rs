@@ -5,6 +5,7 @@
 //! agree. No message repeats a value that could be a secret written in the wrong place.
 
 mod access;
+mod edge;
 mod policy;
 mod upstreams;
 
@@ -56,6 +57,7 @@ impl Config {
         identity(self, &mut findings);
         public_url(self, &mut findings);
         allowed_origins(self, &mut findings);
+        edge::edge(self, &mut findings);
         access::authentication(self, &mut findings);
         upstreams::upstreams(self, &mut findings);
         access::tools(self, &mut findings);

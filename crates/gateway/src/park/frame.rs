@@ -114,7 +114,10 @@ impl From<Error> for Failed {
                 | Rejection::InsufficientScope { .. }
                 | Rejection::RateLimited { .. }
                 | Rejection::SessionUnknown
-                | Rejection::TooManyTasks { .. } => Self::Fault(rejection.to_string()),
+                | Rejection::TooManyTasks { .. }
+                | Rejection::AddressNotAllowed
+                | Rejection::CountryNotAllowed
+                | Rejection::HeadersTooLarge { .. } => Self::Fault(rejection.to_string()),
             },
         }
     }
