@@ -10,6 +10,7 @@ mod edge;
 mod issuer;
 pub mod policy;
 mod problems;
+mod resilience;
 mod snapshot;
 
 use std::time::Duration;
@@ -22,6 +23,7 @@ pub use edge::{Edge, Listed};
 pub use issuer::{Algorithm, Binding, Introspection, Issuer};
 pub use policy::{Classification, Clearance, Effect, Policy, PolicyRule};
 pub use problems::Problem;
+pub use resilience::{CircuitBreaker, FailureRate};
 pub use snapshot::SNAPSHOT_VERSION;
 
 use crate::keyspace::{Family, Store};
@@ -472,32 +474,6 @@ pub enum Counter {
     /// Exactly, through the atomic store: it is never overshot, and what cannot be counted is
     /// refused.
     Atomic,
-}
-
-/// When a failing upstream is left alone for a while.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct CircuitBreaker {
-    /// Consecutive failures that open the circuit.
-    #[cfg_attr(feature = "schema", schemars(range(min = *bounds::FAILURE_THRESHOLD.start(), max = *bounds::FAILURE_THRESHOLD.end())))]
-    pub failure_threshold: u32,
-    /// How long it stays open before a probe, in milliseconds.
-    #[cfg_attr(feature = "schema", schemars(range(min = *bounds::RESET_INTERVAL_MS.start(), max = *bounds::RESET_INTERVAL_MS.end())))]
-    pub reset_interval_ms: u64,
-    /// Probes let through at once while half open.
-    #[cfg_attr(feature = "schema", schemars(range(min = *bounds::HALF_OPEN_REQUESTS.start(), max = *bounds::HALF_OPEN_REQUESTS.end())))]
-    pub half_open_max_requests: u32,
-}
-
-impl Default for CircuitBreaker {
-    fn default() -> Self {
-        Self {
-            failure_threshold: 5,
-            reset_interval_ms: 30_000,
-            half_open_max_requests: 1,
-        }
-    }
 }
 
 /// Long-running calls.

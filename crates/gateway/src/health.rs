@@ -39,6 +39,8 @@ struct Probe {
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
     latency_ms: u64,
+    /// How its circuit stands in this isolate.
+    circuit: &'static str,
 }
 
 /// Liveness: needs nothing but the code itself.
@@ -116,6 +118,7 @@ async fn probe<P: Platform>(context: &Context<P>, name: &str, principal: &Princi
         protocol_version: None,
         reason: None,
         latency_ms: u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
+        circuit: upstream::circuit::standing(context, name),
     };
     match facts {
         Some(Ok(facts)) => {
