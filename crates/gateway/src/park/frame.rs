@@ -114,7 +114,8 @@ impl From<Error> for Failed {
                 | Rejection::InsufficientScope { .. }
                 | Rejection::RateLimited { .. }
                 | Rejection::SessionUnknown
-                | Rejection::TooManyTasks { .. } => Self::Fault(rejection.to_string()),
+                | Rejection::TooManyTasks { .. }
+                | Rejection::Killed { .. } => Self::Fault(rejection.to_string()),
             },
         }
     }
