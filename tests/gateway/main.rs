@@ -57,6 +57,7 @@ mod rounds;
 mod session;
 mod sessions;
 mod streaming;
+mod switches;
 mod task_handles;
 mod tasks;
 mod tasks_admin;

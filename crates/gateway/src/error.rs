@@ -85,6 +85,18 @@ pub enum Rejection {
         /// Whether the caller is told which it was.
         disclose: bool,
     },
+    /// An operator has switched it off.
+    #[error("killed")]
+    Killed {
+        /// The switch's name, for the audit record.
+        switch: String,
+        /// What kind of switch it is.
+        kind: &'static str,
+        /// Why, in the operator's words.
+        reason: String,
+        /// When it ends, if that is known.
+        retry_after: Option<Duration>,
+    },
     /// The token's scopes do not reach.
     #[error("insufficient_scope")]
     InsufficientScope {
@@ -260,6 +272,14 @@ impl Error {
         }
     }
 
+    /// The operators' switch that stopped the request, if one did.
+    pub(crate) fn switch(&self) -> Option<String> {
+        match self {
+            Self::Rejection(Rejection::Killed { switch, .. }) => Some(switch.clone()),
+            Self::Rejection(_) | Self::Fault(_) => None,
+        }
+    }
+
     /// The id of the request this answers, where only the body could tell.
     pub(crate) fn request_id(&self) -> Option<RequestId> {
         match self {
@@ -353,6 +373,14 @@ impl Rejection {
                     false => refused(text),
                 };
                 plain(StatusCode::FORBIDDEN, error)
+            }
+            Self::Killed { kind, reason, retry_after, .. } => {
+                let error = RpcError::new(REFUSED, format!("Switched off by the operator: {reason}"))
+                    .with_data(json!({ "reason": label, "switch": kind, "message": reason }));
+                match retry_after {
+                    Some(after) => with_header(StatusCode::SERVICE_UNAVAILABLE, retry_after_header(*after), error),
+                    None => plain(StatusCode::SERVICE_UNAVAILABLE, error),
+                }
             }
             Self::InsufficientScope { challenge } => with_header(
                 StatusCode::FORBIDDEN,

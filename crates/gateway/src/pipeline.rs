@@ -32,6 +32,7 @@ use crate::platform::Platform;
 use crate::policy::{self, Hints, Permit};
 use crate::route::{self, Target};
 use crate::session;
+use crate::switches;
 use crate::tools;
 use within::{attach, heard};
 
@@ -122,6 +123,8 @@ async fn take<P: Platform>(
     // Who is asking. No body has been read yet.
     let principal = authenticate(context, &head).await?;
     audit.principal(&principal);
+    // Whether operators have switched them off.
+    switches::admit(context, &principal).await?;
     // May they ask at all right now.
     let admission = admit(context, principal, standings).await?;
     // What they ask, in modern form whatever era they speak.
@@ -178,6 +181,7 @@ async fn permit<P: Platform>(
     // Which upstream, or which part of the gateway itself, answers it.
     let target = route::resolve(context, &head.endpoint, &principal, call).await?;
     name(&target, audit);
+    switches::allow(context, &target)?;
     // Whether this principal may do this to that.
     let resource = Resource::of(&context.settings.config, &head.endpoint.path());
     let hints = hints(context, &principal, &target).await?;

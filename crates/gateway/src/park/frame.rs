@@ -117,7 +117,8 @@ impl From<Error> for Failed {
                 | Rejection::TooManyTasks { .. }
                 | Rejection::AddressNotAllowed
                 | Rejection::CountryNotAllowed
-                | Rejection::HeadersTooLarge { .. } => Self::Fault(rejection.to_string()),
+                | Rejection::HeadersTooLarge { .. }
+                | Rejection::Killed { .. } => Self::Fault(rejection.to_string()),
             },
         }
     }
