@@ -34,6 +34,9 @@ mod door;
 mod edge;
 mod era;
 mod extensions;
+mod fault_matrix;
+#[path = "../faults/mod.rs"]
+mod faults;
 mod federation;
 mod health;
 mod hostile;

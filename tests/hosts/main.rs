@@ -27,6 +27,9 @@ mod audit;
 mod call;
 mod client;
 mod contract;
+mod fault;
+#[path = "../faults/mod.rs"]
+mod faults;
 mod gateway;
 mod limit;
 mod load;
@@ -88,6 +91,7 @@ fn worker_trials(world: &Arc<World>) -> Vec<Trial> {
         trials.extend(refusal::trials(world));
         trials.extend(limit::trials(world));
         trials.extend(outage::trials(world));
+        trials.extend(fault::trials());
         trials.extend(audit::trials(world));
         trials.extend(contract::trials(world));
         trials.extend(attack::trials(world));

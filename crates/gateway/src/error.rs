@@ -157,6 +157,16 @@ pub enum Rejection {
         /// How long it had.
         timeout: Duration,
     },
+    /// The upstream says that it is asked too often, or has too much to do.
+    #[error("upstream_busy")]
+    UpstreamBusy {
+        /// Its configured name.
+        upstream: String,
+        /// Whether it is asked too often (429): it then did not act on the request.
+        limited: bool,
+        /// When to try again, if it said so.
+        retry_after: Option<Duration>,
+    },
     /// The upstream answered something that is not MCP.
     #[error("upstream_invalid")]
     UpstreamInvalid {
@@ -427,6 +437,7 @@ impl Rejection {
                 StatusCode::GATEWAY_TIMEOUT,
                 failed(upstream, format!("Upstream `{upstream}` did not answer within {} ms.", millis(*timeout))),
             ),
+            Self::UpstreamBusy { upstream, limited, retry_after } => busy(upstream, *limited, *retry_after, &label),
             Self::UpstreamInvalid { upstream, reason } => plain(
                 StatusCode::BAD_GATEWAY,
                 failed(upstream, format!("Upstream `{upstream}` answered with something that is not MCP: {reason}.")),
@@ -443,6 +454,26 @@ impl Rejection {
                 failed(upstream, format!("Upstream `{upstream}` refuses the gateway's credentials.")),
             ),
         }
+    }
+}
+
+fn busy(upstream: &str, limited: bool, after: Option<Duration>, label: &str) -> ErrorResponse {
+    let text = match limited {
+        true => format!("Upstream `{upstream}` is asked too often; retry later."),
+        false => format!("Upstream `{upstream}` has too much to do; retry later."),
+    };
+    let mut data = json!({ "reason": label, "upstream": upstream });
+    if let Some(after) = after {
+        data["retryAfterMs"] = millis(after).into();
+    }
+    let error = RpcError::new(UPSTREAM_FAILED, text).with_data(data);
+    match after {
+        Some(after) => with_header(
+            StatusCode::SERVICE_UNAVAILABLE,
+            retry_after_header(after),
+            error,
+        ),
+        None => plain(StatusCode::SERVICE_UNAVAILABLE, error),
     }
 }
 

@@ -192,7 +192,10 @@ pub(super) fn note<P: Platform>(
             Rejection::UpstreamUnavailable { .. } | Rejection::UpstreamLost { .. },
         )) => Seen::Unreached,
         Some(Error::Rejection(
-            Rejection::UpstreamTimeout { .. } | Rejection::UpstreamInvalid { .. },
+            Rejection::UpstreamTimeout { .. }
+            // Being asked too often is what clients can cause.
+            | Rejection::UpstreamBusy { limited: false, .. }
+            | Rejection::UpstreamInvalid { .. },
         )) => Seen::Unwell,
         Some(Error::Fault(_)) => return,
         None | Some(Error::Rejection(_)) => Seen::Answered,
