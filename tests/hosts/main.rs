@@ -42,6 +42,7 @@ mod patience;
 mod probe;
 mod refusal;
 mod restart;
+mod revocation;
 mod spin;
 mod stopwatch;
 mod task;
@@ -95,6 +96,7 @@ fn worker_trials(world: &Arc<World>) -> Vec<Trial> {
         trials.extend(contract::trials(world));
         trials.extend(attack::trials(world));
         trials.extend(login::trials(world));
+        trials.extend(revocation::trials(world));
         trials.extend(old::trials());
         trials.extend(patience::trials());
         trials.extend(load::trials(world));

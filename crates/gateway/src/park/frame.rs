@@ -120,7 +120,11 @@ impl From<Error> for Failed {
                 | Rejection::InsufficientScope { .. }
                 | Rejection::RateLimited { .. }
                 | Rejection::SessionUnknown
-                | Rejection::TooManyTasks { .. } => Self::Fault(rejection.to_string()),
+                | Rejection::TooManyTasks { .. }
+                | Rejection::AddressNotAllowed
+                | Rejection::CountryNotAllowed
+                | Rejection::HeadersTooLarge { .. }
+                | Rejection::Killed { .. } => Self::Fault(rejection.to_string()),
             },
         }
     }

@@ -28,6 +28,9 @@ pub struct Record {
     /// That principal's tenant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tenant: Option<String>,
+    /// That principal's subject, hashed as revocations are.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub subject: String,
     /// Configured name of the upstream.
     pub upstream: String,
     /// Which version of it runs the tool, if not the upstream itself.

@@ -232,7 +232,7 @@ pub(crate) async fn ask<P: Platform>(
 
 /// Name, URL, credentials and the era it is configured to speak: with any other it is another
 /// server, or shows another face.
-fn identity(upstream: &Upstream, rather: Era) -> String {
+pub(super) fn identity(upstream: &Upstream, rather: Era) -> String {
     let mut hash = Sha256::new();
     hash.update(upstream.name.as_bytes());
     hash.update([0]);
