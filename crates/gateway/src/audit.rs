@@ -63,6 +63,9 @@ pub struct Record {
     /// if the principal is not cleared for the upstream.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub policy_rule: Option<String>,
+    /// Whether the tool was only to try.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub dry_run: bool,
     /// The operators' switch that stopped it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub switch: Option<String>,

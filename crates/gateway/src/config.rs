@@ -9,6 +9,7 @@ pub mod bounds;
 mod issuer;
 pub mod policy;
 mod problems;
+pub mod safety;
 mod snapshot;
 
 use std::time::Duration;
@@ -20,6 +21,7 @@ pub use bounds::{TOOL_RULES_MAX, UPSTREAM_NAME_MAX, UPSTREAMS_MAX};
 pub use issuer::{Algorithm, Binding, Introspection, Issuer};
 pub use policy::{Classification, Clearance, Effect, Policy, PolicyRule};
 pub use problems::Problem;
+pub use safety::{DryRun, Idempotency, Probe};
 pub use snapshot::SNAPSHOT_VERSION;
 
 use crate::keyspace::{Family, Store};
@@ -99,6 +101,9 @@ pub struct Config {
     /// Long-running calls.
     #[serde(default)]
     pub tasks: Tasks,
+    /// Calls that clients may make again without being done twice.
+    #[serde(default, skip_serializing_if = "Idempotency::is_default")]
+    pub idempotency: Idempotency,
     /// What is told to the operator.
     #[serde(default)]
     pub telemetry: Telemetry,
@@ -218,6 +223,9 @@ pub struct Upstream {
     /// outcome is unknown may then be made again.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub idempotency_keys: bool,
+    /// A call that tells whether it is well, for `/health/deep`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub probe: Option<Probe>,
     /// How closely its data is held. Only principals of this clearance, or a higher one,
     /// see and use it (`policy.clearance`).
     #[serde(default, skip_serializing_if = "Classification::is_default")]
@@ -361,6 +369,12 @@ pub struct ToolRule {
     /// once. A call whose outcome is unknown may then be made again.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub idempotent: bool,
+    /// Whether a client's idempotency key is honoured; in place of `idempotency.enabled`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idempotency_keys: Option<bool>,
+    /// How the tool is told only to try, where it can.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dry_run: Option<DryRun>,
 }
 
 /// Whether a call is answered directly or becomes a task.

@@ -1,5 +1,6 @@
 //! Doing what was permitted: asking the upstream, merging lists, or starting a task.
 
+use std::future::ready;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -20,8 +21,10 @@ use crate::config::{Execution, ToolRule};
 use crate::context::Context;
 use crate::converse::{self, Conversation};
 use crate::discover;
+use crate::dry_run;
 use crate::egress::{Dispatch, Event, Question, Reply};
 use crate::error::{Error, Rejection};
+use crate::idempotency;
 use crate::ingress::{Call, Endpoint};
 use crate::listen;
 use crate::names;
@@ -48,10 +51,33 @@ pub struct Work {
     pub permit: Permit,
     /// `Mcp-Param-*` headers of the client's request, for a modern upstream.
     pub param_headers: Vec<(HeaderName, HeaderValue)>,
+    /// Whether the tool is only to try.
+    pub dry_run: bool,
+    /// The idempotency key in the request's headers.
+    pub idempotency_key: Option<String>,
 }
 
 /// Begins the work. Nothing has happened until the result is awaited.
-pub fn begin<P: Platform>(context: &Context<P>, work: Work) -> Dispatch {
+pub fn begin<P: Platform>(context: &Context<P>, mut work: Work) -> Dispatch {
+    match idempotency::keyed(context, &mut work) {
+        Ok(None) => make(context, work),
+        Ok(Some(keyed)) => {
+            let context = context.clone();
+            keyed.once(move || make(&context, work))
+        }
+        Err(error) => ready(Err(error)).boxed_local(),
+    }
+}
+
+/// Does the work; of a dry run the result says so.
+fn make<P: Platform>(context: &Context<P>, work: Work) -> Dispatch {
+    match work.dry_run {
+        true => dry_run::marked(perform(context, work)),
+        false => perform(context, work),
+    }
+}
+
+fn perform<P: Platform>(context: &Context<P>, work: Work) -> Dispatch {
     let context = context.clone();
     async move {
         let Work {
@@ -59,6 +85,7 @@ pub fn begin<P: Platform>(context: &Context<P>, work: Work) -> Dispatch {
             mut call,
             permit,
             param_headers,
+            ..
         } = work;
         let Permit {
             principal,

@@ -83,6 +83,9 @@ pub enum Rejection {
         /// When it ends, if that is known.
         retry_after: Option<Duration>,
     },
+    /// The call is not made under this idempotency key.
+    #[error(transparent)]
+    KeyRefused(KeyRefusal),
     /// The token's scopes do not reach.
     #[error("insufficient_scope")]
     InsufficientScope {
@@ -171,6 +174,27 @@ pub enum Rejection {
         /// Its configured name.
         upstream: String,
     },
+}
+
+/// Why a call is not made under its idempotency key
+/// (draft-ietf-httpapi-idempotency-key-header section 2.7).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum KeyRefusal {
+    /// It is no key, or there are two.
+    #[error("idempotency_key_malformed")]
+    Malformed,
+    /// The first call is being made; when to come again.
+    #[error("idempotency_in_progress")]
+    InProgress(Duration),
+    /// The key stands for another call.
+    #[error("idempotency_key_reused")]
+    Other,
+    /// It is not known whether the first call was done.
+    #[error("idempotency_outcome_unknown")]
+    Unknown,
+    /// The first call's result, of so many bytes, was not kept.
+    #[error("idempotency_result_too_large")]
+    TooLarge(usize),
 }
 
 /// What failed on our side. Never shown to the caller.
@@ -347,6 +371,7 @@ impl Rejection {
                 };
                 plain(StatusCode::FORBIDDEN, error)
             }
+            Self::KeyRefused(refusal) => refusal.response(),
             Self::Killed { kind, reason, retry_after, .. } => {
                 let error = RpcError::new(REFUSED, format!("Switched off by the operator: {reason}"))
                     .with_data(json!({ "reason": label, "switch": kind, "message": reason }));
@@ -414,6 +439,51 @@ impl Rejection {
             Self::UpstreamUnauthorized { upstream } => plain(
                 StatusCode::BAD_GATEWAY,
                 failed(upstream, format!("Upstream `{upstream}` refuses the gateway's credentials.")),
+            ),
+        }
+    }
+}
+
+impl KeyRefusal {
+    fn response(&self) -> ErrorResponse {
+        let label = self.to_string();
+        let refused =
+            |text: &str| RpcError::new(REFUSED, text).with_data(json!({ "reason": label }));
+        match self {
+            Self::Malformed => plain(
+                StatusCode::BAD_REQUEST,
+                refused(
+                    "The idempotency key is not one text of 1 to 255 visible characters, or `_meta` names another than the header.",
+                ),
+            ),
+            Self::InProgress(after) => with_header(
+                StatusCode::CONFLICT,
+                retry_after_header(*after),
+                RpcError::new(
+                    REFUSED,
+                    "The first call with this idempotency key has not ended; ask again.",
+                )
+                .with_data(json!({ "reason": label, "retryAfterMs": millis(*after) })),
+            ),
+            Self::Other => plain(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                refused("This idempotency key was used for another tool or other arguments."),
+            ),
+            Self::Unknown => plain(
+                StatusCode::CONFLICT,
+                refused(
+                    "It is not known whether the first call with this idempotency key was done; it was not made again. Find out, then use another key.",
+                ),
+            ),
+            Self::TooLarge(bytes) => plain(
+                StatusCode::CONFLICT,
+                RpcError::new(
+                    REFUSED,
+                    format!(
+                        "The call was done; its result of {bytes} bytes was too large to be kept."
+                    ),
+                )
+                .with_data(json!({ "reason": label, "bytes": bytes })),
             ),
         }
     }

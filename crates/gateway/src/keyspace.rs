@@ -100,6 +100,10 @@ pub const FAMILIES: &[(&str, Store)] = &[
         crate::tasks::sweep::SweepFamily::STORE,
     ),
     (
+        crate::idempotency::record::IdempotencyFamily::NAME,
+        crate::idempotency::record::IdempotencyFamily::STORE,
+    ),
+    (
         crate::session::SessionFamily::NAME,
         crate::session::SessionFamily::STORE,
     ),

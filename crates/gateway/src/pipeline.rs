@@ -21,9 +21,11 @@ use crate::auth::{self, Principal, Resource, Sender};
 use crate::body::Body;
 use crate::context::Context;
 use crate::dispatch::{self, Work};
+use crate::dry_run;
 use crate::egress::{self, Asked};
 use crate::error::Error;
 use crate::http_sse;
+use crate::idempotency;
 use crate::ingress::{self, Ask, Call, Door, Endpoint, Head, Refusal, Way, Word};
 use crate::limits::rules::{Applied, Counted, applying};
 use crate::limits::standing::Standings;
@@ -142,15 +144,22 @@ async fn one<P: Platform>(
             attach(context, head, &principal, &mut call).await?;
         }
         asked.version = call.version;
-        permit(context, head, principal, &call, &mut audit, standings).await
+        permit(context, head, principal, &mut call, &mut audit, standings).await
     };
     match permitted.await {
-        Ok(permit) => {
-            let work = work(head, call, permit);
+        Ok(granted) => {
+            let mut work = work(head, call, granted);
+            work.idempotency_key = idempotency::in_headers(&head.headers);
             egress::respond(context, asked, dispatch::begin(context, work), audit).await
         }
         Err(error) => egress::failure(context, Some(&asked), &error, audit),
     }
+}
+
+/// What was decided about a call.
+struct Granted {
+    permit: Permit,
+    dry_run: bool,
 }
 
 /// From a call to the permit to do it.
@@ -158,15 +167,18 @@ async fn permit<P: Platform>(
     context: &Context<P>,
     head: &Head,
     principal: Rc<Principal>,
-    call: &Call,
+    call: &mut Call,
     audit: &mut Pending<P>,
     standings: &mut Standings,
-) -> Result<Permit, Error> {
+) -> Result<Granted, Error> {
     note(context, call, audit);
     // Which upstream, or which part of the gateway itself, answers it.
-    let target = route::resolve(context, &head.endpoint, &principal, call).await?;
+    let mut target = route::resolve(context, &head.endpoint, &principal, call).await?;
     name(&target, audit);
     switches::allow(context, &target)?;
+    // Whether the tool is only to try.
+    let dry_run = dry_run::apply(context, &principal, &mut target, call)?;
+    audit.record.dry_run = dry_run;
     // Whether this principal may do this to that.
     let resource = Resource::of(&context.settings.config, &head.endpoint.path());
     let hints = hints(context, &principal, &target).await?;
@@ -186,7 +198,7 @@ async fn permit<P: Platform>(
     if !limits.is_empty() {
         limits::admit(&context.platform, &context.memory, &limits, standings).await?;
     }
-    Ok(permit)
+    Ok(Granted { permit, dry_run })
 }
 
 /// What the upstream says the tool does, if a rule of the policy asks.
@@ -257,7 +269,7 @@ async fn member<P: Platform>(
     context: &Context<P>,
     head: &Head,
     admission: &Admission,
-    call: Call,
+    mut call: Call,
     counted: bool,
     mut audit: Pending<P>,
     standings: &mut Standings,
@@ -271,8 +283,8 @@ async fn member<P: Platform>(
             },
         };
         let principal = admission.principal;
-        let permit = permit(context, head, principal, &call, &mut audit, standings).await?;
-        let reply = dispatch::begin(context, work(head, call, permit)).await;
+        let granted = permit(context, head, principal, &mut call, &mut audit, standings).await?;
+        let reply = dispatch::begin(context, work(head, call, granted)).await;
         egress::whole(reply).await
     };
     match outcome.await {
@@ -316,13 +328,16 @@ async fn admit<P: Platform>(
     Ok(Admission { principal })
 }
 
-fn work(head: &Head, call: Call, permit: Permit) -> Work {
+fn work(head: &Head, call: Call, granted: Granted) -> Work {
+    let Granted { permit, dry_run } = granted;
     let param_headers = param_headers(&head.headers);
     Work {
         endpoint: head.endpoint.clone(),
         call,
         permit,
         param_headers,
+        dry_run,
+        idempotency_key: None,
     }
 }
 

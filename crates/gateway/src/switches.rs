@@ -101,7 +101,9 @@ impl Switch {
     pub fn name(&self) -> String {
         match self.kind {
             Kind::All => Kind::All.label().to_owned(),
-            kind => format!("{}:{}", kind.label(), self.value),
+            kind @ (Kind::Upstream | Kind::Tool | Kind::Tenant | Kind::Principal) => {
+                format!("{}:{}", kind.label(), self.value)
+            }
         }
     }
 

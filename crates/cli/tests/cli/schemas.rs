@@ -10,6 +10,7 @@ use tidegate_gateway::auth::revocation::{RevocationFamily, RevokedFamily};
 use tidegate_gateway::auth::{JwksFamily, KeyFamily, ProofFamily};
 use tidegate_gateway::catalog::shared::CatalogFamily;
 use tidegate_gateway::config::{Config, ConfigFamily, Snapshot};
+use tidegate_gateway::idempotency::record::{self, IdempotencyFamily};
 use tidegate_gateway::keyspace::{FAMILIES, Family};
 use tidegate_gateway::limits::leased::QuotaFamily;
 use tidegate_gateway::limits::{RateFamily, SeatFamily};
@@ -83,6 +84,7 @@ fn every_example_is_a_record_of_its_family_and_every_family_has_one() {
         family::<DirectoryFamily>(),
         family::<TenantFamily>(),
         family::<SweepFamily>(),
+        family::<IdempotencyFamily>(),
         family::<SessionFamily>(),
         family::<MailFamily>(),
     ]
@@ -115,6 +117,11 @@ fn the_readme_tells_of_every_family() {
 fn a_task_that_asks_and_one_of_a_large_result_have_examples() {
     round_trips_as::<Record>("task-asking", "task");
     round_trips_as::<Record>("task-parts", "task");
+}
+
+#[test]
+fn a_call_of_which_nobody_knows_has_an_example() {
+    round_trips_as::<record::Record>("idempotency-unknown", "idempotency");
 }
 
 #[test]

@@ -64,3 +64,8 @@ pub const FAILURE_THRESHOLD: RangeInclusive<u64> = 1..=1_000;
 pub const RESET_INTERVAL_MS: RangeInclusive<u64> = 100..=3_600_000;
 /// Probes through a half-open circuit at once.
 pub const HALF_OPEN_REQUESTS: RangeInclusive<u64> = 1..=100;
+/// For how long a client's idempotency key stands for one call, in milliseconds: one minute
+/// to seven days.
+pub const IDEMPOTENCY_WINDOW_MS: RangeInclusive<u64> = 60_000..=604_800_000;
+/// How long a probe may take, in milliseconds.
+pub const PROBE_MS: RangeInclusive<u64> = 10..=20_000;

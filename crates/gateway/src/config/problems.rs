@@ -6,6 +6,7 @@
 
 mod access;
 mod policy;
+mod safety;
 mod upstreams;
 
 use std::collections::BTreeSet;
@@ -60,6 +61,7 @@ impl Config {
         upstreams::upstreams(self, &mut findings);
         access::tools(self, &mut findings);
         policy::policy(self, &mut findings);
+        safety::safety(self, &mut findings);
         numbers(self, &mut findings);
         findings.found
     }

@@ -115,7 +115,8 @@ impl From<Error> for Failed {
                 | Rejection::RateLimited { .. }
                 | Rejection::SessionUnknown
                 | Rejection::TooManyTasks { .. }
-                | Rejection::Killed { .. } => Self::Fault(rejection.to_string()),
+                | Rejection::Killed { .. }
+                | Rejection::KeyRefused(_) => Self::Fault(rejection.to_string()),
             },
         }
     }

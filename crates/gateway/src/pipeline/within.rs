@@ -85,9 +85,18 @@ pub(crate) async fn told<P: Platform>(
     let asked = asked(&call);
     // Nobody reads headers here: the stream's are long gone.
     let mut standings = Standings::default();
-    match permit(context, head, principal, &call, &mut audit, &mut standings).await {
-        Ok(permit) => {
-            let work = dispatch::begin(context, work(head, call, permit));
+    match permit(
+        context,
+        head,
+        principal,
+        &mut call,
+        &mut audit,
+        &mut standings,
+    )
+    .await
+    {
+        Ok(granted) => {
+            let work = dispatch::begin(context, work(head, call, granted));
             egress::on_stream(context, asked, work, audit)
         }
         Err(error) => once(egress::error_message(context, &asked, &error, audit)),
