@@ -589,3 +589,43 @@ fn a_limit_says_what_it_counts_and_for_whom() {
         ],
     );
 }
+
+#[test]
+fn keys_dry_runs_and_probes_say_what_they_need() {
+    let mut document = document();
+    document["idempotency"] = json!({ "enabled": true });
+    document["tools"][0]["dryRun"] = json!({ "argument": "dry_run", "forRoles": ["intern"] });
+    document["tools"][1]["dryRun"] = json!({ "meta": "acme.example/dryRun" });
+    document["upstreams"][0]["probe"] = json!({ "tool": "ping", "arguments": { "a": [1] } });
+    check(
+        &document,
+        &[
+            ("/idempotency/windowMs", json!(59_999), "out of range"),
+            (
+                "/tools/0/dryRun/meta → /tools/0/dryRun",
+                json!("both"),
+                "one way",
+            ),
+            (
+                "/tools/1/dryRun/meta → /tools/1/dryRun",
+                Value::Null,
+                "one way",
+            ),
+            ("/tools/0/dryRun/argument", json!(" "), "empty"),
+            (
+                "/tools/1/dryRun/meta",
+                json!("io.modelcontextprotocol/x"),
+                "protocol's own",
+            ),
+            (
+                "/tools/0/dryRun/forRoles → /tools/0/dryRun/forRoles/1",
+                json!(["a", "a"]),
+                "listed twice",
+            ),
+            ("/upstreams/0/probe/tool", json!(""), "no tool's name"),
+            ("/upstreams/0/probe/slowMs", json!(5_001), "longer than"),
+            ("/upstreams/0/probe/slowMs", json!(9), "out of range"),
+            ("/upstreams/0/probe/timeoutMs", json!(20_001), "out of range"),
+        ],
+    );
+}
