@@ -45,6 +45,9 @@ pub enum Command {
     /// Look after the tasks of a running gateway
     #[command(subcommand)]
     Tasks(Tasks),
+    /// Have the upstreams of a running gateway asked and called, and say how they are; exit
+    /// code 1 unless all are healthy
+    Health(Door),
     /// Switch something off at a running gateway, or list what is
     Kill(Kill),
     /// Switch something on again

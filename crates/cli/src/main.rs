@@ -10,6 +10,7 @@ mod args;
 mod document;
 mod door;
 mod finding;
+mod health;
 mod init;
 mod keys;
 mod load;
@@ -86,6 +87,7 @@ fn run(command: Command, out: &mut impl Write) -> Result<(), Failure> {
         } => check(&source, spin.as_deref(), format, out),
         Command::Compile { source, out: file } => compile(&source, file.as_deref(), out),
         Command::Push(push) => push::push(&push, out),
+        Command::Health(door) => health::health(&door, out),
         Command::Kill(kill) => switches::kill(&kill, out),
         Command::Revive(revive) => switches::revive(&revive, out),
         Command::Tasks(asked) => tasks::tasks(asked, out),

@@ -100,6 +100,16 @@ pub(crate) async fn answer<P: Platform>(
     response
 }
 
+/// Whether a request with these headers is an operator's.
+pub(crate) async fn is_operator<P: Platform>(context: &Context<P>, headers: &HeaderMap) -> bool {
+    if !headers.contains_key(AUTHORIZATION) {
+        return false;
+    }
+    let secret = context.platform.secret(ADMIN_TOKEN).await;
+    let secret = secret.filter(|secret| secret.expose().len() >= ADMIN_TOKEN_MIN);
+    secret.is_some_and(|secret| shows(context, headers, secret.expose()))
+}
+
 /// Whether a request with these headers shows the secret, once. Compared as authentication codes under a key of
 /// this moment, which takes as long whatever is alike.
 pub(crate) fn shows<P: Platform>(context: &Context<P>, headers: &HeaderMap, secret: &str) -> bool {

@@ -15,6 +15,7 @@ use crate::admin;
 use crate::auth::{Resource, metadata, revocation};
 use crate::body::Body;
 use crate::context::Context;
+use crate::edge;
 use crate::egress::{self, json_response};
 use crate::error::{Error, Rejection};
 use crate::health;
@@ -63,7 +64,15 @@ impl<P: Platform> Gateway<P> {
             context.peer = Rc::new(peer.clone());
         }
         let origin = request.headers().get(ORIGIN).cloned();
-        let mut response = self.route(&context, request).await;
+        let checked = context
+            .settings
+            .edge
+            .check(&context.peer, request.headers());
+        let mut response = match checked {
+            Ok(()) => self.route(&context, request).await,
+            Err(rejection) => pipeline::turn_away(&context, &request, &rejection.into()),
+        };
+        edge::protect(&mut response);
         if let Some(origin) = origin {
             allow_origin(&context.settings, &origin, &mut response);
         }

@@ -72,6 +72,14 @@ pub const FAMILIES: &[(&str, Store)] = &[
         crate::upstream::facts::UpstreamFamily::STORE,
     ),
     (
+        crate::upstream::circuit::CircuitFamily::NAME,
+        crate::upstream::circuit::CircuitFamily::STORE,
+    ),
+    (
+        crate::upstream::circuit::TurnFamily::NAME,
+        crate::upstream::circuit::TurnFamily::STORE,
+    ),
+    (
         crate::catalog::shared::CatalogFamily::NAME,
         crate::catalog::shared::CatalogFamily::STORE,
     ),

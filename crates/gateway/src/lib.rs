@@ -17,6 +17,7 @@ pub mod converse;
 pub mod discover;
 pub mod dispatch;
 pub mod dry_run;
+pub mod edge;
 pub mod egress;
 pub mod error;
 mod gateway;

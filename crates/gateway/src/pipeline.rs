@@ -94,6 +94,21 @@ pub async fn answer<P: Platform>(
     response
 }
 
+/// Answers a request that is not looked at. The line says only where it came from: what it
+/// names may be anything.
+pub fn turn_away<P: Platform>(
+    context: &Context<P>,
+    request: &Request<Body>,
+    error: &Error,
+) -> Response<Body> {
+    let path = request.uri().path();
+    let named = Endpoint::of(path, &context.settings).map_or_else(String::new, |one| one.path());
+    let platform = Rc::clone(&context.platform);
+    let mut audit = Pending::begin(platform, named, context.settings.digest.clone());
+    audit.record.address.clone_from(&context.peer.address);
+    egress::failure(context, None, error, audit)
+}
+
 /// The stages before it is known what is asked.
 async fn take<P: Platform>(
     context: &Context<P>,
@@ -192,6 +207,7 @@ async fn permit<P: Platform>(
         target: &permit.target,
         rule: permit.rule.as_ref(),
         polls: call.method.as_str().starts_with("tasks/"),
+        exact: context.platform.is_short_lived(),
     };
     let applied = applying(&context.settings, &counted);
     let limits: Vec<Limit<'_>> = applied.iter().map(Applied::limit).collect();
@@ -320,7 +336,7 @@ async fn admit<P: Platform>(
             rate,
             subject: principal.id.as_str(),
             cost: 1,
-            exact: false,
+            exact: context.platform.is_short_lived(),
             own: true,
         };
         limits::admit(&context.platform, &context.memory, &[limit], standings).await?;

@@ -24,6 +24,7 @@ use tidegate_gateway::tasks::roster::RosterFamily;
 use tidegate_gateway::tasks::store::PartFamily;
 use tidegate_gateway::tasks::sweep::SweepFamily;
 use tidegate_gateway::tasks::tenants::TenantFamily;
+use tidegate_gateway::upstream::circuit::{CircuitFamily, TurnFamily};
 use tidegate_gateway::upstream::facts::UpstreamFamily;
 
 use super::{folder, root, tidegate};
@@ -77,6 +78,8 @@ fn every_example_is_a_record_of_its_family_and_every_family_has_one() {
         family::<SeatFamily>(),
         family::<QuotaFamily>(),
         family::<UpstreamFamily>(),
+        family::<CircuitFamily>(),
+        family::<TurnFamily>(),
         family::<CatalogFamily>(),
         family::<TaskFamily>(),
         family::<PartFamily>(),

@@ -91,10 +91,14 @@ impl Outcome {
                 | UNSUPPORTED_PROTOCOL_VERSION => Self::NotDone,
                 _ => Self::Error(error.clone().into()),
             },
-            Rejection::UpstreamLost { .. }
+            Rejection::UpstreamBusy { limited: false, .. }
+            | Rejection::UpstreamLost { .. }
             | Rejection::UpstreamTimeout { .. }
             | Rejection::UpstreamInvalid { .. } => Self::Unknown,
             Rejection::NotFound
+            | Rejection::AddressNotAllowed
+            | Rejection::CountryNotAllowed
+            | Rejection::HeadersTooLarge { .. }
             | Rejection::OriginNotAllowed
             | Rejection::HostNotAllowed
             | Rejection::MethodNotAllowed { .. }
@@ -110,6 +114,7 @@ impl Outcome {
             | Rejection::RateLimited { .. }
             | Rejection::TooManyTasks { .. }
             | Rejection::SessionUnknown
+            | Rejection::UpstreamBusy { limited: true, .. }
             | Rejection::UpstreamUnavailable { .. }
             | Rejection::UpstreamRefused { .. }
             | Rejection::HeadersRefused { .. }
