@@ -156,6 +156,36 @@ fn what_may_have_been_done_is_not_done_again_unless_that_does_no_harm() {
 }
 
 #[test]
+fn an_upstream_that_knows_keys_is_given_one_and_asked_again() {
+    let (script, runs) = counted();
+    let world = Setup::new()
+        .upstream_with("up", &script, &json!({ "idempotencyKeys": true }))
+        .config(&json!({ "idempotency": { "enabled": true } }))
+        .start();
+    world.list("tools/list");
+    world.server("up").cut_before_head.set(true);
+    assert_eq!(world.call(keyed("k")).reason(), "upstream_lost");
+    world.server("up").cut_before_head.set(false);
+    assert_eq!(world.call(keyed("k")).status, 200);
+    world.call(keyed("k").by("eve"));
+    world.call(call());
+    let sent: Vec<Option<String>> = world
+        .exchanges("up")
+        .iter()
+        .filter(|exchange| String::from_utf8_lossy(&exchange.body()).contains("tools/call"))
+        .map(|exchange| {
+            let key = exchange.headers.get("idempotency-key")?;
+            Some(key.to_str().unwrap().to_owned())
+        })
+        .collect();
+    assert_eq!(sent.len(), 4);
+    assert_eq!(sent[0], sent[1]);
+    assert!(sent[0].is_some() && sent[2].is_some() && sent[0] != sent[2]);
+    assert_eq!((&sent[3], runs.get()), (&None, 4));
+    assert_ne!(sent[0].as_deref(), Some("\"k\""));
+}
+
+#[test]
 fn a_crashed_call_is_unknown_once_it_must_be_over() {
     let (script, runs) = counted();
     let counted = Rc::clone(&runs);

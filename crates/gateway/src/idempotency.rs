@@ -6,7 +6,7 @@
 //! the key is given what came of it, waits for it, or is told why there is nothing to give.
 //! The record says that the call is being made *before* it is: should whoever makes it be
 //! lost, nobody knows whether it was done, and it is not made again unless its tool's rule
-//! says that this does no harm. A call that certainly was not done frees its key.
+//! says that this does no harm, or its upstream knows such keys itself and is given one. A call that certainly was not done frees its key.
 //!
 //! A call with a key is seen through although its client has gone, for as long as the host
 //! lets it: that a client which lost its connection may ask again is what keys are for.
@@ -22,7 +22,7 @@ use std::time::Duration;
 use async_stream::stream;
 use futures_util::FutureExt;
 use futures_util::stream::{LocalBoxStream, Stream, StreamExt};
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::json;
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
@@ -39,7 +39,7 @@ use crate::keyspace::{Key, ReadError, atomic_get, atomic_swap, atomic_wait};
 use crate::platform::{Clock, LogLevel, Platform, Swap, Version};
 use crate::route::Target;
 use crate::seal::hex;
-use record::{IdempotencyFamily, Outcome, Record, Standing, Wanted};
+use record::{IdempotencyFamily, Outcome, Record, Settled, Standing, Wanted};
 
 /// Header that holds a client's key, as a structured string.
 pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -106,6 +106,16 @@ pub(crate) fn keyed<P: Platform>(
         (state, answers) => digest(&[state, answers]),
     };
     let owner = &work.permit.principal.id;
+    let repeatable = rule.is_some_and(|rule| rule.idempotent);
+    let known_there = one.upstream.idempotency_keys;
+    if known_there {
+        // Not the client's own: two principals may choose the same.
+        let theirs = digest(&[owner.as_str(), &key, &round]);
+        work.call.meta.rest.insert(IDEMPOTENCY_META, &theirs);
+        let header = HeaderValue::from_str(&format!("\"{theirs}\""));
+        work.param_headers
+            .extend(header.map(|header| (IDEMPOTENCY_KEY, header)));
+    }
     let timeout = rule.and_then(|rule| rule.timeout_ms);
     Ok(Some(Keyed {
         context: context.clone(),
@@ -113,7 +123,7 @@ pub(crate) fn keyed<P: Platform>(
         wanted: Wanted {
             call: digest(&[&one.upstream.name, &one.own, raw("arguments"), dry]),
             round,
-            repeatable: rule.is_some_and(|rule| rule.idempotent),
+            repeatable: repeatable || known_there,
         },
         lasts: Duration::from_millis(timeout.unwrap_or(one.upstream.timeout_ms)) + MARGIN,
         window: Duration::from_millis(config.window_ms),
@@ -198,7 +208,7 @@ impl<P: Platform> Keyed<P> {
                         }
                         found = waited;
                     }
-                    standing => return settled(&context, &standing),
+                    Standing::Settled(settled) => return said(settled),
                 }
             };
             let record = Record {
@@ -246,25 +256,20 @@ fn refused<T>(refusal: KeyRefusal) -> Result<T, Error> {
 }
 
 /// What is said of a call that is not made again.
-fn settled<P: Platform>(context: &Context<P>, standing: &Standing<'_>) -> Result<Claim<P>, Error> {
-    context.log(LogLevel::Info, "idempotency_key_known", json!({}));
-    match standing {
-        Standing::Answered(result) => {
-            let mut result = (*result).clone();
+fn said<P>(settled: Settled<'_>) -> Result<Claim<P>, Error> {
+    match settled {
+        Settled::Answered(result) => {
+            let mut result = result.clone();
             note(&mut result, REPLAYED);
             Ok(Claim::Answered(result))
         }
-        Standing::Failed(failure) => {
-            let error: RpcError = (*failure).clone().into();
+        Settled::Failed(failure) => {
+            let error: RpcError = failure.clone().into();
             Err(Rejection::protocol(error).into())
         }
-        Standing::TooLarge(bytes) => refused(KeyRefusal::TooLarge(*bytes)),
-        Standing::Other => refused(KeyRefusal::Other),
-        Standing::Unknown => refused(KeyRefusal::Unknown),
-        Standing::Busy(left) => refused(KeyRefusal::InProgress(*left)),
-        Standing::Free => {
-            Err(Fault::Internal("a free key was taken for settled".to_owned()).into())
-        }
+        Settled::TooLarge(bytes) => refused(KeyRefusal::TooLarge(bytes)),
+        Settled::Other => refused(KeyRefusal::Other),
+        Settled::Unknown => refused(KeyRefusal::Unknown),
     }
 }
 

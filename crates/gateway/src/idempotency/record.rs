@@ -137,6 +137,12 @@ pub(super) enum Standing<'r> {
     Free,
     /// It is being made.
     Busy(Duration),
+    /// It is not made again.
+    Settled(Settled<'r>),
+}
+
+/// What there is to say of a call that is not made again.
+pub(super) enum Settled<'r> {
     /// It has been answered.
     Answered(&'r Object),
     /// It has been refused.
@@ -155,26 +161,27 @@ impl Record {
             return Standing::Free;
         }
         if self.call != wanted.call {
-            return Standing::Other;
+            return Standing::Settled(Settled::Other);
         }
-        match &self.outcome {
+        let settled = match &self.outcome {
             // The client answers what it was asked.
             Some(Outcome::Result(result))
                 if is_input_required(result)
                     && !wanted.round.is_empty()
                     && wanted.round != self.round =>
             {
-                Standing::Free
+                return Standing::Free;
             }
-            Some(Outcome::Result(result)) => Standing::Answered(result),
-            Some(Outcome::Error(failure)) => Standing::Failed(failure),
-            Some(Outcome::TooLarge(bytes)) => Standing::TooLarge(*bytes),
             None if now < Timestamp(self.until_ms) => {
-                Standing::Busy(Timestamp(self.until_ms).since(now))
+                return Standing::Busy(Timestamp(self.until_ms).since(now));
             }
-            Some(Outcome::Unknown) | None if wanted.repeatable => Standing::Free,
-            Some(Outcome::Unknown) | None => Standing::Unknown,
-            Some(Outcome::NotDone) => Standing::Free,
-        }
+            Some(Outcome::Unknown) | None if wanted.repeatable => return Standing::Free,
+            Some(Outcome::NotDone) => return Standing::Free,
+            Some(Outcome::Result(result)) => Settled::Answered(result),
+            Some(Outcome::Error(failure)) => Settled::Failed(failure),
+            Some(Outcome::TooLarge(bytes)) => Settled::TooLarge(*bytes),
+            Some(Outcome::Unknown) | None => Settled::Unknown,
+        };
+        Standing::Settled(settled)
     }
 }
