@@ -51,6 +51,7 @@ mod naming;
 mod park;
 mod policy;
 mod policy_rules;
+mod quotas;
 mod rounds;
 mod session;
 mod sessions;

@@ -21,6 +21,7 @@ mod store;
 mod structure;
 mod suggest;
 mod tasks;
+mod usage;
 mod yaml;
 
 use std::io::{self, Write};
@@ -85,6 +86,7 @@ fn run(command: Command, out: &mut impl Write) -> Result<(), Failure> {
         Command::Compile { source, out: file } => compile(&source, file.as_deref(), out),
         Command::Push(push) => push::push(&push, out),
         Command::Tasks(asked) => tasks::tasks(asked, out),
+        Command::Usage(asked) => usage::usage(&asked, out),
         Command::Schema { out: folder } => schema(folder.as_deref(), out),
         Command::Policy { command } => match command {
             args::Policy::Test {

@@ -1,7 +1,7 @@
 //! `tidegate tasks`: what operators see of tasks and do about them, at the gateway's own
 //! door for them.
 
-mod door;
+pub mod door;
 
 use std::io::Write;
 

@@ -36,6 +36,7 @@ pub mod pipeline;
 pub mod platform;
 pub mod policy;
 pub mod queue;
+pub mod quotas;
 pub mod rounds;
 pub mod route;
 mod schema;

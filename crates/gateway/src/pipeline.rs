@@ -30,6 +30,7 @@ use crate::limits::standing::Standings;
 use crate::limits::{self, Limit};
 use crate::platform::Platform;
 use crate::policy::{self, Hints, Permit};
+use crate::quotas::{self, Bill};
 use crate::route::{self, Target};
 use crate::session;
 use crate::tools;
@@ -158,7 +159,7 @@ async fn permit<P: Platform>(
     call: &Call,
     audit: &mut Pending<P>,
     standings: &mut Standings,
-) -> Result<Permit, Error> {
+) -> Result<(Permit, Option<Bill>), Error> {
     note(context, call, audit);
     // Which upstream, or which part of the gateway itself, answers it.
     let target = route::resolve(context, &head.endpoint, &principal, call).await?;
@@ -183,7 +184,9 @@ async fn permit<P: Platform>(
     if !limits.is_empty() {
         limits::admit(&context.platform, &context.memory, &limits, standings).await?;
     }
-    Ok(permit)
+    // Whether there is enough left of what it uses up.
+    let bill = quotas::admit(context, &counted, &call.params, audit).await?;
+    Ok((permit, bill))
 }
 
 /// What the upstream says the tool does, if a rule of the policy asks.
@@ -313,12 +316,13 @@ async fn admit<P: Platform>(
     Ok(Admission { principal })
 }
 
-fn work(head: &Head, call: Call, permit: Permit) -> Work {
+fn work(head: &Head, call: Call, (permit, bill): (Permit, Option<Bill>)) -> Work {
     let param_headers = param_headers(&head.headers);
     Work {
         endpoint: head.endpoint.clone(),
         call,
         permit,
+        bill,
         param_headers,
     }
 }

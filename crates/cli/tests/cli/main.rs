@@ -13,6 +13,7 @@ mod policy;
 mod push;
 mod schemas;
 mod tasks;
+mod usage;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

@@ -10,18 +10,18 @@ use serde_json::{Value, json};
 
 use super::{Run, run};
 
-const TOKEN: &str = "an-operators-token-of-some-length";
+pub const TOKEN: &str = "an-operators-token-of-some-length";
 const ID: &str = "0123456789abcdef0123456789abcdef";
 const OTHER: &str = "fedcba9876543210fedcba9876543210";
 
 /// Answers each connection with the next of what it was given, and notes what it was asked.
-struct StandIn {
-    url: String,
+pub struct StandIn {
+    pub url: String,
     heard: Arc<Mutex<Vec<String>>>,
 }
 
 impl StandIn {
-    fn start(answers: Vec<(u16, Value)>) -> Self {
+    pub fn start(answers: Vec<(u16, Value)>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let heard: Arc<Mutex<Vec<String>>> = Arc::default();
@@ -54,7 +54,7 @@ impl StandIn {
     }
 
     /// The request lines, in order.
-    fn asked(&self) -> Vec<String> {
+    pub fn asked(&self) -> Vec<String> {
         let heard = self.heard.lock().unwrap();
         let lines = heard.iter().map(|head| head.lines().next().unwrap());
         lines.map(|line| line.replace(" HTTP/1.1", "")).collect()

@@ -6,6 +6,7 @@
 
 mod access;
 mod policy;
+mod quota;
 mod upstreams;
 
 use std::collections::BTreeSet;
@@ -321,6 +322,7 @@ fn numbers(config: &Config, findings: &mut Findings) {
         findings.rate("/limits/perClient", rate);
     }
     limit_rules(config, findings);
+    quota::quotas(config, findings);
     if let Some(bytes) = config.limits.request_body_bytes {
         let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
         findings.within(

@@ -114,6 +114,7 @@ impl From<Error> for Failed {
                 | Rejection::InsufficientScope { .. }
                 | Rejection::RateLimited { .. }
                 | Rejection::SessionUnknown
+                | Rejection::QuotaExceeded { .. }
                 | Rejection::TooManyTasks { .. } => Self::Fault(rejection.to_string()),
             },
         }
