@@ -58,6 +58,7 @@ mod naming;
 mod park;
 mod policy;
 mod policy_rules;
+mod quotas;
 mod resilience;
 mod rounds;
 mod session;

@@ -52,6 +52,8 @@ pub enum Command {
     Kill(Kill),
     /// Switch something on again
     Revive(Revive),
+    /// Show what is used of the quotas of a running gateway
+    Usage(Usage),
     /// Print the JSON Schema of tidegate.yaml
     Schema {
         /// Write it, and the schema of the snapshot, into a folder instead
@@ -415,6 +417,35 @@ pub struct Revive {
     /// The issuer whose subject a principal is
     #[arg(long, value_name = "URL")]
     pub issuer: Option<String>,
+}
+
+/// Which quotas, and whose use of them.
+#[derive(Args)]
+pub struct Usage {
+    /// Which gateway.
+    #[command(flatten)]
+    pub door: Door,
+    /// Only this quota
+    #[arg(long, value_name = "NAME")]
+    pub quota: Option<String>,
+    /// Only of this token subject
+    #[arg(long, value_name = "SUBJECT")]
+    pub principal: Option<String>,
+    /// Only of this OAuth client
+    #[arg(long, value_name = "ID")]
+    pub client: Option<String>,
+    /// Only of this tenant
+    #[arg(long, value_name = "TENANT")]
+    pub tenant: Option<String>,
+    /// Only of this tool, as upstream__tool
+    #[arg(long, value_name = "NAME")]
+    pub tool: Option<String>,
+    /// In this day or month (UTC), as 2026-11-21 or 2026-11 [default: today and this month]
+    #[arg(long, value_name = "PERIOD")]
+    pub period: Option<String>,
+    /// List at most so many
+    #[arg(long, value_name = "COUNT", default_value_t = 1000)]
+    pub limit: usize,
 }
 
 /// Which gateway, and how to say what it answers. The token is TIDEGATE_ADMIN_TOKEN of the

@@ -24,6 +24,7 @@ mod structure;
 mod suggest;
 mod switches;
 mod tasks;
+mod usage;
 mod yaml;
 
 use std::io::{self, Write};
@@ -91,6 +92,7 @@ fn run(command: Command, out: &mut impl Write) -> Result<(), Failure> {
         Command::Kill(kill) => switches::kill(&kill, out),
         Command::Revive(revive) => switches::revive(&revive, out),
         Command::Tasks(asked) => tasks::tasks(asked, out),
+        Command::Usage(asked) => usage::usage(&asked, out),
         Command::Schema { out: folder } => schema(folder.as_deref(), out),
         Command::Policy { command } => match command {
             args::Policy::Test {

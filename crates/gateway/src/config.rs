@@ -10,6 +10,7 @@ mod edge;
 mod issuer;
 pub mod policy;
 mod problems;
+pub mod quota;
 mod resilience;
 pub mod safety;
 mod snapshot;
@@ -24,6 +25,7 @@ pub use edge::{Edge, Listed};
 pub use issuer::{Algorithm, Binding, Introspection, Issuer};
 pub use policy::{Classification, Clearance, Effect, Policy, PolicyRule};
 pub use problems::Problem;
+pub use quota::{Price, Quota};
 pub use resilience::{CircuitBreaker, FailureRate};
 pub use safety::{DryRun, Idempotency, Probe};
 pub use snapshot::SNAPSHOT_VERSION;
@@ -360,6 +362,9 @@ pub struct ToolRule {
     #[serde(default = "one", skip_serializing_if = "is_one")]
     #[cfg_attr(feature = "schema", schemars(range(min = *bounds::COST.start(), max = *bounds::COST.end())))]
     pub cost: u32,
+    /// What a call costs, in quotas of money.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub price: Option<Price>,
     /// How long one call may take, in milliseconds; in place of the upstream's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schemars(range(min = *bounds::TIMEOUT_MS.start(), max = *bounds::TIMEOUT_MS.end())))]
@@ -430,6 +435,10 @@ pub struct Limits {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(feature = "schema", schemars(length(max = bounds::LIMIT_RULES_MAX)))]
     pub rules: Vec<LimitRule>,
+    /// What calls of tools may use up in a day or a month.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "schema", schemars(length(max = bounds::QUOTAS_MAX)))]
+    pub quotas: Vec<Quota>,
     /// Largest request body, in bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schemars(range(min = *bounds::REQUEST_BODY_BYTES.start(), max = *bounds::REQUEST_BODY_BYTES.end())))]

@@ -32,6 +32,7 @@ use crate::notices;
 use crate::park::{self, Part};
 use crate::platform::Platform;
 use crate::policy::Permit;
+use crate::quotas::{Bill, Charge};
 use crate::rounds;
 use crate::route::{One, Own, Target};
 use crate::session;
@@ -49,6 +50,8 @@ pub struct Work {
     pub call: Call,
     /// The proof that it may be done.
     pub permit: Permit,
+    /// What quotas it is counted in.
+    pub(crate) bill: Option<Bill>,
     /// `Mcp-Param-*` headers of the client's request, for a modern upstream.
     pub param_headers: Vec<(HeaderName, HeaderValue)>,
     /// Whether the tool is only to try.
@@ -77,7 +80,18 @@ fn make<P: Platform>(context: &Context<P>, work: Work) -> Dispatch {
     }
 }
 
-fn perform<P: Platform>(context: &Context<P>, work: Work) -> Dispatch {
+/// Does it, and sees to it that what comes of it is counted.
+fn perform<P: Platform>(context: &Context<P>, mut work: Work) -> Dispatch {
+    let bill = work.bill.take();
+    let charges = bill.as_ref().map(Bill::charges).unwrap_or_default();
+    let doing = act(context, work, charges);
+    match bill {
+        None => doing,
+        Some(bill) => bill.see_through(context, doing),
+    }
+}
+
+fn act<P: Platform>(context: &Context<P>, work: Work, charges: Vec<Charge>) -> Dispatch {
     let context = context.clone();
     async move {
         let Work {
@@ -123,8 +137,11 @@ fn perform<P: Platform>(context: &Context<P>, work: Work) -> Dispatch {
                     None => tasks::when(rule.as_ref(), &one, &call, &context.settings)?,
                     Some(_) => When::Never,
                 };
-                let asked =
-                    || tasks::Asked::of(&context.settings, &principal, rule.as_ref(), &one, &call);
+                let asked = || {
+                    let (settings, rule) = (&context.settings, rule.as_ref());
+                    tasks::Asked::of(settings, &principal, rule, &one, &call)
+                        .charged(charges.clone())
+                };
                 let legacy = call.version.era() == Era::Legacy;
                 let judged = tools::check(&context, &principal.id, &one, &call, &param_headers);
                 if let Some(refusal) = judged.await? {

@@ -114,6 +114,18 @@ pub enum Rejection {
         /// When the next request may be admitted.
         retry_after: Duration,
     },
+    /// A quota is used up.
+    #[error("quota_exceeded")]
+    QuotaExceeded {
+        /// Which.
+        quota: String,
+        /// What it counts.
+        unit: &'static str,
+        /// When the next period begins, as RFC 3339.
+        resets_at: String,
+        /// When the call may be admitted.
+        retry_after: Duration,
+    },
     /// As many tasks are open as may be.
     #[error("too_many_tasks")]
     TooManyTasks {
@@ -428,6 +440,14 @@ impl Rejection {
                 RpcError::new(RATE_LIMITED, format!("Too many requests for limit `{limit}`; retry later.")).with_data(
                     json!({ "reason": label, "limit": limit, "retryAfterMs": millis(*retry_after) }),
                 ),
+            ),
+            Self::QuotaExceeded { quota, unit, resets_at, retry_after } => with_header(
+                StatusCode::TOO_MANY_REQUESTS,
+                retry_after_header(*retry_after),
+                RpcError::new(RATE_LIMITED, format!("Quota `{quota}` is used up until {resets_at}.")).with_data(json!({
+                    "reason": label, "quota": quota, "unit": unit, "resetsAt": resets_at,
+                    "retryAfterMs": millis(*retry_after),
+                })),
             ),
             Self::TooManyTasks { limit, max, retry_after } => with_header(
                 StatusCode::TOO_MANY_REQUESTS,

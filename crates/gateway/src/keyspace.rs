@@ -68,6 +68,14 @@ pub const FAMILIES: &[(&str, Store)] = &[
         crate::limits::leased::QuotaFamily::STORE,
     ),
     (
+        crate::quotas::SpentFamily::NAME,
+        crate::quotas::SpentFamily::STORE,
+    ),
+    (
+        crate::quotas::SpendersFamily::NAME,
+        crate::quotas::SpendersFamily::STORE,
+    ),
+    (
         crate::upstream::facts::UpstreamFamily::NAME,
         crate::upstream::facts::UpstreamFamily::STORE,
     ),

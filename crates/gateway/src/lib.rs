@@ -40,6 +40,7 @@ pub mod platform;
 pub mod policy;
 mod published;
 pub mod queue;
+pub mod quotas;
 pub mod rounds;
 pub mod route;
 mod schema;

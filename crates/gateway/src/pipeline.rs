@@ -32,6 +32,7 @@ use crate::limits::standing::Standings;
 use crate::limits::{self, Limit};
 use crate::platform::Platform;
 use crate::policy::{self, Hints, Permit};
+use crate::quotas::{self, Bill};
 use crate::route::{self, Target};
 use crate::session;
 use crate::switches;
@@ -175,6 +176,7 @@ async fn one<P: Platform>(
 struct Granted {
     permit: Permit,
     dry_run: bool,
+    bill: Option<Bill>,
 }
 
 /// From a call to the permit to do it.
@@ -214,7 +216,13 @@ async fn permit<P: Platform>(
     if !limits.is_empty() {
         limits::admit(&context.platform, &context.memory, &limits, standings).await?;
     }
-    Ok(Granted { permit, dry_run })
+    // Whether there is enough left of what it uses up.
+    let bill = quotas::admit(context, &counted, &call.params, audit).await?;
+    Ok(Granted {
+        permit,
+        dry_run,
+        bill,
+    })
 }
 
 /// What the upstream says the tool does, if a rule of the policy asks.
@@ -345,12 +353,17 @@ async fn admit<P: Platform>(
 }
 
 fn work(head: &Head, call: Call, granted: Granted) -> Work {
-    let Granted { permit, dry_run } = granted;
+    let Granted {
+        permit,
+        dry_run,
+        bill,
+    } = granted;
     let param_headers = param_headers(&head.headers);
     Work {
         endpoint: head.endpoint.clone(),
         call,
         permit,
+        bill,
         param_headers,
         dry_run,
         idempotency_key: None,

@@ -14,6 +14,7 @@ mod push;
 mod schemas;
 mod switches;
 mod tasks;
+mod usage;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

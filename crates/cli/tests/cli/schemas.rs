@@ -16,6 +16,7 @@ use tidegate_gateway::limits::leased::QuotaFamily;
 use tidegate_gateway::limits::{RateFamily, SeatFamily};
 use tidegate_gateway::mailbox::MailFamily;
 use tidegate_gateway::queue::Message;
+use tidegate_gateway::quotas::{SpendersFamily, SpentFamily};
 use tidegate_gateway::session::SessionFamily;
 use tidegate_gateway::switches::{SwitchboardFamily, SwitchesFamily};
 use tidegate_gateway::tasks::directory::DirectoryFamily;
@@ -77,6 +78,8 @@ fn every_example_is_a_record_of_its_family_and_every_family_has_one() {
         family::<RateFamily>(),
         family::<SeatFamily>(),
         family::<QuotaFamily>(),
+        family::<SpentFamily>(),
+        family::<SpendersFamily>(),
         family::<UpstreamFamily>(),
         family::<CircuitFamily>(),
         family::<TurnFamily>(),

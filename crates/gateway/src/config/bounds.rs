@@ -44,6 +44,14 @@ pub const COST: RangeInclusive<u64> = 1..=10_000;
 pub const EXACT_WINDOW_MS: RangeInclusive<u64> = 1_000..=2_678_400_000;
 /// Requests a rate admits in one window.
 pub const RATE_REQUESTS: RangeInclusive<u64> = 1..=1_000_000;
+/// Most quotas.
+pub const QUOTAS_MAX: usize = 32;
+/// How much a quota may allow.
+pub const QUOTA: RangeInclusive<u64> = 1..=1_000_000_000_000_000;
+/// From how many per cent on a quota warns.
+pub const WARN_AT: RangeInclusive<u64> = 1..=100;
+/// What a call, or a thousand tokens, may cost, in millionths of the currency.
+pub const PRICE: RangeInclusive<u64> = 0..=1_000_000_000_000;
 /// Largest request body, in bytes: 1 KiB to 16 MiB.
 pub const REQUEST_BODY_BYTES: RangeInclusive<u64> = 1024..=16 * 1024 * 1024;
 /// Most entries of one list of addresses or countries.

@@ -7,6 +7,7 @@
 mod access;
 mod edge;
 mod policy;
+mod quota;
 mod resilience;
 mod safety;
 mod upstreams;
@@ -325,6 +326,7 @@ fn numbers(config: &Config, findings: &mut Findings) {
         findings.rate("/limits/perClient", rate);
     }
     limit_rules(config, findings);
+    quota::quotas(config, findings);
     if let Some(bytes) = config.limits.request_body_bytes {
         let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
         findings.within(

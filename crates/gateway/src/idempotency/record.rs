@@ -112,6 +112,7 @@ impl Outcome {
             | Rejection::KeyRefused(_)
             | Rejection::InsufficientScope { .. }
             | Rejection::RateLimited { .. }
+            | Rejection::QuotaExceeded { .. }
             | Rejection::TooManyTasks { .. }
             | Rejection::SessionUnknown
             | Rejection::UpstreamBusy { limited: true, .. }

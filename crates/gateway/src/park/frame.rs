@@ -120,6 +120,7 @@ impl From<Error> for Failed {
                 | Rejection::InsufficientScope { .. }
                 | Rejection::RateLimited { .. }
                 | Rejection::SessionUnknown
+                | Rejection::QuotaExceeded { .. }
                 | Rejection::TooManyTasks { .. }
                 | Rejection::AddressNotAllowed
                 | Rejection::CountryNotAllowed

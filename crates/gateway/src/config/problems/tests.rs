@@ -695,3 +695,47 @@ fn what_is_let_in_at_the_edge_is_checked() {
         ],
     );
 }
+
+#[test]
+fn a_quota_says_what_it_counts_and_money_needs_a_price() {
+    let mut document = document();
+    document["tools"][0]["price"] = json!({ "perCall": 2000, "perThousandTokens": 100 });
+    document["limits"]["quotas"] = json!([
+        { "name": "calls", "unit": "calls", "limit": 100, "period": "day", "per": ["tenant"] },
+        { "name": "spend", "unit": "money", "limit": 5_000_000, "period": "month", "tools": ["search__*"],
+          "enforce": "soft", "warnAtPercent": 50 },
+    ]);
+    check(
+        &document,
+        &[
+            (
+                "/limits/quotas/1/name",
+                json!("calls"),
+                "taken by another quota",
+            ),
+            ("/limits/quotas/0/limit", json!(0), "out of range"),
+            ("/limits/quotas/0/warnAtPercent", json!(0), "out of range"),
+            ("/limits/quotas/0/warnAtPercent", json!(101), "out of range"),
+            (
+                "/limits/quotas/0/tools → /limits/quotas/0/tools/0",
+                json!(["nowhere__*"]),
+                "not configured",
+            ),
+            (
+                "/limits/quotas/1/tools → /limits/quotas/1/unit",
+                json!(["git-2__*"]),
+                "has a price",
+            ),
+            (
+                "/tools/0/price/perCall",
+                json!(1_000_000_000_001_u64),
+                "out of range",
+            ),
+            (
+                "/tools/0/price → /limits/quotas/1/unit",
+                json!({ "perCall": 0 }),
+                "has a price",
+            ),
+        ],
+    );
+}
