@@ -70,6 +70,7 @@ mod tasks_roster;
 mod tasks_runs;
 mod tasks_schedules;
 mod tasks_sweep;
+mod tenancy;
 mod tools;
 mod upstream;
 mod validation;

@@ -91,7 +91,7 @@ pub async fn list<P: Platform>(
     let mut items = exposed(context, endpoint, principal, &asked, merged.entries);
     let next_cursor = if items.len() > offset.saturating_add(PAGE_MAX) {
         let next = Cursor {
-            path: endpoint.path(),
+            path: endpoint.key(),
             member: kind.member().to_owned(),
             principal: principal.id.clone(),
             offset: offset + PAGE_MAX,
@@ -194,7 +194,7 @@ fn open_cursor<P: Platform>(
         .sealer
         .open::<Cursor>(Purpose::Cursor, cursor);
     let fits = |cursor: &Cursor| {
-        cursor.path == endpoint.path()
+        cursor.path == endpoint.key()
             && cursor.member == kind.member()
             && cursor.principal == principal.id
     };

@@ -11,6 +11,7 @@ mod issuer;
 pub mod policy;
 mod problems;
 mod snapshot;
+mod tenant;
 
 use std::time::Duration;
 
@@ -23,6 +24,7 @@ pub use issuer::{Algorithm, Binding, Introspection, Issuer};
 pub use policy::{Classification, Clearance, Effect, Policy, PolicyRule};
 pub use problems::Problem;
 pub use snapshot::SNAPSHOT_VERSION;
+pub use tenant::Tenant;
 
 use crate::keyspace::{Family, Store};
 use crate::platform::LogLevel;
@@ -79,6 +81,10 @@ pub struct Config {
     /// Which requests are looked at at all.
     #[serde(default, skip_serializing_if = "Edge::is_default")]
     pub edge: Edge,
+    /// The tenants that have a host or a path of their own, or upstreams.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "schema", schemars(length(max = bounds::TENANTS_MAX)))]
+    pub tenants: Vec<Tenant>,
     /// How tools and prompts of several upstreams are named at `/mcp`.
     #[serde(default)]
     pub naming: Naming,
@@ -227,6 +233,10 @@ pub struct Upstream {
     /// see and use it (`policy.clearance`).
     #[serde(default, skip_serializing_if = "Classification::is_default")]
     pub classification: Classification,
+    /// The tenants whose principals see it; to all others it does not exist. Empty: everybody.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "schema", schemars(length(max = bounds::TENANTS_MAX)))]
+    pub tenants: Vec<String>,
 }
 
 /// How an upstream is spoken to.

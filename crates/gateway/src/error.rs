@@ -77,6 +77,9 @@ pub enum Rejection {
         /// What is wrong, in words that reveal nothing secret.
         reason: &'static str,
     },
+    /// A good token, at another tenant's endpoint than its own.
+    #[error("other_tenant")]
+    OtherTenant,
     /// The policy does not let this principal do this.
     #[error("denied")]
     Denied {
@@ -346,6 +349,10 @@ impl Rejection {
             Self::Unauthenticated { challenge, reason } => {
                 with_header(StatusCode::UNAUTHORIZED, (WWW_AUTHENTICATE, challenge.clone()), refused(reason))
             }
+            Self::OtherTenant => plain(
+                StatusCode::FORBIDDEN,
+                refused("The token is of another tenant than this endpoint."),
+            ),
             Self::Denied { rule, disclose } => {
                 let text = "The gateway's policy does not permit this call.";
                 let error = match disclose {

@@ -57,7 +57,7 @@ pub async fn deep<P: Platform>(context: &Context<P>, request: &Request<Body>) ->
     let memory = &context.memory.auth;
     let sender = Sender::of(request);
     let asked = auth::authenticate(context.platform.as_ref(), memory, config, sender, &resource);
-    let known = asked.await.is_ok();
+    let known = asked.await.ok();
     let (checked_at, probes) = probes(context).await;
     let healthy = probes
         .iter()
@@ -75,8 +75,13 @@ pub async fn deep<P: Platform>(context: &Context<P>, request: &Request<Body>) ->
         "healthyUpstreams": healthy,
         "configuredUpstreams": probes.len(),
     });
-    if known && let Some(answer) = answer.as_object_mut() {
-        answer.insert("upstreams".to_owned(), json!(probes));
+    if let (Some(known), Some(answer)) = (known, answer.as_object_mut()) {
+        let seen = |probe: &&Probe| {
+            let upstream = context.settings.upstream(&probe.name);
+            upstream.is_some_and(|upstream| upstream.is_seen_by(known.tenant.as_deref()))
+        };
+        let seen: Vec<&Probe> = probes.iter().filter(seen).collect();
+        answer.insert("upstreams".to_owned(), json!(seen));
     }
     json_response(code, answer.to_string())
 }

@@ -5,6 +5,7 @@
 //! a body; [`read`] needs proof that the caller was admitted.
 
 mod door;
+mod endpoint;
 
 use std::rc::Rc;
 
@@ -28,6 +29,7 @@ use crate::settings::Settings;
 
 use door::takes_stream;
 pub use door::{Door, Way, check, origin_allowed};
+pub use endpoint::Endpoint;
 
 /// Largest request body, in bytes, unless the configuration says otherwise. Tool arguments
 /// above this belong in a resource.
@@ -43,36 +45,6 @@ pub struct Peer {
     /// SHA-256 of the client's TLS certificate in DER form, where the platform asked for
     /// one and found it good.
     pub certificate: Option<[u8; 32]>,
-}
-
-/// Which part of the gateway a path names.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Endpoint {
-    /// `/mcp`: every upstream.
-    Every,
-    /// `/servers/{name}/mcp`: one upstream under its own names.
-    One(String),
-}
-
-impl Endpoint {
-    /// The endpoint a path names, if it names one that exists.
-    pub fn of(path: &str, settings: &Settings) -> Option<Self> {
-        if path == "/mcp" {
-            return Some(Self::Every);
-        }
-        let name = path.strip_prefix("/servers/")?.strip_suffix("/mcp")?;
-        settings
-            .upstream(name)
-            .map(|upstream| Self::One(upstream.name.clone()))
-    }
-
-    /// Its path.
-    pub fn path(&self) -> String {
-        match self {
-            Self::Every => "/mcp".to_owned(),
-            Self::One(name) => format!("/servers/{name}/mcp"),
-        }
-    }
 }
 
 /// A request head that passed the cheap checks.

@@ -44,6 +44,7 @@ pub mod seal;
 pub mod session;
 pub mod settings;
 pub mod tasks;
+pub mod tenancy;
 pub mod time;
 mod tools;
 pub mod upstream;

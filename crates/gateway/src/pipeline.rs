@@ -17,7 +17,7 @@ use tidegate_mcp::jsonrpc::{RequestId, RpcError};
 use tidegate_mcp::method::Method;
 
 use crate::audit::Pending;
-use crate::auth::{self, Principal, Resource, Sender};
+use crate::auth::{self, Principal, Sender};
 use crate::body::Body;
 use crate::context::Context;
 use crate::dispatch::{self, Work};
@@ -50,7 +50,7 @@ pub async fn answer<P: Platform>(
     request: Request<Body>,
 ) -> Response<Body> {
     let platform = Rc::clone(&context.platform);
-    let mut audit = Pending::begin(platform, endpoint.path(), context.settings.digest.clone());
+    let mut audit = Pending::begin(platform, endpoint.key(), context.settings.digest.clone());
     let mut standings = Standings::default();
     let taken = take(context, endpoint, way, request, &mut audit, &mut standings).await;
     let mut response = match taken {
@@ -98,8 +98,10 @@ pub fn turn_away<P: Platform>(
     request: &Request<Body>,
     error: &Error,
 ) -> Response<Body> {
-    let path = request.uri().path();
-    let named = Endpoint::of(path, &context.settings).map_or_else(String::new, |one| one.path());
+    let settings = &context.settings;
+    let place = settings.sites.place(request, request.uri().path());
+    let named = place.and_then(|place| Endpoint::of(&place, settings));
+    let named = named.map_or_else(String::new, |endpoint| endpoint.key());
     let platform = Rc::clone(&context.platform);
     let mut audit = Pending::begin(platform, named, context.settings.digest.clone());
     audit.record.address.clone_from(&context.peer.address);
@@ -117,11 +119,12 @@ async fn take<P: Platform>(
 ) -> Result<(Head, Admission, Ask), Error> {
     let settings = &context.settings;
     // Cheap checks first: origin, host, HTTP method.
-    let (head, body) = ingress::check(request, endpoint, way, settings)?;
+    let (mut head, body) = ingress::check(request, endpoint, way, settings)?;
     audit.record.address.clone_from(&head.peer.address);
     // Who is asking. No body has been read yet.
     let principal = authenticate(context, &head).await?;
     audit.principal(&principal);
+    head.endpoint = head.endpoint.seen_by(principal.tenant.as_deref());
     // May they ask at all right now.
     let admission = admit(context, principal, standings).await?;
     // What they ask, in modern form whatever era they speak.
@@ -179,7 +182,7 @@ async fn permit<P: Platform>(
     let target = route::resolve(context, &head.endpoint, &principal, call).await?;
     name(&target, audit);
     // Whether this principal may do this to that.
-    let resource = Resource::of(&context.settings.config, &head.endpoint.path());
+    let resource = head.endpoint.resource(&context.settings.config);
     let hints = hints(context, &principal, &target).await?;
     let permit = policy::authorize(context, principal, target, hints, &resource)
         .inspect_err(|error| audit.record.policy_rule = error.decided_by())?;
@@ -297,7 +300,7 @@ async fn authenticate<P: Platform>(
     head: &Head,
 ) -> Result<Rc<Principal>, Error> {
     let config = &context.settings.config;
-    let resource = Resource::of(config, &head.endpoint.path());
+    let resource = head.endpoint.resource(config);
     let memory = &context.memory.auth;
     let sender = Sender {
         method: &head.method,

@@ -46,6 +46,10 @@ pub const EXACT_WINDOW_MS: RangeInclusive<u64> = 1_000..=2_678_400_000;
 pub const RATE_REQUESTS: RangeInclusive<u64> = 1..=1_000_000;
 /// Largest request body, in bytes: 1 KiB to 16 MiB.
 pub const REQUEST_BODY_BYTES: RangeInclusive<u64> = 1024..=16 * 1024 * 1024;
+/// Most tenants.
+pub const TENANTS_MAX: usize = 1024;
+/// Longest path of a tenant, in bytes.
+pub const TENANT_PATH_MAX: usize = 64;
 /// Most entries of one list of addresses or countries.
 pub const EDGE_ENTRIES_MAX: usize = 1024;
 /// Header fields of a request: what a client of MCP sends, and what proxies add, is below 40.

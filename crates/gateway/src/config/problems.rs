@@ -7,6 +7,7 @@
 mod access;
 mod edge;
 mod policy;
+mod tenants;
 mod upstreams;
 
 use std::collections::BTreeSet;
@@ -58,6 +59,7 @@ impl Config {
         public_url(self, &mut findings);
         allowed_origins(self, &mut findings);
         edge::edge(self, &mut findings);
+        tenants::tenants(self, &mut findings);
         access::authentication(self, &mut findings);
         upstreams::upstreams(self, &mut findings);
         access::tools(self, &mut findings);

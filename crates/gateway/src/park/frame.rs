@@ -115,6 +115,7 @@ impl From<Error> for Failed {
                 | Rejection::RateLimited { .. }
                 | Rejection::SessionUnknown
                 | Rejection::TooManyTasks { .. }
+                | Rejection::OtherTenant
                 | Rejection::AddressNotAllowed
                 | Rejection::CountryNotAllowed
                 | Rejection::HeadersTooLarge { .. } => Self::Fault(rejection.to_string()),

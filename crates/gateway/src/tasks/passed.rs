@@ -15,7 +15,7 @@ use tidegate_mcp::task::{Task, acknowledged_result};
 use super::handle::{Askable, Passed, unknown};
 use super::record::Answer;
 use super::theirs::{Maker, Theirs, bare};
-use crate::auth::{Principal, Resource};
+use crate::auth::Principal;
 use crate::config::bounds;
 use crate::context::Context;
 use crate::error::Error;
@@ -135,7 +135,7 @@ impl<'a> Asking<'a> {
         let settings = &context.settings;
         let passed = &self.passed;
         let upstream = settings.upstream(&passed.upstream).ok_or_else(unknown)?;
-        let resource = Resource::of(&settings.config, &self.endpoint.path());
+        let resource = self.endpoint.resource(&settings.config);
         policy::allows_still(context, self.principal, upstream, &passed.tool, &resource)?;
         let maker = Maker {
             upstream: upstream.clone(),

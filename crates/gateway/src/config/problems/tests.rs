@@ -634,3 +634,55 @@ fn what_is_let_in_at_the_edge_is_checked() {
         ],
     );
 }
+
+#[test]
+fn tenants_are_found_at_places_of_their_own() {
+    let document = {
+        let mut document = document();
+        document["tenants"] = json!([
+            { "name": "acme", "host": "acme.mcp.example.com", "path": "acme" },
+            { "name": "initech" },
+        ]);
+        document["upstreams"][0]["tenants"] = json!(["acme"]);
+        document
+    };
+    check(
+        &document,
+        &[
+            (
+                "/tenants/1 → /tenants/1/name",
+                json!({ "name": "" }),
+                "is empty",
+            ),
+            (
+                "/tenants/1/host",
+                json!("acme.mcp.example.com"),
+                "another tenant's",
+            ),
+            ("/tenants/1/path", json!("acme"), "another tenant's"),
+            ("/tenants/1/path", json!("Initech"), "not a path"),
+            ("/tenants/1/path", json!("a--b"), "not a path"),
+            ("/tenants/1/path", json!("a/b"), "not a path"),
+            (
+                "/tenants/1/host",
+                json!("https://b.example.com"),
+                "not a host",
+            ),
+            ("/tenants/1/host", json!("B.example.com"), "not a host"),
+            ("/tenants/1/host", json!("b.example.com/mcp"), "not a host"),
+            ("/tenants/1/host", json!("b.example.com:443"), "not a host"),
+            ("/tenants/1/host", json!("u@b.example.com"), "not a host"),
+            (
+                "/tenants/1/host",
+                json!("mcp.example.com"),
+                "the gateway's own host",
+            ),
+            (
+                "/tenants/1/host",
+                json!("printer.local"),
+                "inside a network",
+            ),
+            ("/upstreams/0/tenants/0", json!("globex"), "not listed"),
+        ],
+    );
+}
