@@ -52,6 +52,7 @@ mod naming;
 mod park;
 mod policy;
 mod policy_rules;
+mod request_token;
 mod rounds;
 mod session;
 mod sessions;

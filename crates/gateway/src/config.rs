@@ -10,6 +10,7 @@ mod edge;
 mod issuer;
 pub mod policy;
 mod problems;
+mod request_token;
 mod snapshot;
 mod tenant;
 
@@ -23,6 +24,7 @@ pub use edge::{Edge, Listed};
 pub use issuer::{Algorithm, Binding, Introspection, Issuer};
 pub use policy::{Classification, Clearance, Effect, Policy, PolicyRule};
 pub use problems::Problem;
+pub use request_token::RequestToken;
 pub use snapshot::SNAPSHOT_VERSION;
 pub use tenant::Tenant;
 
@@ -376,6 +378,9 @@ pub struct ToolRule {
     /// once. A call whose outcome is unknown may then be made again.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub idempotent: bool,
+    /// Each call must carry a token of its own that the caller's orchestrator has signed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_token: Option<RequestToken>,
 }
 
 /// Whether a call is answered directly or becomes a task.

@@ -88,6 +88,12 @@ pub enum Rejection {
         /// Whether the caller is told which it was.
         disclose: bool,
     },
+    /// The call's request-scope token is not one that lets it be made.
+    #[error("request_token")]
+    RequestToken {
+        /// `missing`, `malformed`, `forged`, `expired`, `replayed` or `arguments`.
+        why: &'static str,
+    },
     /// The token's scopes do not reach.
     #[error("insufficient_scope")]
     InsufficientScope {
@@ -360,6 +366,18 @@ impl Rejection {
                     false => refused(text),
                 };
                 plain(StatusCode::FORBIDDEN, error)
+            }
+            Self::RequestToken { why } => {
+                let text = match *why {
+                    "missing" => "This tool takes only calls with a request-scope token (Tidegate-Request-Token).",
+                    "malformed" => "The request-scope token is not written as one.",
+                    "expired" => "The request-scope token is too old, or of the future.",
+                    "replayed" => "The request-scope token has been used before.",
+                    "arguments" => "These arguments have no canonical form (RFC 8785), so no token can be for them.",
+                    _ => "The request-scope token is not for this call by this caller.",
+                };
+                let data = json!({ "reason": label, "requestToken": why });
+                plain(StatusCode::FORBIDDEN, RpcError::new(REFUSED, text).with_data(data))
             }
             Self::InsufficientScope { challenge } => with_header(
                 StatusCode::FORBIDDEN,

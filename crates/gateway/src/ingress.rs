@@ -7,6 +7,7 @@
 mod door;
 mod endpoint;
 
+use std::borrow::Cow;
 use std::rc::Rc;
 
 use http::header::CONTENT_TYPE;
@@ -24,6 +25,7 @@ use tidegate_mcp::version::{Era, ProtocolVersion};
 use crate::body::{Body, ReadError};
 use crate::error::{Error, Rejection};
 use crate::pipeline::Admission;
+use crate::request_token;
 use crate::session::Session;
 use crate::settings::Settings;
 
@@ -112,6 +114,8 @@ pub struct Call {
     pub streams: bool,
     /// The session it belongs to (legacy clients only).
     pub session: Option<Rc<Session>>,
+    /// The request-scope token `_meta` carried. For the gateway alone, as any credential.
+    pub token: Option<String>,
 }
 
 /// Reads the body and finds what is asked (ladder steps 4 to 11).
@@ -208,6 +212,14 @@ fn one(headers: &HeaderMap, message: Message, streams: bool) -> Result<Ask, Erro
     }
 }
 
+/// Takes the request-scope token out of `_meta`. What is no text is no token, and is refused
+/// as one where one is needed.
+fn token(meta: &mut RequestMeta) -> Option<String> {
+    let token = meta.rest.remove(request_token::META)?;
+    let text = tidegate_mcp::json::as_str(&token);
+    Some(text.map_or_else(|| token.get().to_owned(), Cow::into_owned))
+}
+
 /// What a legacy client's notification means here.
 fn noted(notification: &Notification) -> Word {
     let named = (notification.method == "notifications/cancelled")
@@ -227,7 +239,7 @@ fn modern(
         mut params,
         ..
     } = request;
-    let meta = RequestMeta::parse_modern(&params).map_err(|e| refused(Some(id.clone()), e))?;
+    let mut meta = RequestMeta::parse_modern(&params).map_err(|e| refused(Some(id.clone()), e))?;
     headers::agree(routing, &meta.protocol_version, &method, &params)
         .map_err(|e| refused(Some(id.clone()), e))?;
     let version = match ProtocolVersion::parse(&meta.protocol_version) {
@@ -248,10 +260,11 @@ fn modern(
         id,
         method,
         params,
-        meta,
         version,
         streams,
         session: None,
+        token: token(&mut meta),
+        meta,
     })
 }
 
@@ -270,7 +283,7 @@ pub(crate) fn legacy(
         mut params,
         ..
     } = request;
-    let meta = RequestMeta::parse_legacy(&params, version);
+    let mut meta = RequestMeta::parse_legacy(&params, version);
     let Some(method) = Method::parse(&method).filter(|method| method.served_in(Era::Legacy)) else {
         return Err((Some(id), RpcError::method_not_found(&method)));
     };
@@ -279,10 +292,11 @@ pub(crate) fn legacy(
         id,
         method,
         params,
-        meta,
         version,
         streams,
         session: None,
+        token: token(&mut meta),
+        meta,
     })
 }
 

@@ -40,6 +40,10 @@ pub const FAMILIES: &[(&str, Store)] = &[
         crate::auth::ProofFamily::STORE,
     ),
     (
+        crate::request_token::RequestTokenFamily::NAME,
+        crate::request_token::RequestTokenFamily::STORE,
+    ),
+    (
         crate::auth::revocation::RevocationFamily::NAME,
         crate::auth::revocation::RevocationFamily::STORE,
     ),

@@ -37,6 +37,7 @@ pub mod pipeline;
 pub mod platform;
 pub mod policy;
 pub mod queue;
+pub mod request_token;
 pub mod rounds;
 pub mod route;
 mod schema;

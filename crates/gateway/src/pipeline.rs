@@ -19,6 +19,7 @@ use tidegate_mcp::method::Method;
 use crate::audit::Pending;
 use crate::auth::{self, Principal, Sender};
 use crate::body::Body;
+use crate::config::ToolRule;
 use crate::context::Context;
 use crate::dispatch::{self, Work};
 use crate::egress::{self, Asked};
@@ -30,6 +31,7 @@ use crate::limits::standing::Standings;
 use crate::limits::{self, Limit};
 use crate::platform::Platform;
 use crate::policy::{self, Hints, Permit};
+use crate::request_token::{self, Unspent};
 use crate::route::{self, Target};
 use crate::session;
 use crate::tools;
@@ -188,6 +190,8 @@ async fn permit<P: Platform>(
         .inspect_err(|error| audit.record.policy_rule = error.decided_by())?;
     audit.record.rule = permit.rule.as_ref().map(|rule| rule.name.clone());
     audit.record.policy_rule.clone_from(&permit.allowed_by);
+    // Whether whoever speaks for them means this very call.
+    let token = signed(context, head, call, &permit).await?;
     // Whether they may do it again so soon.
     let counted = Counted {
         principal: &permit.principal,
@@ -200,7 +204,28 @@ async fn permit<P: Platform>(
     if !limits.is_empty() {
         limits::admit(&context.platform, &context.memory, &limits, standings).await?;
     }
+    if let Some(token) = token {
+        token.spend(context).boxed_local().await?;
+    }
     Ok(permit)
+}
+
+/// The request-scope token of a call whose tool asks for one.
+async fn signed<P: Platform>(
+    context: &Context<P>,
+    head: &Head,
+    call: &Call,
+    permit: &Permit,
+) -> Result<Option<Unspent>, Error> {
+    let asks = |rule: &ToolRule| rule.request_token.is_some();
+    if !permit.rule.as_ref().is_some_and(asks) {
+        return Ok(None);
+    }
+    let shown = request_token::shown(&head.headers, call.token.as_deref())?;
+    // Boxed: it is in the future of every call, and few tools ask.
+    request_token::check(context, permit, shown)
+        .boxed_local()
+        .await
 }
 
 /// What the upstream says the tool does, if a rule of the policy asks.

@@ -46,6 +46,8 @@ pub const EXACT_WINDOW_MS: RangeInclusive<u64> = 1_000..=2_678_400_000;
 pub const RATE_REQUESTS: RangeInclusive<u64> = 1..=1_000_000;
 /// Largest request body, in bytes: 1 KiB to 16 MiB.
 pub const REQUEST_BODY_BYTES: RangeInclusive<u64> = 1024..=16 * 1024 * 1024;
+/// How old a request-scope token may be, in seconds.
+pub const REQUEST_TOKEN_AGE: RangeInclusive<u64> = 1..=3_600;
 /// Most tenants.
 pub const TENANTS_MAX: usize = 1024;
 /// Longest path of a tenant, in bytes.

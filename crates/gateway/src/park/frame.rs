@@ -116,6 +116,7 @@ impl From<Error> for Failed {
                 | Rejection::SessionUnknown
                 | Rejection::TooManyTasks { .. }
                 | Rejection::OtherTenant
+                | Rejection::RequestToken { .. }
                 | Rejection::AddressNotAllowed
                 | Rejection::CountryNotAllowed
                 | Rejection::HeadersTooLarge { .. } => Self::Fault(rejection.to_string()),

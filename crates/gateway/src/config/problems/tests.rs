@@ -686,3 +686,40 @@ fn tenants_are_found_at_places_of_their_own() {
         ],
     );
 }
+
+#[test]
+fn what_calls_are_signed_with_is_a_secret_and_its_tokens_are_short_lived() {
+    let with = |over: Value| {
+        let mut token = json!({ "secret": "${secret:ORCHESTRATOR}", "maxAgeSeconds": 30 });
+        token
+            .as_object_mut()
+            .unwrap()
+            .extend(over.as_object().unwrap().clone());
+        token
+    };
+    check(
+        &document(),
+        &[
+            (
+                "/tools/0/requestToken → /tools/0/requestToken/secret",
+                with(json!({ "secret": "plain" })),
+                "not a reference to a secret",
+            ),
+            (
+                "/tools/0/requestToken → /tools/0/requestToken/previousSecret",
+                with(json!({ "previousSecret": "${secret:lower}" })),
+                "not a reference to a secret",
+            ),
+            (
+                "/tools/0/requestToken → /tools/0/requestToken/previousSecret",
+                with(json!({ "previousSecret": "${secret:ORCHESTRATOR}" })),
+                "the same secret",
+            ),
+            (
+                "/tools/0/requestToken → /tools/0/requestToken/maxAgeSeconds",
+                with(json!({ "maxAgeSeconds": 7200 })),
+                "out of range",
+            ),
+        ],
+    );
+}
