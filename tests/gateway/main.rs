@@ -71,6 +71,7 @@ mod tasks_roster;
 mod tasks_runs;
 mod tasks_schedules;
 mod tasks_sweep;
+mod tasks_withdrawn;
 mod tenancy;
 mod tools;
 mod upstream;
