@@ -137,6 +137,21 @@ fn a_published_rule_holds_for_tasks_that_were_there_before() {
 }
 
 #[test]
+fn what_an_upstream_said_is_not_told_once_it_is_no_longer_configured() {
+    let (up, other) = (Script::modern(&["a"]), Script::modern(&["b"]));
+    let setup = || Setup::new().upstream("other", &other);
+    let rule = json!({ "name": "up__a", "execution": "task" });
+    let world = setup().upstream("up", &up).rule(rule).start();
+    let task = handle(&create(&world));
+    world.deliver();
+    assert!(world.call(get(&task)).text.contains(RESULT));
+    world.sim.kv.publish("config", setup().snapshot());
+    let told = world.isolate().call(get(&task));
+    assert_eq!(told.refusal(), (200, -32602));
+    assert!(!told.text.contains(RESULT));
+}
+
+#[test]
 fn nobody_listens_to_what_they_may_not_read() {
     let world = by_role();
     let (runner, other) = tokens(&world);

@@ -40,8 +40,8 @@ pub const FAMILIES: &[(&str, Store)] = &[
         crate::auth::ProofFamily::STORE,
     ),
     (
-        crate::request_token::RequestTokenFamily::NAME,
-        crate::request_token::RequestTokenFamily::STORE,
+        crate::request_token::SpentFamily::NAME,
+        crate::request_token::SpentFamily::STORE,
     ),
     (
         crate::auth::revocation::RevocationFamily::NAME,

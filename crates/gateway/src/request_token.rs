@@ -52,11 +52,11 @@ const VERSION: &str = "v1";
 
 /// How often a token has been used: one counter per token, for as long as it could be used
 /// again.
-pub struct RequestTokenFamily;
+pub struct SpentFamily;
 
-impl Family for RequestTokenFamily {
+impl Family for SpentFamily {
     type Record = i64;
-    const NAME: &'static str = "request-token";
+    const NAME: &'static str = "spent";
     const STORE: Store = Store::Atomic;
     const LIFETIME: Option<Duration> = Some(Duration::from_secs(3_600 + 31));
 }
@@ -136,7 +136,7 @@ fn code(secret: &str, message: &str) -> Option<Hmac<Sha256>> {
 
 /// A token that is good, and has not been counted yet.
 pub(crate) struct Unspent {
-    key: Key<RequestTokenFamily>,
+    key: Key<SpentFamily>,
     ends: Timestamp,
 }
 

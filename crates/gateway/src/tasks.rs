@@ -178,16 +178,30 @@ fn still<P: Platform>(
     record: &Record,
 ) -> Result<(), Error> {
     let settings = &context.settings;
-    let upstream = settings.upstream(&record.upstream).ok_or_else(unknown)?;
-    let resource = endpoint.resource(&settings.config);
-    policy::allows_still(context, principal, upstream, &record.tool, &resource)
+    match settings.upstream(&record.upstream) {
+        Some(upstream) => {
+            let resource = endpoint.resource(&settings.config);
+            policy::allows_still(context, principal, upstream, &record.tool, &resource)
+        }
+        None if is_told_without_upstream(record) => Ok(()),
+        None => Err(unknown()),
+    }
+}
+
+/// What an upstream said is nobody's to read once it is no longer configured: by what it is
+/// held nobody knows any more. That a task failed for want of it is.
+fn is_told_without_upstream(record: &Record) -> bool {
+    record.status != TaskStatus::Completed
 }
 
 /// [`still`], where nothing is said of tasks it does not hold for.
 fn is_shown<P: Platform>(context: &Context<P>, principal: &Principal, record: &Record) -> bool {
     let upstream = context.settings.upstream(&record.upstream);
     let tool = Subject::Tool(&record.tool, None);
-    upstream.is_some_and(|upstream| policy::shown(context, principal, upstream, tool))
+    match upstream {
+        Some(upstream) => policy::shown(context, principal, upstream, tool),
+        None => is_told_without_upstream(record),
+    }
 }
 
 /// Queues a task again that should run and does not. Harmless if it is queued already: one

@@ -15,7 +15,7 @@ use tidegate_gateway::limits::leased::QuotaFamily;
 use tidegate_gateway::limits::{RateFamily, SeatFamily};
 use tidegate_gateway::mailbox::MailFamily;
 use tidegate_gateway::queue::Message;
-use tidegate_gateway::request_token::RequestTokenFamily;
+use tidegate_gateway::request_token::SpentFamily;
 use tidegate_gateway::session::SessionFamily;
 use tidegate_gateway::tasks::directory::DirectoryFamily;
 use tidegate_gateway::tasks::record::{Record, TaskFamily};
@@ -68,7 +68,7 @@ fn every_example_is_a_record_of_its_family_and_every_family_has_one() {
         family::<JwksFamily>(),
         family::<KeyFamily>(),
         family::<ProofFamily>(),
-        family::<RequestTokenFamily>(),
+        family::<SpentFamily>(),
         family::<RevocationFamily>(),
         family::<RevokedFamily>(),
         family::<RateFamily>(),
