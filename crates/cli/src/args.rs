@@ -83,6 +83,8 @@ pub enum Command {
     },
     /// Refuse a token, subject, client or tenant from now on, or no longer
     Revoke(Revoke),
+    /// Sign one call of a tool that takes no others
+    RequestToken(crate::request_token::RequestToken),
 }
 
 /// What to do with keys.

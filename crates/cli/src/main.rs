@@ -2,7 +2,8 @@
 //! tasks of one that runs.
 //!
 //! What `check` accepts the gateway accepts: both ask the same code. Secrets stay
-//! references; this program never resolves one. Exit codes: 0, all is well; 1, the
+//! references, which this program never resolves; what it signs with it is told by the
+//! environment. Exit codes: 0, all is well; 1, the
 //! configuration has problems, or publishing failed, or the gateway refused; 2, it was
 //! called wrongly.
 
@@ -18,6 +19,7 @@ mod manifest;
 mod overlay;
 mod policy;
 mod push;
+mod request_token;
 mod revoke;
 mod store;
 mod structure;
@@ -107,6 +109,7 @@ fn run(command: Command, out: &mut impl Write) -> Result<(), Failure> {
         Command::Init { file, force } => init::init(&file, force, out),
         Command::Keys { command } => keys::run(&command, out),
         Command::Revoke(revoke) => revoke::run(&revoke, out),
+        Command::RequestToken(call) => request_token::sign(&call, out),
     }
 }
 

@@ -11,9 +11,11 @@ mod issuer;
 pub mod policy;
 mod problems;
 pub mod quota;
+mod request_token;
 mod resilience;
 pub mod safety;
 mod snapshot;
+mod tenant;
 
 use std::time::Duration;
 
@@ -26,9 +28,11 @@ pub use issuer::{Algorithm, Binding, Introspection, Issuer};
 pub use policy::{Classification, Clearance, Effect, Policy, PolicyRule};
 pub use problems::Problem;
 pub use quota::{Price, Quota};
+pub use request_token::RequestToken;
 pub use resilience::{CircuitBreaker, FailureRate};
 pub use safety::{DryRun, Idempotency, Probe};
 pub use snapshot::SNAPSHOT_VERSION;
+pub use tenant::Tenant;
 
 use crate::keyspace::{Family, Store};
 use crate::platform::LogLevel;
@@ -85,6 +89,10 @@ pub struct Config {
     /// Which requests are looked at at all.
     #[serde(default, skip_serializing_if = "Edge::is_default")]
     pub edge: Edge,
+    /// The tenants that have a host or a path of their own, or upstreams.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "schema", schemars(length(max = bounds::TENANTS_MAX)))]
+    pub tenants: Vec<Tenant>,
     /// How tools and prompts of several upstreams are named at `/mcp`.
     #[serde(default)]
     pub naming: Naming,
@@ -239,6 +247,10 @@ pub struct Upstream {
     /// see and use it (`policy.clearance`).
     #[serde(default, skip_serializing_if = "Classification::is_default")]
     pub classification: Classification,
+    /// The tenants whose principals see it; to all others it does not exist. Empty: everybody.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "schema", schemars(length(max = bounds::TENANTS_MAX)))]
+    pub tenants: Vec<String>,
 }
 
 /// How an upstream is spoken to.
@@ -387,6 +399,9 @@ pub struct ToolRule {
     /// How the tool is told only to try, where it can.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dry_run: Option<DryRun>,
+    /// Each call must carry a token of its own that the caller's orchestrator has signed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_token: Option<RequestToken>,
 }
 
 /// Whether a call is answered directly or becomes a task.

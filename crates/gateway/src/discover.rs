@@ -101,10 +101,7 @@ pub fn upstreams<'a>(
         .config
         .upstreams
         .iter()
-        .filter(move |upstream| match endpoint {
-            Endpoint::Every => true,
-            Endpoint::One(name) => upstream.name == *name,
-        })
+        .filter(move |upstream| endpoint.shows(upstream))
 }
 
 /// The facts of every upstream behind the endpoint that can be reached.

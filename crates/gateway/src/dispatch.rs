@@ -222,7 +222,7 @@ async fn answer_own<P: Platform>(
     call: &Call,
 ) -> Result<Reply, Error> {
     let result = match own {
-        Own::TaskResult => return tasks::legacy::result(context, principal, call).await,
+        Own::TaskResult => return tasks::legacy::result(context, endpoint, principal, call).await,
         Own::Discover => discover::discover(context, endpoint, principal).await,
         Own::Initialize => discover::initialize(context, endpoint, principal, &call.params).await,
         Own::Ping => Ok(Object::default()),

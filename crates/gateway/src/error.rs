@@ -77,6 +77,9 @@ pub enum Rejection {
         /// What is wrong, in words that reveal nothing secret.
         reason: &'static str,
     },
+    /// A good token, at another tenant's endpoint than its own.
+    #[error("other_tenant")]
+    OtherTenant,
     /// The policy does not let this principal do this.
     #[error("denied")]
     Denied {
@@ -100,6 +103,12 @@ pub enum Rejection {
     /// The call is not made under this idempotency key.
     #[error(transparent)]
     KeyRefused(KeyRefusal),
+    /// The call's request-scope token is not one that lets it be made.
+    #[error("request_token")]
+    RequestToken {
+        /// `missing`, `malformed`, `forged`, `expired`, `replayed` or `arguments`.
+        why: &'static str,
+    },
     /// The token's scopes do not reach.
     #[error("insufficient_scope")]
     InsufficientScope {
@@ -412,6 +421,10 @@ impl Rejection {
             Self::Unauthenticated { challenge, reason } => {
                 with_header(StatusCode::UNAUTHORIZED, (WWW_AUTHENTICATE, challenge.clone()), refused(reason))
             }
+            Self::OtherTenant => plain(
+                StatusCode::FORBIDDEN,
+                refused("The token is of another tenant than this endpoint."),
+            ),
             Self::Denied { rule, disclose } => {
                 let text = "The gateway's policy does not permit this call.";
                 let error = match disclose {
@@ -428,6 +441,18 @@ impl Rejection {
                     Some(after) => with_header(StatusCode::SERVICE_UNAVAILABLE, retry_after_header(*after), error),
                     None => plain(StatusCode::SERVICE_UNAVAILABLE, error),
                 }
+            }
+            Self::RequestToken { why } => {
+                let text = match *why {
+                    "missing" => "This tool takes only calls with a request-scope token (Tidegate-Request-Token).",
+                    "malformed" => "The request-scope token is not written as one.",
+                    "expired" => "The request-scope token is too old, or of the future.",
+                    "replayed" => "The request-scope token has been used before.",
+                    "arguments" => "These arguments have no canonical form (RFC 8785), so no token can be for them.",
+                    _ => "The request-scope token is not for this call by this caller.",
+                };
+                let data = json!({ "reason": label, "requestToken": why });
+                plain(StatusCode::FORBIDDEN, RpcError::new(REFUSED, text).with_data(data))
             }
             Self::InsufficientScope { challenge } => with_header(
                 StatusCode::FORBIDDEN,

@@ -7,6 +7,7 @@
 //! check everybody is told what came of it; names are for operators and clients.
 
 use std::cell::{Cell, RefCell};
+use std::rc::Rc;
 use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt};
@@ -103,7 +104,10 @@ pub(crate) fn live(killed: usize) -> Response<Body> {
 pub async fn deep<P: Platform>(context: &Context<P>, request: &Request<Body>) -> Response<Body> {
     // Asked first: the operators' secret is for no authorization server to see.
     let operator = admin::is_operator(context, request.headers()).await;
-    let known = operator || is_client(context, request).await;
+    let client = match operator {
+        true => None,
+        false => client(context, request).await,
+    };
     let Some(checked) = check(context, operator).await else {
         let words = json!({ "status": "unknown", "reason": "a check is under way" });
         let mut response = json_response(StatusCode::SERVICE_UNAVAILABLE, words.to_string());
@@ -128,19 +132,28 @@ pub async fn deep<P: Platform>(context: &Context<P>, request: &Request<Body>) ->
         "healthyUpstreams": healthy,
         "configuredUpstreams": probes.len(),
     });
-    if known {
+    if operator {
         answer["upstreams"] = json!(probes);
+    } else if let Some(client) = client {
+        let seen = |probe: &&Probe| {
+            let upstream = context.settings.upstream(&probe.name);
+            upstream.is_some_and(|upstream| upstream.is_seen_by(client.tenant.as_deref()))
+        };
+        answer["upstreams"] = json!(probes.iter().filter(seen).collect::<Vec<_>>());
     }
     json_response(code, answer.to_string())
 }
 
-async fn is_client<P: Platform>(context: &Context<P>, request: &Request<Body>) -> bool {
+async fn client<P: Platform>(
+    context: &Context<P>,
+    request: &Request<Body>,
+) -> Option<Rc<Principal>> {
     let config = &context.settings.config;
     let resource = Resource::of(config, "/mcp");
     let memory = &context.memory.auth;
     let sender = Sender::of(request);
     let asked = auth::authenticate(context.platform.as_ref(), memory, config, sender, &resource);
-    asked.await.is_ok()
+    asked.await.ok()
 }
 
 /// The last check, or a new one; `None` where another's goes on for too long.

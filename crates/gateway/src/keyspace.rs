@@ -40,6 +40,10 @@ pub const FAMILIES: &[(&str, Store)] = &[
         crate::auth::ProofFamily::STORE,
     ),
     (
+        crate::request_token::UsedFamily::NAME,
+        crate::request_token::UsedFamily::STORE,
+    ),
+    (
         crate::auth::revocation::RevocationFamily::NAME,
         crate::auth::revocation::RevocationFamily::STORE,
     ),

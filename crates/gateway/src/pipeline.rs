@@ -17,8 +17,9 @@ use tidegate_mcp::jsonrpc::{RequestId, RpcError};
 use tidegate_mcp::method::Method;
 
 use crate::audit::Pending;
-use crate::auth::{self, Principal, Resource, Sender};
+use crate::auth::{self, Principal, Sender};
 use crate::body::Body;
+use crate::config::ToolRule;
 use crate::context::Context;
 use crate::dispatch::{self, Work};
 use crate::dry_run;
@@ -33,6 +34,7 @@ use crate::limits::{self, Limit};
 use crate::platform::Platform;
 use crate::policy::{self, Hints, Permit};
 use crate::quotas::{self, Bill};
+use crate::request_token::{self, Unspent};
 use crate::route::{self, Target};
 use crate::session;
 use crate::switches;
@@ -54,7 +56,7 @@ pub async fn answer<P: Platform>(
     request: Request<Body>,
 ) -> Response<Body> {
     let platform = Rc::clone(&context.platform);
-    let mut audit = Pending::begin(platform, endpoint.path(), context.settings.digest.clone());
+    let mut audit = Pending::begin(platform, endpoint.key(), context.settings.digest.clone());
     let mut standings = Standings::default();
     let taken = take(context, endpoint, way, request, &mut audit, &mut standings).await;
     let mut response = match taken {
@@ -102,8 +104,10 @@ pub fn turn_away<P: Platform>(
     request: &Request<Body>,
     error: &Error,
 ) -> Response<Body> {
-    let path = request.uri().path();
-    let named = Endpoint::of(path, &context.settings).map_or_else(String::new, |one| one.path());
+    let settings = &context.settings;
+    let place = settings.sites.place(request, request.uri().path());
+    let named = place.and_then(|place| Endpoint::of(&place, settings));
+    let named = named.map_or_else(String::new, |endpoint| endpoint.key());
     let platform = Rc::clone(&context.platform);
     let mut audit = Pending::begin(platform, named, context.settings.digest.clone());
     audit.record.address.clone_from(&context.peer.address);
@@ -121,13 +125,14 @@ async fn take<P: Platform>(
 ) -> Result<(Head, Admission, Ask), Error> {
     let settings = &context.settings;
     // Cheap checks first: origin, host, HTTP method.
-    let (head, body) = ingress::check(request, endpoint, way, settings)?;
+    let (mut head, body) = ingress::check(request, endpoint, way, settings)?;
     audit.record.address.clone_from(&head.peer.address);
     // Who is asking. No body has been read yet.
     let principal = authenticate(context, &head).await?;
     audit.principal(&principal);
     // Whether operators have switched them off.
     switches::admit(context, &principal).await?;
+    head.endpoint = head.endpoint.seen_by(principal.tenant.as_deref());
     // May they ask at all right now.
     let admission = admit(context, principal, standings).await?;
     // What they ask, in modern form whatever era they speak.
@@ -197,12 +202,14 @@ async fn permit<P: Platform>(
     let dry_run = dry_run::apply(context, &principal, &mut target, call)?;
     audit.record.dry_run = dry_run;
     // Whether this principal may do this to that.
-    let resource = Resource::of(&context.settings.config, &head.endpoint.path());
+    let resource = head.endpoint.resource(&context.settings.config);
     let hints = hints(context, &principal, &target).await?;
     let permit = policy::authorize(context, principal, target, hints, &resource)
         .inspect_err(|error| audit.record.policy_rule = error.decided_by())?;
     audit.record.rule = permit.rule.as_ref().map(|rule| rule.name.clone());
     audit.record.policy_rule.clone_from(&permit.allowed_by);
+    // Whether whoever speaks for them means this very call.
+    let token = signed(context, head, call, &permit).await?;
     // Whether they may do it again so soon.
     let counted = Counted {
         principal: &permit.principal,
@@ -216,6 +223,9 @@ async fn permit<P: Platform>(
     if !limits.is_empty() {
         limits::admit(&context.platform, &context.memory, &limits, standings).await?;
     }
+    if let Some(token) = token {
+        token.spend(context).boxed_local().await?;
+    }
     // Whether there is enough left of what it uses up.
     let bill = quotas::admit(context, &counted, &call.params, audit).await?;
     Ok(Granted {
@@ -223,6 +233,24 @@ async fn permit<P: Platform>(
         dry_run,
         bill,
     })
+}
+
+/// The request-scope token of a call whose tool asks for one.
+async fn signed<P: Platform>(
+    context: &Context<P>,
+    head: &Head,
+    call: &Call,
+    permit: &Permit,
+) -> Result<Option<Unspent>, Error> {
+    let asks = |rule: &ToolRule| rule.request_token.is_some();
+    if !permit.rule.as_ref().is_some_and(asks) {
+        return Ok(None);
+    }
+    let shown = request_token::shown(&head.headers, call.token.as_deref())?;
+    // Boxed: it is in the future of every call, and few tools ask.
+    request_token::check(context, permit, call.params.get("arguments"), shown)
+        .boxed_local()
+        .await
 }
 
 /// What the upstream says the tool does, if a rule of the policy asks.
@@ -322,7 +350,7 @@ async fn authenticate<P: Platform>(
     head: &Head,
 ) -> Result<Rc<Principal>, Error> {
     let config = &context.settings.config;
-    let resource = Resource::of(config, &head.endpoint.path());
+    let resource = head.endpoint.resource(config);
     let memory = &context.memory.auth;
     let sender = Sender {
         method: &head.method,

@@ -11,6 +11,7 @@ mod init;
 mod keys;
 mod policy;
 mod push;
+mod request_token;
 mod schemas;
 mod switches;
 mod tasks;

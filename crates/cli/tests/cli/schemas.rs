@@ -17,6 +17,7 @@ use tidegate_gateway::limits::{RateFamily, SeatFamily};
 use tidegate_gateway::mailbox::MailFamily;
 use tidegate_gateway::queue::Message;
 use tidegate_gateway::quotas::{SpendersFamily, SpentFamily};
+use tidegate_gateway::request_token::UsedFamily;
 use tidegate_gateway::session::SessionFamily;
 use tidegate_gateway::switches::{SwitchboardFamily, SwitchesFamily};
 use tidegate_gateway::tasks::directory::DirectoryFamily;
@@ -71,6 +72,7 @@ fn every_example_is_a_record_of_its_family_and_every_family_has_one() {
         family::<JwksFamily>(),
         family::<KeyFamily>(),
         family::<ProofFamily>(),
+        family::<UsedFamily>(),
         family::<RevocationFamily>(),
         family::<RevokedFamily>(),
         family::<SwitchesFamily>(),

@@ -54,6 +54,12 @@ pub const WARN_AT: RangeInclusive<u64> = 1..=100;
 pub const PRICE: RangeInclusive<u64> = 0..=1_000_000_000_000;
 /// Largest request body, in bytes: 1 KiB to 16 MiB.
 pub const REQUEST_BODY_BYTES: RangeInclusive<u64> = 1024..=16 * 1024 * 1024;
+/// How old a request-scope token may be, in seconds.
+pub const REQUEST_TOKEN_AGE: RangeInclusive<u64> = 1..=3_600;
+/// Most tenants.
+pub const TENANTS_MAX: usize = 1024;
+/// Longest path of a tenant, in bytes.
+pub const TENANT_PATH_MAX: usize = 64;
 /// Most entries of one list of addresses or countries.
 pub const EDGE_ENTRIES_MAX: usize = 1024;
 /// Header fields of a request: what a client of MCP sends, and what proxies add, is below 40.

@@ -10,6 +10,7 @@ mod policy;
 mod quota;
 mod resilience;
 mod safety;
+mod tenants;
 mod upstreams;
 
 use std::collections::BTreeSet;
@@ -60,6 +61,7 @@ impl Config {
         public_url(self, &mut findings);
         allowed_origins(self, &mut findings);
         edge::edge(self, &mut findings);
+        tenants::tenants(self, &mut findings);
         access::authentication(self, &mut findings);
         upstreams::upstreams(self, &mut findings);
         access::tools(self, &mut findings);

@@ -108,6 +108,8 @@ impl Outcome {
             | Rejection::BodyInterrupted
             | Rejection::Unauthenticated { .. }
             | Rejection::Denied { .. }
+            | Rejection::OtherTenant
+            | Rejection::RequestToken { .. }
             | Rejection::Killed { .. }
             | Rejection::KeyRefused(_)
             | Rejection::InsufficientScope { .. }

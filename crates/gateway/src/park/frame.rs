@@ -122,6 +122,8 @@ impl From<Error> for Failed {
                 | Rejection::SessionUnknown
                 | Rejection::QuotaExceeded { .. }
                 | Rejection::TooManyTasks { .. }
+                | Rejection::OtherTenant
+                | Rejection::RequestToken { .. }
                 | Rejection::AddressNotAllowed
                 | Rejection::CountryNotAllowed
                 | Rejection::HeadersTooLarge { .. }

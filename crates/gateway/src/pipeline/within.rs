@@ -68,7 +68,7 @@ pub(crate) async fn told<P: Platform>(
     session: Rc<Session>,
     request: jsonrpc::Request,
 ) -> LocalBoxStream<'static, Bytes> {
-    let (platform, path) = (Rc::clone(&context.platform), head.endpoint.path());
+    let (platform, path) = (Rc::clone(&context.platform), head.endpoint.key());
     let mut audit = Pending::begin(platform, path, context.settings.digest.clone());
     audit.principal(&principal);
     audit.record.address.clone_from(&head.peer.address);

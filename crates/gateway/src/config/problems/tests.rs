@@ -739,3 +739,92 @@ fn a_quota_says_what_it_counts_and_money_needs_a_price() {
         ],
     );
 }
+
+#[test]
+fn tenants_are_found_at_places_of_their_own() {
+    let document = {
+        let mut document = document();
+        document["tenants"] = json!([
+            { "name": "acme", "host": "acme.mcp.example.com", "path": "acme" },
+            { "name": "initech" },
+        ]);
+        document["upstreams"][0]["tenants"] = json!(["acme"]);
+        document
+    };
+    check(
+        &document,
+        &[
+            (
+                "/tenants/1 → /tenants/1/name",
+                json!({ "name": "" }),
+                "is empty",
+            ),
+            (
+                "/tenants/1/host",
+                json!("acme.mcp.example.com"),
+                "another tenant's",
+            ),
+            ("/tenants/1/path", json!("acme"), "another tenant's"),
+            ("/tenants/1/path", json!("Initech"), "not a path"),
+            ("/tenants/1/path", json!("a--b"), "not a path"),
+            ("/tenants/1/path", json!("a/b"), "not a path"),
+            (
+                "/tenants/1/host",
+                json!("https://b.example.com"),
+                "not a host",
+            ),
+            ("/tenants/1/host", json!("B.example.com"), "not a host"),
+            ("/tenants/1/host", json!("b.example.com/mcp"), "not a host"),
+            ("/tenants/1/host", json!("b.example.com:443"), "not a host"),
+            ("/tenants/1/host", json!("u@b.example.com"), "not a host"),
+            (
+                "/tenants/1/host",
+                json!("mcp.example.com"),
+                "the gateway's own host",
+            ),
+            (
+                "/tenants/1/host",
+                json!("printer.local"),
+                "inside a network",
+            ),
+            ("/upstreams/0/tenants/0", json!("globex"), "not listed"),
+        ],
+    );
+}
+
+#[test]
+fn what_calls_are_signed_with_is_a_secret_and_its_tokens_are_short_lived() {
+    let with = |over: Value| {
+        let mut token = json!({ "secret": "${secret:ORCHESTRATOR}", "maxAgeSeconds": 30 });
+        token
+            .as_object_mut()
+            .unwrap()
+            .extend(over.as_object().unwrap().clone());
+        token
+    };
+    check(
+        &document(),
+        &[
+            (
+                "/tools/0/requestToken → /tools/0/requestToken/secret",
+                with(json!({ "secret": "plain" })),
+                "not a reference to a secret",
+            ),
+            (
+                "/tools/0/requestToken → /tools/0/requestToken/previousSecret",
+                with(json!({ "previousSecret": "${secret:lower}" })),
+                "not a reference to a secret",
+            ),
+            (
+                "/tools/0/requestToken → /tools/0/requestToken/previousSecret",
+                with(json!({ "previousSecret": "${secret:ORCHESTRATOR}" })),
+                "the same secret",
+            ),
+            (
+                "/tools/0/requestToken → /tools/0/requestToken/maxAgeSeconds",
+                with(json!({ "maxAgeSeconds": 7200 })),
+                "out of range",
+            ),
+        ],
+    );
+}
