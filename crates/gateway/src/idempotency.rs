@@ -12,16 +12,13 @@
 //! lets it: that a client which lost its connection may ask again is what keys are for.
 
 pub mod record;
+mod through;
 
-use std::future::poll_fn;
-use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context as Waker, Poll};
 use std::time::Duration;
 
 use async_stream::stream;
-use futures_util::FutureExt;
-use futures_util::stream::{LocalBoxStream, Stream, StreamExt};
+use futures_util::{FutureExt, StreamExt};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::json;
 use serde_json::value::RawValue;
@@ -33,7 +30,7 @@ use tidegate_mcp::method::Method;
 use crate::context::Context;
 use crate::dispatch::Work;
 use crate::dry_run::note;
-use crate::egress::{self, Dispatch, Event, Reply};
+use crate::egress::{Dispatch, Event, Reply};
 use crate::error::{Error, Fault, KeyRefusal, Rejection};
 use crate::keyspace::{Key, ReadError, atomic_get, atomic_swap, atomic_wait};
 use crate::platform::{Clock, LogLevel, Platform, Swap, Version};
@@ -157,19 +154,7 @@ impl<P: Platform> Keyed<P> {
                 Claim::Make(held) => held,
             };
             let platform = Rc::clone(&held.context.platform);
-            // Boxed and owned, so that it can go on without whoever asked.
-            let work = Box::pin(held.make(make()));
-            let mut through = Through {
-                platform,
-                left: Some(Left::Call(work)),
-            };
-            match poll_fn(|waker| through.poll_call(waker)).await? {
-                Reply::Result(result) => Ok(Reply::Result(result)),
-                Reply::Stream(events) => {
-                    through.left = Some(Left::Events(events));
-                    Ok(Reply::Stream(through.boxed_local()))
-                }
-            }
+            through::see(platform, held.make(make()).boxed_local()).await
         }
         .boxed_local()
     }
@@ -340,60 +325,5 @@ impl<P: Platform> Held<P> {
         }
         let event = "idempotency_outcome_lost";
         self.context.log(LogLevel::Warn, event, json!({}));
-    }
-}
-
-/// A call that is seen through, whoever still listens.
-struct Through<P: Platform> {
-    platform: Rc<P>,
-    left: Option<Left>,
-}
-
-/// What is left of a call.
-enum Left {
-    Call(Pin<Box<dyn Future<Output = Result<Reply, Error>>>>),
-    Events(LocalBoxStream<'static, Event>),
-}
-
-impl<P: Platform> Through<P> {
-    fn poll_call(&mut self, waker: &mut Waker<'_>) -> Poll<Result<Reply, Error>> {
-        let Some(Left::Call(call)) = &mut self.left else {
-            let reason = "a call was asked for its answer again".to_owned();
-            return Poll::Ready(Err(Fault::Internal(reason).into()));
-        };
-        let reply = call.poll_unpin(waker);
-        if reply.is_ready() {
-            self.left = None;
-        }
-        reply
-    }
-}
-
-impl<P: Platform> Stream for Through<P> {
-    type Item = Event;
-
-    fn poll_next(mut self: Pin<&mut Self>, waker: &mut Waker<'_>) -> Poll<Option<Event>> {
-        let Some(Left::Events(events)) = &mut self.left else {
-            return Poll::Ready(None);
-        };
-        let event = events.poll_next_unpin(waker);
-        if matches!(event, Poll::Ready(None | Some(Event::End(_)))) {
-            self.left = None;
-        }
-        event
-    }
-}
-
-impl<P: Platform> Drop for Through<P> {
-    fn drop(&mut self) {
-        let reply = match self.left.take() {
-            None => return,
-            Some(Left::Call(call)) => call.boxed_local(),
-            Some(Left::Events(events)) => {
-                std::future::ready(Ok(Reply::Stream(events))).boxed_local()
-            }
-        };
-        let rest = async move { drop(egress::whole(reply.await).await) };
-        self.platform.defer(rest);
     }
 }
