@@ -11,6 +11,7 @@ mod issuer;
 pub mod policy;
 mod problems;
 mod request_token;
+mod resilience;
 mod snapshot;
 mod tenant;
 
@@ -25,6 +26,7 @@ pub use issuer::{Algorithm, Binding, Introspection, Issuer};
 pub use policy::{Classification, Clearance, Effect, Policy, PolicyRule};
 pub use problems::Problem;
 pub use request_token::RequestToken;
+pub use resilience::{CircuitBreaker, FailureRate};
 pub use snapshot::SNAPSHOT_VERSION;
 pub use tenant::Tenant;
 
@@ -453,9 +455,10 @@ pub struct LimitRule {
     pub tools: Vec<String>,
     /// How often.
     pub rate: Rate,
-    /// How it is counted.
-    #[serde(default)]
-    pub counter: Counter,
+    /// How it is counted. If absent, as suits the host: `kv` where isolates live long
+    /// (Workers), `atomic` where they do not (Spin).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub counter: Option<Counter>,
 }
 
 /// Something for which a limit is counted apart.
@@ -476,43 +479,16 @@ pub enum Per {
 }
 
 /// How a limit is counted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Counter {
     /// Approximately, through KV: it may be overshot within a stated bound, and a store that
     /// is away refuses nobody.
-    #[default]
     Kv,
     /// Exactly, through the atomic store: it is never overshot, and what cannot be counted is
     /// refused.
     Atomic,
-}
-
-/// When a failing upstream is left alone for a while.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct CircuitBreaker {
-    /// Consecutive failures that open the circuit.
-    #[cfg_attr(feature = "schema", schemars(range(min = *bounds::FAILURE_THRESHOLD.start(), max = *bounds::FAILURE_THRESHOLD.end())))]
-    pub failure_threshold: u32,
-    /// How long it stays open before a probe, in milliseconds.
-    #[cfg_attr(feature = "schema", schemars(range(min = *bounds::RESET_INTERVAL_MS.start(), max = *bounds::RESET_INTERVAL_MS.end())))]
-    pub reset_interval_ms: u64,
-    /// Probes let through at once while half open.
-    #[cfg_attr(feature = "schema", schemars(range(min = *bounds::HALF_OPEN_REQUESTS.start(), max = *bounds::HALF_OPEN_REQUESTS.end())))]
-    pub half_open_max_requests: u32,
-}
-
-impl Default for CircuitBreaker {
-    fn default() -> Self {
-        Self {
-            failure_threshold: 5,
-            reset_interval_ms: 30_000,
-            half_open_max_requests: 1,
-        }
-    }
 }
 
 /// Long-running calls.

@@ -94,6 +94,18 @@ pub enum Rejection {
         /// `missing`, `malformed`, `forged`, `expired`, `replayed` or `arguments`.
         why: &'static str,
     },
+    /// An operator has switched it off.
+    #[error("killed")]
+    Killed {
+        /// The switch's name, for the audit record.
+        switch: String,
+        /// What kind of switch it is.
+        kind: &'static str,
+        /// Why, in the operator's words.
+        reason: String,
+        /// When it ends, if that is known.
+        retry_after: Option<Duration>,
+    },
     /// The token's scopes do not reach.
     #[error("insufficient_scope")]
     InsufficientScope {
@@ -153,6 +165,16 @@ pub enum Rejection {
         upstream: String,
         /// How long it had.
         timeout: Duration,
+    },
+    /// The upstream says that it is asked too often, or has too much to do.
+    #[error("upstream_busy")]
+    UpstreamBusy {
+        /// Its configured name.
+        upstream: String,
+        /// Whether it is asked too often (429): it then did not act on the request.
+        limited: bool,
+        /// When to try again, if it said so.
+        retry_after: Option<Duration>,
     },
     /// The upstream answered something that is not MCP.
     #[error("upstream_invalid")]
@@ -269,6 +291,14 @@ impl Error {
         }
     }
 
+    /// The operators' switch that stopped the request, if one did.
+    pub(crate) fn switch(&self) -> Option<String> {
+        match self {
+            Self::Rejection(Rejection::Killed { switch, .. }) => Some(switch.clone()),
+            Self::Rejection(_) | Self::Fault(_) => None,
+        }
+    }
+
     /// The id of the request this answers, where only the body could tell.
     pub(crate) fn request_id(&self) -> Option<RequestId> {
         match self {
@@ -379,6 +409,14 @@ impl Rejection {
                 let data = json!({ "reason": label, "requestToken": why });
                 plain(StatusCode::FORBIDDEN, RpcError::new(REFUSED, text).with_data(data))
             }
+            Self::Killed { kind, reason, retry_after, .. } => {
+                let error = RpcError::new(REFUSED, format!("Switched off by the operator: {reason}"))
+                    .with_data(json!({ "reason": label, "switch": kind, "message": reason }));
+                match retry_after {
+                    Some(after) => with_header(StatusCode::SERVICE_UNAVAILABLE, retry_after_header(*after), error),
+                    None => plain(StatusCode::SERVICE_UNAVAILABLE, error),
+                }
+            }
             Self::InsufficientScope { challenge } => with_header(
                 StatusCode::FORBIDDEN,
                 (WWW_AUTHENTICATE, challenge.clone()),
@@ -424,6 +462,7 @@ impl Rejection {
                 StatusCode::GATEWAY_TIMEOUT,
                 failed(upstream, format!("Upstream `{upstream}` did not answer within {} ms.", millis(*timeout))),
             ),
+            Self::UpstreamBusy { upstream, limited, retry_after } => busy(upstream, *limited, *retry_after, &label),
             Self::UpstreamInvalid { upstream, reason } => plain(
                 StatusCode::BAD_GATEWAY,
                 failed(upstream, format!("Upstream `{upstream}` answered with something that is not MCP: {reason}.")),
@@ -440,6 +479,26 @@ impl Rejection {
                 failed(upstream, format!("Upstream `{upstream}` refuses the gateway's credentials.")),
             ),
         }
+    }
+}
+
+fn busy(upstream: &str, limited: bool, after: Option<Duration>, label: &str) -> ErrorResponse {
+    let text = match limited {
+        true => format!("Upstream `{upstream}` is asked too often; retry later."),
+        false => format!("Upstream `{upstream}` has too much to do; retry later."),
+    };
+    let mut data = json!({ "reason": label, "upstream": upstream });
+    if let Some(after) = after {
+        data["retryAfterMs"] = millis(after).into();
+    }
+    let error = RpcError::new(UPSTREAM_FAILED, text).with_data(data);
+    match after {
+        Some(after) => with_header(
+            StatusCode::SERVICE_UNAVAILABLE,
+            retry_after_header(after),
+            error,
+        ),
+        None => plain(StatusCode::SERVICE_UNAVAILABLE, error),
     }
 }
 

@@ -28,6 +28,7 @@ use crate::pipeline;
 use crate::platform::{Clock, LogLevel, Platform};
 use crate::queue::{Consumed, Message};
 use crate::settings::{self, Settings};
+use crate::switches;
 use crate::tasks;
 use crate::tenancy::Place;
 
@@ -53,7 +54,8 @@ impl<P: Platform> Gateway<P> {
     /// Answers one HTTP request. Never fails: every error is a response.
     pub async fn serve(&self, request: Request<Body>) -> Response<Body> {
         if request.uri().path() == "/health" {
-            return health::live();
+            let now = self.platform.clock().now();
+            return health::live(switches::count(&self.memory.switches, now));
         }
         let mut context = match self.context().await {
             Ok(context) => context,
@@ -96,6 +98,9 @@ impl<P: Platform> Gateway<P> {
             }
             if path == revocation::PATH {
                 return revocation::answer(context, request).await;
+            }
+            if path == switches::PATH {
+                return switches::answer(context, request).await;
             }
             if let Some(rest) = path.strip_prefix(admin::ADMIN) {
                 return admin::answer(context, rest, request).await;

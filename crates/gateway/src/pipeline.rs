@@ -34,6 +34,7 @@ use crate::policy::{self, Hints, Permit};
 use crate::request_token::{self, Unspent};
 use crate::route::{self, Target};
 use crate::session;
+use crate::switches;
 use crate::tools;
 use within::{attach, heard};
 
@@ -127,6 +128,8 @@ async fn take<P: Platform>(
     let principal = authenticate(context, &head).await?;
     audit.principal(&principal);
     head.endpoint = head.endpoint.seen_by(principal.tenant.as_deref());
+    // Whether operators have switched them off.
+    switches::admit(context, &principal).await?;
     // May they ask at all right now.
     let admission = admit(context, principal, standings).await?;
     // What they ask, in modern form whatever era they speak.
@@ -183,6 +186,7 @@ async fn permit<P: Platform>(
     // Which upstream, or which part of the gateway itself, answers it.
     let target = route::resolve(context, &head.endpoint, &principal, call).await?;
     name(&target, audit);
+    switches::allow(context, &target)?;
     // Whether this principal may do this to that.
     let resource = head.endpoint.resource(&context.settings.config);
     let hints = hints(context, &principal, &target).await?;
@@ -198,6 +202,7 @@ async fn permit<P: Platform>(
         target: &permit.target,
         rule: permit.rule.as_ref(),
         polls: call.method.as_str().starts_with("tasks/"),
+        exact: context.platform.is_short_lived(),
     };
     let applied = applying(&context.settings, &counted);
     let limits: Vec<Limit<'_>> = applied.iter().map(Applied::limit).collect();
@@ -347,7 +352,7 @@ async fn admit<P: Platform>(
             rate,
             subject: principal.id.as_str(),
             cost: 1,
-            exact: false,
+            exact: context.platform.is_short_lived(),
             own: true,
         };
         limits::admit(&context.platform, &context.memory, &[limit], standings).await?;

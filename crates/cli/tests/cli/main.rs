@@ -13,6 +13,7 @@ mod policy;
 mod push;
 mod request_token;
 mod schemas;
+mod switches;
 mod tasks;
 
 use std::path::{Path, PathBuf};

@@ -80,3 +80,10 @@ pub const FAILURE_THRESHOLD: RangeInclusive<u64> = 1..=1_000;
 pub const RESET_INTERVAL_MS: RangeInclusive<u64> = 100..=3_600_000;
 /// Probes through a half-open circuit at once.
 pub const HALF_OPEN_REQUESTS: RangeInclusive<u64> = 1..=100;
+/// Failing calls of a hundred that open a circuit.
+pub const FAILURE_PERCENT: RangeInclusive<u64> = 1..=100;
+/// Length of the window failing calls are counted in, in milliseconds: one second to ten
+/// minutes.
+pub const FAILURE_WINDOW_MS: RangeInclusive<u64> = 1_000..=600_000;
+/// Calls without which a share of failures says nothing.
+pub const FAILURE_CALLS: RangeInclusive<u64> = 1..=10_000;

@@ -7,6 +7,7 @@
 mod access;
 mod edge;
 mod policy;
+mod resilience;
 mod tenants;
 mod upstreams;
 
@@ -18,10 +19,9 @@ use url::Url;
 
 use super::address::{is_internal, is_loopback};
 use super::bounds::{
-    ALLOWED_ORIGINS_MAX, EXACT_WINDOW_MS, FAILURE_THRESHOLD, HALF_OPEN_REQUESTS, LIMIT_RULES_MAX,
-    NAMES_MAX, RATE_REQUESTS, RATE_WINDOW_MS, REQUEST_BODY_BYTES, RESET_INTERVAL_MS,
-    SHORT_TEXT_MAX, TASK_AFTER_MS, TASK_POLL_INTERVAL_MS, TASK_TIMEOUT_MS, TASK_TTL_MS,
-    TASKS_OPEN_PER_PRINCIPAL, TASKS_OPEN_PER_TENANT, URL_MAX,
+    ALLOWED_ORIGINS_MAX, EXACT_WINDOW_MS, LIMIT_RULES_MAX, NAMES_MAX, RATE_REQUESTS,
+    RATE_WINDOW_MS, REQUEST_BODY_BYTES, SHORT_TEXT_MAX, TASK_AFTER_MS, TASK_POLL_INTERVAL_MS,
+    TASK_TIMEOUT_MS, TASK_TTL_MS, TASKS_OPEN_PER_PRINCIPAL, TASKS_OPEN_PER_TENANT, URL_MAX,
 };
 use super::{API_VERSION, Config, Counter, Environment, Rate};
 
@@ -297,8 +297,9 @@ fn limit_rules(config: &Config, findings: &mut Findings) {
         }
         findings.short_text(&format!("{at}/name"), &rule.name);
         let windows = match rule.counter {
-            Counter::Kv => &RATE_WINDOW_MS,
-            Counter::Atomic => &EXACT_WINDOW_MS,
+            // Where nothing is said, either counter must be able to serve it.
+            None | Some(Counter::Kv) => &RATE_WINDOW_MS,
+            Some(Counter::Atomic) => &EXACT_WINDOW_MS,
         };
         let requests = rule.rate.requests.into();
         findings.within(
@@ -333,25 +334,7 @@ fn numbers(config: &Config, findings: &mut Findings) {
             "bytes",
         );
     }
-    let breaker = &config.circuit_breaker;
-    findings.within(
-        "/circuitBreaker/failureThreshold",
-        breaker.failure_threshold.into(),
-        &FAILURE_THRESHOLD,
-        "failures",
-    );
-    findings.within(
-        "/circuitBreaker/resetIntervalMs",
-        breaker.reset_interval_ms,
-        &RESET_INTERVAL_MS,
-        "ms",
-    );
-    findings.within(
-        "/circuitBreaker/halfOpenMaxRequests",
-        breaker.half_open_max_requests.into(),
-        &HALF_OPEN_REQUESTS,
-        "requests",
-    );
+    resilience::circuit_breaker(config, findings);
     findings.within("/tasks/ttlMs", config.tasks.ttl_ms, &TASK_TTL_MS, "ms");
     findings.within(
         "/tasks/pollIntervalMs",

@@ -50,6 +50,9 @@ pub(crate) async fn open<P: Platform>(
             let upstream = upstream();
             return Err(Rejection::UpstreamUnauthorized { upstream }.into());
         }
+        status if wire::is_busy(status) => {
+            return Err(wire::busy(exchange, status, response.headers()));
+        }
         status if status.is_client_error() => {
             let upstream = upstream();
             return Err(Rejection::UpstreamRefused { upstream }.into());

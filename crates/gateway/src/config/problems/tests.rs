@@ -3,6 +3,10 @@
 use serde_json::{Value, json};
 
 use super::*;
+use crate::config::bounds::{
+    FAILURE_CALLS, FAILURE_PERCENT, FAILURE_THRESHOLD, FAILURE_WINDOW_MS, HALF_OPEN_REQUESTS,
+    RESET_INTERVAL_MS,
+};
 
 /// A configuration without problems, for a deployed gateway.
 pub(crate) fn sound() -> Config {
@@ -474,6 +478,9 @@ fn every_number_has_bounds() {
         ("/circuitBreaker/failureThreshold", FAILURE_THRESHOLD),
         ("/circuitBreaker/resetIntervalMs", RESET_INTERVAL_MS),
         ("/circuitBreaker/halfOpenMaxRequests", HALF_OPEN_REQUESTS),
+        ("/circuitBreaker/failureRate/percent", FAILURE_PERCENT),
+        ("/circuitBreaker/failureRate/windowMs", FAILURE_WINDOW_MS),
+        ("/circuitBreaker/failureRate/minimumCalls", FAILURE_CALLS),
         ("/tasks/ttlMs", TASK_TTL_MS),
         ("/tasks/pollIntervalMs", TASK_POLL_INTERVAL_MS),
         ("/tasks/afterMs", TASK_AFTER_MS),
@@ -483,7 +490,7 @@ fn every_number_has_bounds() {
         ("/tools/0/taskAfterMs", TASK_AFTER_MS),
     ] {
         let mut document = document();
-        document["circuitBreaker"] = json!({});
+        document["circuitBreaker"] = json!({ "failureRate": { "percent": 50 } });
         document["tasks"] = json!({});
         let (least, most) = (*range.start(), *range.end());
         check(
@@ -574,6 +581,16 @@ fn a_limit_says_what_it_counts_and_for_whom() {
                 "/limits/rules/0/tools/0",
                 json!("nowhere__*"),
                 "not configured",
+            ),
+            (
+                "/limits/rules/1/counter → /limits/rules/1/rate/windowMs",
+                json!("kv"),
+                "out of range",
+            ),
+            (
+                "/limits/rules/1/counter → /limits/rules/1/rate/windowMs",
+                json!(null),
+                "out of range",
             ),
             ("/limits/rules/0/rate/requests", json!(0), "out of range"),
             (
