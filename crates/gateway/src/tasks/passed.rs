@@ -22,6 +22,7 @@ use crate::error::Error;
 use crate::ingress::{Call, Endpoint};
 use crate::platform::Platform;
 use crate::policy;
+use crate::switches;
 
 /// What a client is told of a call its upstream made a task of.
 pub(crate) fn created<P: Platform>(
@@ -102,7 +103,9 @@ pub(super) async fn cancel<P: Platform>(
     context: &Context<P>,
     asking: Asking<'_>,
 ) -> Result<Object, Error> {
-    let theirs = asking.theirs(asking.upstream(context)?);
+    let upstream = asking.upstream(context)?;
+    switches::still(context, &upstream.name, &asking.passed.tool)?;
+    let theirs = asking.theirs(upstream);
     theirs.cancel(context, &asking.call.meta).await?;
     Ok(acknowledged_result())
 }
