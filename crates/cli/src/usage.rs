@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::args::Usage;
-use crate::tasks::door::Gateway;
+use crate::door::Gateway;
 use crate::{Failure, print_json};
 
 /// A page of lines.

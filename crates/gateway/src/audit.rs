@@ -66,6 +66,9 @@ pub struct Record {
     /// The quotas that are nearly used up, or in the way.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub quotas: Vec<String>,
+    /// The operators' switch that stopped it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub switch: Option<String>,
     /// `ok`, `tool_error`, `input_required`, `task`, `cancelled`, `disconnected`, or an
     /// error's label.
     pub outcome: String,
