@@ -1,5 +1,5 @@
-//! The operators' door: `/admin/tasks` and `/admin/usage`, and who may pass it; `/admin/revocations` is
-//! `auth::revocation`'s.
+//! The operators' door: `/admin/tasks` and `/admin/usage`, and who may pass it;
+//! `/admin/revocations` is `auth::revocation`'s.
 //!
 //! It is there only where the platform has the secret [`ADMIN_TOKEN`], and opens to who
 //! shows it as a bearer token; without the secret these paths are like any that is not

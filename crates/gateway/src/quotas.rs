@@ -27,26 +27,23 @@
 //! are the upstream's own. A task's result is counted by the run that ends it. A call that
 //! certainly did not reach its upstream is given back.
 
+mod bill;
 mod period;
 mod spenders;
 mod usage;
 
 use std::time::Duration;
 
-use futures_util::future::{FutureExt, join_all};
-use futures_util::stream::StreamExt;
+use futures_util::future::join_all;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 use sha2::{Digest, Sha256};
-use tidegate_mcp::input::ResultType;
 use tidegate_mcp::json::Object;
 use tidegate_mcp::timestamp::format_utc;
 
 use crate::audit::Pending;
 use crate::config::quota::{Enforce, Unit};
-use crate::config::{Per, Price, Quota, ToolRule};
+use crate::config::{Price, Quota, ToolRule};
 use crate::context::Context;
-use crate::egress::{Dispatch, Event, Reply};
 use crate::error::{Error, Rejection};
 use crate::keyspace::{Family, Key, Store, atomic_add};
 use crate::limits::counting::Subject;
@@ -57,13 +54,14 @@ use crate::seal::hex;
 use crate::time::Timestamp;
 use period::Stretch;
 
+pub(crate) use bill::Bill;
+use bill::Prepaid;
+pub use bill::WARNING_META;
 pub use period::KEPT_FOR;
 pub(crate) use spenders::Memory;
 pub use spenders::{SHARD_MAX, SpendersFamily};
 pub(crate) use usage::{Cursor, Filter, list};
 
-/// Where a result says which quotas are nearly used up.
-pub const WARNING_META: &str = "io.tidegate/quotas";
 /// How many bytes are taken for a token.
 pub const BYTES_PER_TOKEN: u64 = 4;
 /// In how many chunks a quota is given out, if each is to be more than one.
@@ -91,18 +89,6 @@ pub struct Charge {
     pub quota: String,
     /// Whom it counts apart, as 32 hexadecimal digits.
     pub who: String,
-}
-
-/// What an admitted call still has to pay.
-pub(crate) struct Bill {
-    charges: Vec<Prepaid>,
-    price: Price,
-}
-
-struct Prepaid {
-    charge: Charge,
-    amount: u64,
-    bucket: u64,
 }
 
 /// One quota as it applies to one call.
@@ -354,109 +340,4 @@ fn named<'a, P: Platform>(
     let mut quotas = context.settings.config.limits.quotas.iter();
     let quota = quotas.find(|quota| quota.name == name)?;
     Some((quota, Stretch::at(quota.period, now)))
-}
-
-impl Bill {
-    /// What a task's record says.
-    pub(crate) fn charges(&self) -> Vec<Charge> {
-        let charges = self.charges.iter();
-        charges.map(|prepaid| prepaid.charge.clone()).collect()
-    }
-
-    /// Counts what comes of the call, and warns in its result.
-    pub(crate) fn see_through<P: Platform>(
-        self,
-        context: &Context<P>,
-        dispatch: Dispatch,
-    ) -> Dispatch {
-        let context = context.clone();
-        async move {
-            Ok(match dispatch.await {
-                Ok(Reply::Stream(events)) => Reply::Stream(
-                    events
-                        .map(move |event| match event {
-                            Event::End(end) => Event::End(self.close(&context, end)),
-                            Event::Notification(_) | Event::Question(_) | Event::Request(_) => {
-                                event
-                            }
-                        })
-                        .boxed_local(),
-                ),
-                Ok(Reply::Result(result)) => Reply::Result(self.close(&context, Ok(result))?),
-                Err(error) => Reply::Result(self.close(&context, Err(error))?),
-            })
-        }
-        .boxed_local()
-    }
-
-    fn close<P: Platform>(
-        &self,
-        context: &Context<P>,
-        end: Result<Object, Error>,
-    ) -> Result<Object, Error> {
-        let mut result = match end {
-            Ok(result) => result,
-            Err(error) => {
-                if let Error::Rejection(Rejection::UpstreamUnavailable { .. }) = &error {
-                    self.give_back(context);
-                }
-                return Err(error);
-            }
-        };
-        // Its end is counted by whoever ends it.
-        if !matches!(ResultType::of(&result), ResultType::Task) {
-            let charges = self.charges.iter().map(|prepaid| &prepaid.charge);
-            settle(context, charges, self.price, result.text_len());
-        }
-        self.warn(context, &mut result);
-        Ok(result)
-    }
-
-    fn give_back<P: Platform>(&self, context: &Context<P>) {
-        let now = context.now();
-        for prepaid in &self.charges {
-            if let Some((quota, stretch)) = named(context, &prepaid.charge.quota, now)
-                && stretch.starts.0 == prepaid.bucket
-            {
-                let account = account(quota, &prepaid.charge.who, &stretch);
-                account.take_back(&context.memory, prepaid.amount);
-            }
-        }
-    }
-
-    /// Says in the result which quotas are nearly used up: with figures where they are the
-    /// caller's own.
-    fn warn<P: Platform>(&self, context: &Context<P>, result: &mut Object) {
-        let now = context.now();
-        let mut warnings = Vec::new();
-        for prepaid in &self.charges {
-            let Some((quota, stretch)) = named(context, &prepaid.charge.quota, now) else {
-                continue;
-            };
-            let account = account(quota, &prepaid.charge.who, &stretch);
-            if !warns(context, quota, &account) {
-                continue;
-            }
-            let mut warning = json!({
-                "name": quota.name,
-                "unit": quota.unit,
-                "enforce": quota.enforce,
-                "resetsAt": format_utc(stretch.ends.0),
-            });
-            if quota.per.iter().any(|per| matches!(per, Per::Principal)) {
-                warning["limit"] = quota.limit.into();
-                warning["used"] = account.held(&context.memory).spent().into();
-            }
-            warnings.push(warning);
-        }
-        if warnings.is_empty() {
-            return;
-        }
-        let mut carried = match result.get_object("_meta") {
-            Some(Ok(carried)) => carried,
-            Some(Err(_)) | None => Object::default(),
-        };
-        carried.insert(WARNING_META, &warnings);
-        result.insert("_meta", &carried);
-    }
 }

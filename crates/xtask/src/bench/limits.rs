@@ -294,19 +294,21 @@ fn report(flags: &Flags, clients: u32, outcomes: &mut [Outcome]) -> Result<()> {
     );
     for row in &rows {
         let real = |member: &str| row[member].as_f64().unwrap_or_default();
+        // A JSON value is not padded.
+        let whole = |member: &str| row[member].to_string();
         println!(
             "{:<30}{:>7}{:>7}{:>9}{:>7}{:>12}{:>9}{:>9.4}{:>12.4}{:>9}{:>9}",
             row["counted"].as_str().unwrap_or_default(),
-            row["limit"],
-            row["asked"],
-            row["admitted"],
-            row["bound"],
-            row["mostOfOneClient"],
-            row["refused"],
+            whole("limit"),
+            whole("asked"),
+            whole("admitted"),
+            whole("bound"),
+            whole("mostOfOneClient"),
+            whole("refused"),
             real("kvPerCall"),
             real("atomicPerCall"),
-            row["p50Us"],
-            row["p99Us"]
+            whole("p50Us"),
+            whole("p99Us")
         );
     }
     Ok(())
