@@ -1,3 +1,4 @@
 //! What becomes of calls whose upstream fails.
 
 mod circuits;
+mod retries;

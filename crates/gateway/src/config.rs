@@ -21,7 +21,7 @@ pub use bounds::{TOOL_RULES_MAX, UPSTREAM_NAME_MAX, UPSTREAMS_MAX};
 pub use issuer::{Algorithm, Binding, Introspection, Issuer};
 pub use policy::{Classification, Clearance, Effect, Policy, PolicyRule};
 pub use problems::Problem;
-pub use resilience::{CircuitBreaker, FailureRate};
+pub use resilience::{CircuitBreaker, FailureRate, Retry};
 pub use snapshot::SNAPSHOT_VERSION;
 
 use crate::keyspace::{Family, Store};
@@ -220,6 +220,9 @@ pub struct Upstream {
     /// outcome is unknown may then be made again.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub idempotency_keys: bool,
+    /// Whether calls to it that fail are made again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry: Option<Retry>,
     /// How closely its data is held. Only principals of this clearance, or a higher one,
     /// see and use it (`policy.clearance`).
     #[serde(default, skip_serializing_if = "Classification::is_default")]

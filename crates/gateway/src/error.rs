@@ -139,6 +139,16 @@ pub enum Rejection {
         /// What is wrong with the answer.
         reason: String,
     },
+    /// The upstream says that it has too much to do, and when to come back.
+    #[error("upstream_busy")]
+    UpstreamBusy {
+        /// Its configured name.
+        upstream: String,
+        /// Whether it calls that a failure of its own (503) or of whoever asks (429).
+        its_own: bool,
+        /// When to come back.
+        retry_after: Duration,
+    },
     /// The upstream refuses the request without acting on it. What a client sends can
     /// cause this, so it says nothing of the upstream's health.
     #[error("upstream_refused")]
@@ -361,6 +371,11 @@ impl Rejection {
                     None => plain(StatusCode::BAD_GATEWAY, error),
                 }
             }
+            Self::UpstreamBusy { upstream, retry_after, .. } => with_header(
+                StatusCode::SERVICE_UNAVAILABLE,
+                retry_after_header(*retry_after),
+                failed(upstream, format!("Upstream `{upstream}` has too much to do; retry later.")),
+            ),
             Self::UpstreamLost { upstream } => plain(
                 StatusCode::BAD_GATEWAY,
                 failed(

@@ -15,14 +15,17 @@ mod modern;
 mod patience;
 mod reply;
 mod resume;
+mod retry;
 mod session;
+mod window;
 mod wire;
 
+use std::borrow::Cow;
 use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use futures_util::StreamExt;
+use futures_util::{FutureExt, StreamExt};
 use http::{HeaderName, HeaderValue};
 use tidegate_mcp::json::Object;
 use tidegate_mcp::jsonrpc::RequestId;
@@ -51,6 +54,7 @@ const FACTS_TIMEOUT: Duration = Duration::from_secs(10);
 /// What an isolate remembers of upstreams.
 pub struct Memory {
     circuits: circuit::Memory,
+    retries: retry::Memory,
     facts: facts::Memory,
     sessions: session::Memory,
     next_id: Cell<i64>,
@@ -60,6 +64,7 @@ impl Default for Memory {
     fn default() -> Self {
         Self {
             circuits: circuit::Memory::default(),
+            retries: retry::Memory::default(),
             facts: facts::Memory::default(),
             sessions: session::Memory::default(),
             next_id: Cell::new(1),
@@ -122,10 +127,9 @@ impl Outgoing {
     }
 
     /// The tool it calls, if it calls one.
-    fn tool(&self) -> Option<String> {
+    fn tool(&self) -> Option<Cow<'_, str>> {
         let tool = self.params.get_str("name");
-        let tool = tool.filter(|_| self.method == Method::ToolsCall);
-        tool.map(std::borrow::Cow::into_owned)
+        tool.filter(|_| self.method == Method::ToolsCall)
     }
 }
 
@@ -168,13 +172,30 @@ impl<P: Platform> Exchange<'_, P> {
     }
 }
 
-/// Sends `outgoing` to the upstream and gives what comes of it.
+/// Sends `outgoing` to the upstream, again where its configuration says so and it does no
+/// harm, and gives what comes of it.
 pub async fn call<P: Platform>(
     context: &Context<P>,
     upstream: &Upstream,
     outgoing: Outgoing,
 ) -> Result<Reply, Error> {
-    let tool = outgoing.tool();
+    match &upstream.retry {
+        None => once(context, upstream, outgoing).await,
+        // Boxed: it would be in the future of every call.
+        Some(rule) => {
+            retry::call(context, upstream, rule, outgoing)
+                .boxed_local()
+                .await
+        }
+    }
+}
+
+async fn once<P: Platform>(
+    context: &Context<P>,
+    upstream: &Upstream,
+    outgoing: Outgoing,
+) -> Result<Reply, Error> {
+    let tool = outgoing.tool().map(Cow::into_owned);
     circuit::admit(context, upstream, tool.as_deref())?;
     let timeout = outgoing.timeout;
     let deadline = context.now() + timeout;

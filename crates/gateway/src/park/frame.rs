@@ -73,6 +73,8 @@ pub(crate) enum Failed {
     Lost(String),
     Timeout(String, u64),
     Invalid(String, String),
+    /// Whether it says so of itself, and for how long.
+    Busy(String, bool, u64),
     Refused(String),
     Unauthorized(String),
     /// Ours; what the log of the asking isolate says.
@@ -97,6 +99,11 @@ impl From<Error> for Failed {
                     Self::Timeout(upstream, millis(timeout))
                 }
                 Rejection::UpstreamInvalid { upstream, reason } => Self::Invalid(upstream, reason),
+                Rejection::UpstreamBusy {
+                    upstream,
+                    its_own,
+                    retry_after,
+                } => Self::Busy(upstream, its_own, millis(retry_after)),
                 Rejection::UpstreamRefused { upstream }
                 | Rejection::HeadersRefused { upstream } => Self::Refused(upstream),
                 Rejection::UpstreamUnauthorized { upstream } => Self::Unauthorized(upstream),
@@ -143,6 +150,12 @@ impl From<Failed> for Error {
             Failed::Invalid(upstream, reason) => {
                 Rejection::UpstreamInvalid { upstream, reason }.into()
             }
+            Failed::Busy(upstream, its_own, retry_after) => Rejection::UpstreamBusy {
+                upstream,
+                its_own,
+                retry_after: Duration::from_millis(retry_after),
+            }
+            .into(),
             Failed::Refused(upstream) => Rejection::UpstreamRefused { upstream }.into(),
             Failed::Unauthorized(upstream) => Rejection::UpstreamUnauthorized { upstream }.into(),
             Failed::Fault(reason) => Fault::Dependency(format!("in a keeper: {reason}")).into(),

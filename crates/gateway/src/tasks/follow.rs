@@ -401,6 +401,7 @@ fn may_pass(error: &Error) -> bool {
                 | Rejection::UpstreamLost { .. }
                 | Rejection::UpstreamTimeout { .. }
                 | Rejection::UpstreamInvalid { .. }
+                | Rejection::UpstreamBusy { .. }
         )
     )
 }

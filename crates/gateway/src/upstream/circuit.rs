@@ -192,7 +192,9 @@ pub(super) fn note<P: Platform>(
             Rejection::UpstreamUnavailable { .. } | Rejection::UpstreamLost { .. },
         )) => Seen::Unreached,
         Some(Error::Rejection(
-            Rejection::UpstreamTimeout { .. } | Rejection::UpstreamInvalid { .. },
+            Rejection::UpstreamTimeout { .. }
+            | Rejection::UpstreamInvalid { .. }
+            | Rejection::UpstreamBusy { its_own: true, .. },
         )) => Seen::Unwell,
         Some(Error::Fault(_)) => return,
         None | Some(Error::Rejection(_)) => Seen::Answered,

@@ -9,7 +9,7 @@ use async_stream::stream;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::{self, LocalBoxStream};
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, USER_AGENT};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use tidegate_mcp::jsonrpc::{self, Message, Posted, RequestId};
 use tidegate_mcp::sse;
@@ -25,6 +25,8 @@ use crate::platform::{HttpClient, HttpError, Platform};
 
 /// Largest whole response body read from an upstream, in bytes.
 pub(crate) const RESPONSE_MAX: usize = 8 * 1024 * 1024;
+/// Longest an upstream is believed to be busy, whatever it says.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// Header of sessions (2025-03-26 to 2025-11-25).
 pub const SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
 
@@ -223,6 +225,15 @@ impl Answer {
         let bytes = read(exchange, body).await?;
         let messages = whole(&bytes, id);
         if messages.is_empty() {
+            if let Some((its_own, retry_after)) = busy(&parts) {
+                let upstream = exchange.upstream.name.clone();
+                return Err(Rejection::UpstreamBusy {
+                    upstream,
+                    its_own,
+                    retry_after,
+                }
+                .into());
+            }
             if parts.status.is_client_error() {
                 let upstream = exchange.upstream.name.clone();
                 return Err(Rejection::UpstreamRefused { upstream }.into());
@@ -234,6 +245,19 @@ impl Answer {
         }
         Ok(stream::iter(messages.into_iter().map(Ok)).boxed_local())
     }
+}
+
+/// Whether a status without a message says when to come back, and whose failure it is. A
+/// date is not understood: clocks differ.
+fn busy(parts: &http::response::Parts) -> Option<(bool, Duration)> {
+    let its_own = match parts.status {
+        StatusCode::SERVICE_UNAVAILABLE => true,
+        StatusCode::TOO_MANY_REQUESTS => false,
+        _ => return None,
+    };
+    let after = parts.headers.get(RETRY_AFTER)?.to_str().ok()?;
+    let seconds = Duration::from_secs(after.trim().parse().ok()?);
+    Some((its_own, seconds.min(RETRY_AFTER_MAX)))
 }
 
 /// A whole body, within the bounds of size and time.

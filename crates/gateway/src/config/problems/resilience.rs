@@ -1,11 +1,12 @@
 //! When failing upstreams are left alone, and what is tried instead.
 
 use super::Findings;
-use crate::config::Config;
 use crate::config::bounds::{
-    FAILURE_CALLS, FAILURE_PERCENT, FAILURE_THRESHOLD, FAILURE_WINDOW_MS, HALF_OPEN_REQUESTS,
-    RESET_INTERVAL_MS,
+    ATTEMPTS, FAILURE_CALLS, FAILURE_PERCENT, FAILURE_THRESHOLD, FAILURE_WINDOW_MS,
+    HALF_OPEN_REQUESTS, RESET_INTERVAL_MS, RETRIES_PER_SECOND, RETRY_PAUSE_MS, RETRY_PERCENT,
+    TIMEOUT_MS,
 };
+use crate::config::{Config, Upstream};
 
 pub(super) fn circuit_breaker(config: &Config, findings: &mut Findings) {
     let breaker = &config.circuit_breaker;
@@ -41,6 +42,30 @@ pub(super) fn circuit_breaker(config: &Config, findings: &mut Findings) {
         ];
         for (member, value, range, unit) in numbers {
             findings.within(&format!("{at}/{member}"), value, &range, unit);
+        }
+    }
+}
+
+/// What one upstream's failures lead to; it is at `at`.
+pub(super) fn upstream(at: &str, upstream: &Upstream, findings: &mut Findings) {
+    if let Some(retry) = &upstream.retry {
+        let attempt = retry.attempt_timeout_ms.unwrap_or(*TIMEOUT_MS.start());
+        let (percent, second) = (retry.budget_percent, retry.budget_per_second);
+        let numbers = [
+            ("maxAttempts", retry.max_attempts.into(), ATTEMPTS, "times"),
+            ("initialMs", retry.initial_ms, RETRY_PAUSE_MS, "ms"),
+            ("maxMs", retry.max_ms, RETRY_PAUSE_MS, "ms"),
+            ("attemptTimeoutMs", attempt, TIMEOUT_MS, "ms"),
+            ("budgetPercent", percent.into(), RETRY_PERCENT, "percent"),
+            (
+                "budgetPerSecond",
+                second.into(),
+                RETRIES_PER_SECOND,
+                "retries",
+            ),
+        ];
+        for (member, value, range, unit) in numbers {
+            findings.within(&format!("{at}/retry/{member}"), value, &range, unit);
         }
     }
 }

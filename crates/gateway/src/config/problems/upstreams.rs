@@ -58,6 +58,7 @@ pub(super) fn upstreams(config: &Config, findings: &mut Findings) {
             &TIMEOUT_MS,
             "ms",
         );
+        super::resilience::upstream(&at, upstream, findings);
         credentials(
             &format!("{at}/credentials"),
             &upstream.credentials,
