@@ -1,4 +1,5 @@
 //! What becomes of calls whose upstream fails.
 
+mod bounds;
 mod circuits;
 mod retries;

@@ -21,7 +21,7 @@ pub use bounds::{TOOL_RULES_MAX, UPSTREAM_NAME_MAX, UPSTREAMS_MAX};
 pub use issuer::{Algorithm, Binding, Introspection, Issuer};
 pub use policy::{Classification, Clearance, Effect, Policy, PolicyRule};
 pub use problems::Problem;
-pub use resilience::{CircuitBreaker, FailureRate, Retry};
+pub use resilience::{Bulkhead, CircuitBreaker, FailureRate, Retry};
 pub use snapshot::SNAPSHOT_VERSION;
 
 use crate::keyspace::{Family, Store};
@@ -223,6 +223,9 @@ pub struct Upstream {
     /// Whether calls to it that fail are made again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry: Option<Retry>,
+    /// How many calls to it may be under way at once in one isolate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bulkhead: Option<Bulkhead>,
     /// How closely its data is held. Only principals of this clearance, or a higher one,
     /// see and use it (`policy.clearance`).
     #[serde(default, skip_serializing_if = "Classification::is_default")]
@@ -418,6 +421,16 @@ pub struct Limits {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schemars(range(min = *bounds::REQUEST_BODY_BYTES.start(), max = *bounds::REQUEST_BODY_BYTES.end())))]
     pub request_body_bytes: Option<usize>,
+    /// How long the answer to one call may take, whatever upstreams it waits for, in
+    /// milliseconds. Tasks, and waiting for a person, are not bound by it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(range(min = *bounds::TIMEOUT_MS.start(), max = *bounds::TIMEOUT_MS.end())))]
+    pub request_timeout_ms: Option<u64>,
+    /// How many requests one isolate answers at once; one more is refused with 503. Streams
+    /// of changes are not counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(range(min = *bounds::AT_ONCE.start(), max = *bounds::AT_ONCE.end())))]
+    pub max_requests_at_once: Option<u32>,
 }
 
 /// One limit: how often, counted apart for whom, on which calls.

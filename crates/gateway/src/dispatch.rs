@@ -68,7 +68,7 @@ pub fn begin<P: Platform>(context: &Context<P>, work: Work) -> Dispatch {
         } = permit;
         match target {
             Target::Own(own) => answer_own(&context, &endpoint, &principal, own, &call).await,
-            Target::Changes => listen::answer(&context, &endpoint, &principal, &call),
+            Target::Changes => listen::answer(&context.unhurried(), &endpoint, &principal, &call),
             Target::Every(kind) => {
                 let cursor = match call.params.get("cursor") {
                     None => None,
@@ -133,6 +133,7 @@ pub fn begin<P: Platform>(context: &Context<P>, work: Work) -> Dispatch {
                         return tasks::race::call(&context, asked(), call.meta, threshold).await;
                     }
                 }
+                let timeout = context.within(timeout);
                 let minted = Minted::of(rule.as_ref(), &one, &call);
                 let session = call.session.filter(|_| call.streams);
                 let meta = call.meta;
@@ -148,7 +149,7 @@ pub fn begin<P: Platform>(context: &Context<P>, work: Work) -> Dispatch {
                 match session {
                     Some(session) => {
                         converse::converse(Conversation {
-                            context: context.clone(),
+                            context: context.unhurried(),
                             principal: principal.id.clone(),
                             session,
                             id: call.id,

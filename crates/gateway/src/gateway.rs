@@ -21,6 +21,7 @@ use crate::health;
 use crate::http_sse;
 use crate::ingress::{self, Endpoint, Peer, Way};
 use crate::keep;
+use crate::load;
 use crate::memory::Memory;
 use crate::park;
 use crate::pipeline;
@@ -91,7 +92,13 @@ impl<P: Platform> Gateway<P> {
             None => (Way::Streamable, path),
         };
         match Endpoint::of(&path, &context.settings) {
-            Some(endpoint) => pipeline::answer(context, endpoint, way, request).await,
+            Some(endpoint) => match load::enter(context, &request) {
+                Ok(place) => {
+                    let response = pipeline::answer(context, endpoint, way, request).await;
+                    load::kept(place, response)
+                }
+                Err(error) => egress::refusal(&error, ""),
+            },
             None => egress::refusal(&Rejection::NotFound.into(), ""),
         }
     }
@@ -166,6 +173,7 @@ impl<P: Platform> Gateway<P> {
             memory: Rc::clone(&self.memory),
             settings,
             peer: Rc::default(),
+            deadline: None,
         })
     }
 

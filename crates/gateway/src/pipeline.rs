@@ -129,6 +129,7 @@ async fn one<P: Platform>(
     mut audit: Pending<P>,
     standings: &mut Standings,
 ) -> Response<Body> {
+    let context = &context.hurried();
     let mut asked = asked(&call);
     let permitted = async {
         if call.method == Method::Initialize {
@@ -258,6 +259,7 @@ async fn member<P: Platform>(
     mut audit: Pending<P>,
     standings: &mut Standings,
 ) -> String {
+    let context = &context.hurried();
     let asked = asked(&call);
     let outcome = async {
         let admission = match counted {

@@ -6,6 +6,7 @@
 
 mod aside;
 pub mod breaker;
+mod bulkhead;
 pub mod circuit;
 pub mod facts;
 mod http_sse;
@@ -53,6 +54,7 @@ const FACTS_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What an isolate remembers of upstreams.
 pub struct Memory {
+    bulkheads: bulkhead::Memory,
     circuits: circuit::Memory,
     retries: retry::Memory,
     facts: facts::Memory,
@@ -63,6 +65,7 @@ pub struct Memory {
 impl Default for Memory {
     fn default() -> Self {
         Self {
+            bulkheads: bulkhead::Memory::default(),
             circuits: circuit::Memory::default(),
             retries: retry::Memory::default(),
             facts: facts::Memory::default(),
@@ -177,8 +180,9 @@ impl<P: Platform> Exchange<'_, P> {
 pub async fn call<P: Platform>(
     context: &Context<P>,
     upstream: &Upstream,
-    outgoing: Outgoing,
+    mut outgoing: Outgoing,
 ) -> Result<Reply, Error> {
+    outgoing.timeout = context.within(outgoing.timeout);
     match &upstream.retry {
         None => once(context, upstream, outgoing).await,
         // Boxed: it would be in the future of every call.
@@ -196,9 +200,17 @@ async fn once<P: Platform>(
     outgoing: Outgoing,
 ) -> Result<Reply, Error> {
     let tool = outgoing.tool().map(Cow::into_owned);
-    circuit::admit(context, upstream, tool.as_deref())?;
     let timeout = outgoing.timeout;
     let deadline = context.now() + timeout;
+    let place = match &upstream.bulkhead {
+        None => None,
+        Some(rule) => {
+            // Nobody waits for a place in front of an open circuit.
+            circuit::look(context, upstream, tool.as_deref())?;
+            Some(bulkhead::enter(context, upstream, rule, &outgoing).await?)
+        }
+    };
+    circuit::admit(context, upstream, tool.as_deref())?;
     let exchange = Exchange {
         context,
         upstream,
@@ -209,9 +221,11 @@ async fn once<P: Platform>(
         // Not before its end is it known what came of it.
         Ok(Reply::Stream(events)) => {
             let (context, upstream) = (context.clone(), upstream.clone());
+            let mut place = place;
             let noted = events.inspect(move |event| {
                 if let Event::End(end) = event {
                     circuit::note(&context, &upstream, tool.as_deref(), end.as_ref().err());
+                    drop(place.take());
                 }
             });
             Ok(Reply::Stream(noted.boxed_local()))
@@ -280,7 +294,7 @@ pub async fn probe<P: Platform>(
     principal: &Principal,
     timeout: Duration,
 ) -> Result<Rc<facts::Facts>, Error> {
-    let timeout = timeout.min(Duration::from_millis(upstream.timeout_ms));
+    let timeout = context.within(timeout.min(Duration::from_millis(upstream.timeout_ms)));
     let exchange = Exchange {
         context,
         upstream,

@@ -79,3 +79,7 @@ pub const RETRY_PAUSE_MS: RangeInclusive<u64> = 1..=60_000;
 pub const RETRY_PERCENT: RangeInclusive<u64> = 0..=100;
 /// Calls that may be made again in a second, however few there are.
 pub const RETRIES_PER_SECOND: RangeInclusive<u64> = 0..=100;
+/// Calls to one upstream, or requests, that one isolate has under way at once.
+pub const AT_ONCE: RangeInclusive<u64> = 1..=10_000;
+/// How long a call waits for another to end before it is refused, in milliseconds.
+pub const BULKHEAD_WAIT_MS: RangeInclusive<u64> = 0..=10_000;

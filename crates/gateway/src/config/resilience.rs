@@ -87,6 +87,20 @@ impl Default for Retry {
     }
 }
 
+/// How many calls to an upstream may be under way at once in one isolate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Bulkhead {
+    /// So many.
+    #[cfg_attr(feature = "schema", schemars(range(min = *super::bounds::AT_ONCE.start(), max = *super::bounds::AT_ONCE.end())))]
+    pub max_calls: u32,
+    /// How long one more waits for one to end before it is refused, in milliseconds.
+    #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(range(min = *super::bounds::BULKHEAD_WAIT_MS.start(), max = *super::bounds::BULKHEAD_WAIT_MS.end())))]
+    pub wait_ms: u64,
+}
+
 /// Which share of calls may fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]

@@ -75,6 +75,7 @@ pub(crate) enum Failed {
     Invalid(String, String),
     /// Whether it says so of itself, and for how long.
     Busy(String, bool, u64),
+    Full(String),
     Refused(String),
     Unauthorized(String),
     /// Ours; what the log of the asking isolate says.
@@ -104,6 +105,7 @@ impl From<Error> for Failed {
                     its_own,
                     retry_after,
                 } => Self::Busy(upstream, its_own, millis(retry_after)),
+                Rejection::UpstreamFull { upstream } => Self::Full(upstream),
                 Rejection::UpstreamRefused { upstream }
                 | Rejection::HeadersRefused { upstream } => Self::Refused(upstream),
                 Rejection::UpstreamUnauthorized { upstream } => Self::Unauthorized(upstream),
@@ -121,6 +123,7 @@ impl From<Error> for Failed {
                 | Rejection::InsufficientScope { .. }
                 | Rejection::RateLimited { .. }
                 | Rejection::SessionUnknown
+                | Rejection::Overloaded
                 | Rejection::TooManyTasks { .. } => Self::Fault(rejection.to_string()),
             },
         }
@@ -156,6 +159,7 @@ impl From<Failed> for Error {
                 retry_after: Duration::from_millis(retry_after),
             }
             .into(),
+            Failed::Full(upstream) => Rejection::UpstreamFull { upstream }.into(),
             Failed::Refused(upstream) => Rejection::UpstreamRefused { upstream }.into(),
             Failed::Unauthorized(upstream) => Rejection::UpstreamUnauthorized { upstream }.into(),
             Failed::Fault(reason) => Fault::Dependency(format!("in a keeper: {reason}")).into(),

@@ -158,6 +158,26 @@ fn put<K: Ord + Clone>(
     }
 }
 
+/// Whether the circuits refuse a call for now; no call is let through by that.
+pub(super) fn look<P: Platform>(
+    context: &Context<P>,
+    upstream: &Upstream,
+    tool: Option<&str>,
+) -> Result<(), Error> {
+    let (now, rule) = (context.now(), &context.settings.config.circuit_breaker);
+    let circuits = &context.memory.upstream.circuits;
+    let refused = circuits.with(&upstream.name, tool, rule, |pair| pair.refuses(now, rule));
+    refused.map_or(Ok(()), |retry_after| Err(open(upstream, retry_after)))
+}
+
+fn open(upstream: &Upstream, retry_after: Duration) -> Error {
+    Rejection::UpstreamUnavailable {
+        upstream: upstream.name.clone(),
+        retry_after: Some(retry_after),
+    }
+    .into()
+}
+
 /// Asks the circuits whether the upstream, or its tool, may be tried.
 pub(super) fn admit<P: Platform>(
     context: &Context<P>,
@@ -171,11 +191,7 @@ pub(super) fn admit<P: Platform>(
     let circuits = &context.memory.upstream.circuits;
     match circuits.with(&upstream.name, tool, rule, |pair| pair.admit(now, rule)) {
         Admission::Pass => Ok(()),
-        Admission::Refuse { retry_after } => Err(Rejection::UpstreamUnavailable {
-            upstream: upstream.name.clone(),
-            retry_after: Some(retry_after),
-        }
-        .into()),
+        Admission::Refuse { retry_after } => Err(open(upstream, retry_after)),
     }
 }
 
@@ -272,7 +288,7 @@ fn look_later<P: Platform>(context: &Context<P>, upstream: &Upstream) {
         Some(_) => {
             let (context, upstream) = (context.clone(), upstream.clone());
             let platform = std::rc::Rc::clone(&context.platform);
-            platform.defer(async move { look(&context, &upstream).await });
+            platform.defer(async move { listen(&context, &upstream).await });
         }
         // Where instances live for one request, none ever looks.
         None => {}
@@ -280,7 +296,7 @@ fn look_later<P: Platform>(context: &Context<P>, upstream: &Upstream) {
     looked.insert(upstream.name.clone(), now);
 }
 
-async fn look<P: Platform>(context: &Context<P>, upstream: &Upstream) {
+async fn listen<P: Platform>(context: &Context<P>, upstream: &Upstream) {
     let id = facts::identity(upstream, Era::Modern);
     let key = Key::<CircuitFamily>::of(&[&id]);
     let Ok(Some(record)) = keyspace::kv_get(context.platform.kv(), &key).await else {

@@ -2,9 +2,9 @@
 
 use super::Findings;
 use crate::config::bounds::{
-    ATTEMPTS, FAILURE_CALLS, FAILURE_PERCENT, FAILURE_THRESHOLD, FAILURE_WINDOW_MS,
-    HALF_OPEN_REQUESTS, RESET_INTERVAL_MS, RETRIES_PER_SECOND, RETRY_PAUSE_MS, RETRY_PERCENT,
-    TIMEOUT_MS,
+    AT_ONCE, ATTEMPTS, BULKHEAD_WAIT_MS, FAILURE_CALLS, FAILURE_PERCENT, FAILURE_THRESHOLD,
+    FAILURE_WINDOW_MS, HALF_OPEN_REQUESTS, RESET_INTERVAL_MS, RETRIES_PER_SECOND, RETRY_PAUSE_MS,
+    RETRY_PERCENT, TIMEOUT_MS,
 };
 use crate::config::{Config, Upstream};
 
@@ -67,5 +67,24 @@ pub(super) fn upstream(at: &str, upstream: &Upstream, findings: &mut Findings) {
         for (member, value, range, unit) in numbers {
             findings.within(&format!("{at}/retry/{member}"), value, &range, unit);
         }
+    }
+    if let Some(bulkhead) = &upstream.bulkhead {
+        let at = format!("{at}/bulkhead");
+        let calls = bulkhead.max_calls.into();
+        findings.within(&format!("{at}/maxCalls"), calls, &AT_ONCE, "calls");
+        let wait = bulkhead.wait_ms;
+        findings.within(&format!("{at}/waitMs"), wait, &BULKHEAD_WAIT_MS, "ms");
+    }
+}
+
+/// What bounds all requests.
+pub(super) fn limits(config: &Config, findings: &mut Findings) {
+    let limits = &config.limits;
+    if let Some(timeout) = limits.request_timeout_ms {
+        findings.within("/limits/requestTimeoutMs", timeout, &TIMEOUT_MS, "ms");
+    }
+    if let Some(max) = limits.max_requests_at_once {
+        let at = "/limits/maxRequestsAtOnce";
+        findings.within(at, max.into(), &AT_ONCE, "requests");
     }
 }

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::config::bounds::{
-    ATTEMPTS, FAILURE_CALLS, FAILURE_PERCENT, FAILURE_THRESHOLD, FAILURE_WINDOW_MS,
+    AT_ONCE, ATTEMPTS, FAILURE_CALLS, FAILURE_PERCENT, FAILURE_THRESHOLD, FAILURE_WINDOW_MS,
     HALF_OPEN_REQUESTS, RESET_INTERVAL_MS, RETRY_PAUSE_MS,
 };
 
@@ -478,6 +478,9 @@ fn every_number_has_bounds() {
         ("/circuitBreaker/failureThreshold", FAILURE_THRESHOLD),
         ("/circuitBreaker/resetIntervalMs", RESET_INTERVAL_MS),
         ("/circuitBreaker/halfOpenMaxRequests", HALF_OPEN_REQUESTS),
+        ("/limits/requestTimeoutMs", TIMEOUT),
+        ("/limits/maxRequestsAtOnce", AT_ONCE),
+        ("/upstreams/0/bulkhead/maxCalls", AT_ONCE),
         ("/upstreams/0/retry/maxAttempts", ATTEMPTS),
         ("/upstreams/0/retry/initialMs", RETRY_PAUSE_MS),
         ("/upstreams/0/retry/maxMs", RETRY_PAUSE_MS),
@@ -494,6 +497,7 @@ fn every_number_has_bounds() {
         ("/tools/0/taskAfterMs", TASK_AFTER_MS),
     ] {
         let mut document = document();
+        document["upstreams"][0]["bulkhead"] = json!({ "maxCalls": 1 });
         document["upstreams"][0]["retry"] = json!({});
         document["circuitBreaker"] = json!({ "failureRate": { "percent": 50 } });
         document["tasks"] = json!({});
