@@ -2,4 +2,6 @@
 
 mod bounds;
 mod circuits;
+mod fallback;
+mod lists;
 mod retries;

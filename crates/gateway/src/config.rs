@@ -223,6 +223,10 @@ pub struct Upstream {
     /// Whether calls to it that fail are made again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry: Option<Retry>,
+    /// Name of the upstream that calls of its tools go to where it could not be reached, if
+    /// that one has the tool.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fallback: Option<String>,
     /// How many calls to it may be under way at once in one isolate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bulkhead: Option<Bulkhead>,

@@ -18,6 +18,7 @@ pub mod discover;
 pub mod dispatch;
 pub mod egress;
 pub mod error;
+mod fallback;
 mod gateway;
 pub mod health;
 pub mod hop;

@@ -144,7 +144,7 @@ async fn one<P: Platform>(
     };
     match permitted.await {
         Ok(permit) => {
-            let work = work(head, call, permit);
+            let work = work(head, call, permit, &audit);
             egress::respond(context, asked, dispatch::begin(context, work), audit).await
         }
         Err(error) => egress::failure(context, Some(&asked), &error, audit),
@@ -270,7 +270,7 @@ async fn member<P: Platform>(
         };
         let principal = admission.principal;
         let permit = permit(context, head, principal, &call, &mut audit, standings).await?;
-        let reply = dispatch::begin(context, work(head, call, permit)).await;
+        let reply = dispatch::begin(context, work(head, call, permit, &audit)).await;
         egress::whole(reply).await
     };
     match outcome.await {
@@ -314,13 +314,14 @@ async fn admit<P: Platform>(
     Ok(Admission { principal })
 }
 
-fn work(head: &Head, call: Call, permit: Permit) -> Work {
+fn work<P: Platform>(head: &Head, call: Call, permit: Permit, audit: &Pending<P>) -> Work {
     let param_headers = param_headers(&head.headers);
     Work {
         endpoint: head.endpoint.clone(),
         call,
         permit,
         param_headers,
+        answered_by: audit.record.answered_by.clone(),
     }
 }
 

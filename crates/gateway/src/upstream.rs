@@ -183,6 +183,11 @@ pub async fn call<P: Platform>(
     mut outgoing: Outgoing,
 ) -> Result<Reply, Error> {
     outgoing.timeout = context.within(outgoing.timeout);
+    if outgoing.timeout.is_zero() {
+        // That is not the upstream's fault: it is not asked.
+        let (upstream, timeout) = (upstream.name.clone(), Duration::ZERO);
+        return Err(Rejection::UpstreamTimeout { upstream, timeout }.into());
+    }
     match &upstream.retry {
         None => once(context, upstream, outgoing).await,
         // Boxed: it would be in the future of every call.

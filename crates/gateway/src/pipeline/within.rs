@@ -88,7 +88,7 @@ pub(crate) async fn told<P: Platform>(
     let mut standings = Standings::default();
     match permit(context, head, principal, &call, &mut audit, &mut standings).await {
         Ok(permit) => {
-            let work = dispatch::begin(context, work(head, call, permit));
+            let work = dispatch::begin(context, work(head, call, permit, &audit));
             egress::on_stream(context, asked, work, audit)
         }
         Err(error) => once(egress::error_message(context, &asked, &error, audit)),

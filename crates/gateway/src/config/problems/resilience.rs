@@ -47,7 +47,17 @@ pub(super) fn circuit_breaker(config: &Config, findings: &mut Findings) {
 }
 
 /// What one upstream's failures lead to; it is at `at`.
-pub(super) fn upstream(at: &str, upstream: &Upstream, findings: &mut Findings) {
+pub(super) fn upstream(at: &str, upstream: &Upstream, config: &Config, findings: &mut Findings) {
+    if let Some(fallback) = &upstream.fallback {
+        let at = format!("{at}/fallback");
+        if *fallback == upstream.name {
+            let remedy = "name another upstream, or remove it";
+            findings.add(at, "is the upstream itself", remedy);
+        } else if !config.upstreams.iter().any(|other| other.name == *fallback) {
+            let remedy = "use the name of one under `upstreams`";
+            findings.add(at, "is no configured upstream", remedy);
+        }
+    }
     if let Some(retry) = &upstream.retry {
         let attempt = retry.attempt_timeout_ms.unwrap_or(*TIMEOUT_MS.start());
         let (percent, second) = (retry.budget_percent, retry.budget_per_second);

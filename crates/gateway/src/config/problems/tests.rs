@@ -465,6 +465,22 @@ fn rules_name_configured_tools_once() {
 }
 
 #[test]
+fn a_fallback_is_another_configured_upstream() {
+    let document = document();
+    check(
+        &document,
+        &[
+            ("/upstreams/0/fallback", json!("search"), "itself"),
+            ("/upstreams/0/fallback", json!("nobody"), "no configured"),
+        ],
+    );
+    assert_eq!(
+        changed(document, "/upstreams/0/fallback", json!("git-2")),
+        []
+    );
+}
+
+#[test]
 fn every_number_has_bounds() {
     for (pointer, range) in [
         ("/upstreams/0/timeoutMs", TIMEOUT),
