@@ -6,6 +6,7 @@
 
 pub mod address;
 pub mod bounds;
+mod edge;
 mod issuer;
 pub mod policy;
 mod problems;
@@ -18,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 pub use bounds::{TOOL_RULES_MAX, UPSTREAM_NAME_MAX, UPSTREAMS_MAX};
+pub use edge::{Edge, Listed};
 pub use issuer::{Algorithm, Binding, Introspection, Issuer};
 pub use policy::{Classification, Clearance, Effect, Policy, PolicyRule};
 pub use problems::Problem;
@@ -76,6 +78,9 @@ pub struct Config {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(feature = "schema", schemars(length(max = bounds::ALLOWED_ORIGINS_MAX)))]
     pub allowed_origins: Vec<String>,
+    /// Which requests are looked at at all.
+    #[serde(default, skip_serializing_if = "Edge::is_default")]
+    pub edge: Edge,
     /// How tools and prompts of several upstreams are named at `/mcp`.
     #[serde(default)]
     pub naming: Naming,
@@ -455,9 +460,10 @@ pub struct LimitRule {
     pub tools: Vec<String>,
     /// How often.
     pub rate: Rate,
-    /// How it is counted.
-    #[serde(default)]
-    pub counter: Counter,
+    /// How it is counted. If absent, as suits the host: `kv` where isolates live long
+    /// (Workers), `atomic` where they do not (Spin).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub counter: Option<Counter>,
 }
 
 /// Something for which a limit is counted apart.
@@ -478,13 +484,12 @@ pub enum Per {
 }
 
 /// How a limit is counted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Counter {
     /// Approximately, through KV: it may be overshot within a stated bound, and a store that
     /// is away refuses nobody.
-    #[default]
     Kv,
     /// Exactly, through the atomic store: it is never overshot, and what cannot be counted is
     /// refused.

@@ -1,7 +1,7 @@
 //! Another upstream for a tool's call that its own could not take.
 //!
 //! It is asked where the first certainly was not reached: its circuit is open, its bulkhead is
-//! full, the connection was refused; and of a tool whose rule says `idempotent` whenever the
+//! full, the connection was refused, or it refuses for being asked too often; and of a tool whose rule says `idempotent` whenever the
 //! first failed to answer. It must list the tool, take the arguments, and be one that the
 //! policy lets this principal use so. Nothing of an answer may have been passed on before. The
 //! result says in its `_meta` who gave it, and the audit line as well.
@@ -30,6 +30,7 @@ use crate::ingress::Endpoint;
 use crate::platform::{LogLevel, Platform};
 use crate::policy::{self, Hints};
 use crate::route::{One, Target};
+use crate::switches;
 use crate::tasks::theirs::Minted;
 use crate::tools;
 
@@ -120,7 +121,9 @@ impl<P: Platform> Plan<P> {
         };
         let not_asked = matches!(
             rejection,
-            Rejection::UpstreamUnavailable { .. } | Rejection::UpstreamFull { .. }
+            Rejection::UpstreamUnavailable { .. }
+                | Rejection::UpstreamFull { .. }
+                | Rejection::UpstreamBusy { limited: true, .. }
         );
         let unknown = matches!(
             rejection,
@@ -147,6 +150,9 @@ impl<P: Platform> Plan<P> {
         };
         let resource = Resource::of(&context.settings.config, &self.endpoint.path());
         let target = Target::One(Box::new(one.clone()));
+        if switches::allow(context, &target).is_err() {
+            return false;
+        }
         let principal = Rc::clone(&self.principal);
         policy::authorize(context, principal, target, hints, &resource).is_ok()
     }

@@ -43,12 +43,14 @@ struct Probe {
     circuit: &'static str,
 }
 
-/// Liveness: needs nothing but the code itself.
-pub fn live() -> Response<Body> {
-    json_response(
-        StatusCode::OK,
-        json!({ "status": "ok", "version": env!("CARGO_PKG_VERSION") }).to_string(),
-    )
+/// Liveness: needs nothing but the code itself. Says how many switches are in force where
+/// the isolate knows of any, and no more: anybody may ask.
+pub(crate) fn live(killed: usize) -> Response<Body> {
+    let mut answer = json!({ "status": "ok", "version": env!("CARGO_PKG_VERSION") });
+    if killed > 0 {
+        answer["killed"] = killed.into();
+    }
+    json_response(StatusCode::OK, answer.to_string())
 }
 
 /// Each upstream asked. Without a token, or with one that is not accepted, the answer

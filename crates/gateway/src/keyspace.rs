@@ -48,6 +48,14 @@ pub const FAMILIES: &[(&str, Store)] = &[
         crate::auth::revocation::RevokedFamily::STORE,
     ),
     (
+        crate::switches::SwitchesFamily::NAME,
+        crate::switches::SwitchesFamily::STORE,
+    ),
+    (
+        crate::switches::SwitchboardFamily::NAME,
+        crate::switches::SwitchboardFamily::STORE,
+    ),
+    (
         crate::limits::RateFamily::NAME,
         crate::limits::RateFamily::STORE,
     ),

@@ -134,6 +134,15 @@ impl Outgoing {
         let tool = self.params.get_str("name");
         tool.filter(|_| self.method == Method::ToolsCall)
     }
+
+    /// In which era an upstream is spoken to that speaks both: what a server asks back on the
+    /// call's own stream it may not know how to ask otherwise.
+    fn spoken(&self) -> Era {
+        match session::Terms::of(self).ask() {
+            true => self.rather,
+            false => Era::Modern,
+        }
+    }
 }
 
 /// A call on its way: what every step of the exchange shares.
@@ -246,13 +255,7 @@ async fn attempt<P: Platform>(
     exchange: &Exchange<'_, P>,
     outgoing: Outgoing,
 ) -> Result<Reply, Error> {
-    // What a server asks back on the call's own stream it may not know how to ask otherwise,
-    // though it speaks both eras.
-    let rather = match session::Terms::of(&outgoing).ask() {
-        true => outgoing.rather,
-        false => Era::Modern,
-    };
-    let facts = facts::load(exchange, &outgoing.principal, rather)
+    let facts = facts::load(exchange, &outgoing.principal, outgoing.spoken())
         .await
         .map_err(not_asked)?;
     match facts.era() {
@@ -260,7 +263,7 @@ async fn attempt<P: Platform>(
         Era::Legacy if facts.transport == Transport::Sse => {
             legacy::over_http_sse(exchange, &outgoing).await
         }
-        Era::Legacy => legacy::call(exchange, outgoing).await,
+        Era::Legacy => legacy::call(exchange, outgoing, &facts).await,
     }
 }
 

@@ -1,9 +1,11 @@
 //! Another upstream for calls that their own could not take.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use tidegate_gateway::platform::HttpError;
 
-use crate::world::{Answer, Said, Script, Setup, Step, World, complete, legacy, modern, tool};
+use crate::world::{Answer, Ask, Said, Script, Setup, Step, World, complete, legacy, modern, tool};
 
 const CUT: Answer = |_| Said::NoAnswer(HttpError::MaybeSent("cut".to_owned()));
 
@@ -110,6 +112,28 @@ fn nobody_reaches_through_it_what_the_policy_keeps_from_them() {
         } }))
         .start();
     world.list("tools/list");
+    world.server("first").down.set(true);
+    assert_eq!(world.tool("first__plain").reason(), "upstream_unavailable");
+    assert_eq!(world.count("second", "tools/call"), 0);
+}
+
+#[test]
+fn what_operators_have_switched_off_is_not_asked_in_its_place_either() {
+    let (first, second) = scripts();
+    let operator = "an operator's key, long enough to be one";
+    let world = Setup::new()
+        .upstream_with("first", &first, &json!({ "fallback": "second" }))
+        .upstream("second", &second)
+        .secret("TIDEGATE_ADMIN_TOKEN", operator)
+        .start();
+    let switch = json!({ "kind": "upstream", "value": "second", "reason": "repairs" });
+    let kill = Ask::http("POST", "/admin/switches").body(switch.to_string());
+    let kill = kill
+        .header("content-type", "application/json")
+        .token(operator);
+    assert!(world.ask(kill).status.is_success());
+    world.settle();
+    world.sim.clock.advance(Duration::from_secs(120));
     world.server("first").down.set(true);
     assert_eq!(world.tool("first__plain").reason(), "upstream_unavailable");
     assert_eq!(world.count("second", "tools/call"), 0);

@@ -50,6 +50,14 @@ fn what_may_have_been_sent_is_sent_again_only_where_that_does_no_harm() {
 }
 
 #[test]
+fn what_is_refused_for_being_too_much_was_not_done_and_is_sent_again() {
+    let (world, script) = world(&json!({}));
+    fails(&script, "tools/call", 1, |_| Said::Later(429, "1"));
+    assert_eq!(world.tool("up__plain").status, 200);
+    assert_eq!(world.count("up", "tools/call"), 2);
+}
+
+#[test]
 fn lists_are_asked_for_again() {
     let (world, script) = world(&json!({}));
     fails(&script, "tools/list", 2, BAD);

@@ -16,6 +16,7 @@ use tidegate_gateway::limits::{RateFamily, SeatFamily};
 use tidegate_gateway::mailbox::MailFamily;
 use tidegate_gateway::queue::Message;
 use tidegate_gateway::session::SessionFamily;
+use tidegate_gateway::switches::{SwitchboardFamily, SwitchesFamily};
 use tidegate_gateway::tasks::directory::DirectoryFamily;
 use tidegate_gateway::tasks::record::{Record, TaskFamily};
 use tidegate_gateway::tasks::roster::RosterFamily;
@@ -70,6 +71,8 @@ fn every_example_is_a_record_of_its_family_and_every_family_has_one() {
         family::<ProofFamily>(),
         family::<RevocationFamily>(),
         family::<RevokedFamily>(),
+        family::<SwitchesFamily>(),
+        family::<SwitchboardFamily>(),
         family::<RateFamily>(),
         family::<SeatFamily>(),
         family::<QuotaFamily>(),

@@ -5,6 +5,7 @@
 //! agree. No message repeats a value that could be a secret written in the wrong place.
 
 mod access;
+mod edge;
 mod policy;
 mod resilience;
 mod upstreams;
@@ -56,6 +57,7 @@ impl Config {
         identity(self, &mut findings);
         public_url(self, &mut findings);
         allowed_origins(self, &mut findings);
+        edge::edge(self, &mut findings);
         access::authentication(self, &mut findings);
         upstreams::upstreams(self, &mut findings);
         access::tools(self, &mut findings);
@@ -293,8 +295,9 @@ fn limit_rules(config: &Config, findings: &mut Findings) {
         }
         findings.short_text(&format!("{at}/name"), &rule.name);
         let windows = match rule.counter {
-            Counter::Kv => &RATE_WINDOW_MS,
-            Counter::Atomic => &EXACT_WINDOW_MS,
+            // Where nothing is said, either counter must be able to serve it.
+            None | Some(Counter::Kv) => &RATE_WINDOW_MS,
+            Some(Counter::Atomic) => &EXACT_WINDOW_MS,
         };
         let requests = rule.rate.requests.into();
         findings.within(

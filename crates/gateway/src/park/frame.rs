@@ -70,11 +70,10 @@ pub(crate) fn read(body: Body) -> impl Stream<Item = Result<Frame, String>> {
 pub(crate) enum Failed {
     Protocol(u16, Failure),
     Unavailable(String, Option<u64>),
+    Busy(String, bool, Option<u64>),
     Lost(String),
     Timeout(String, u64),
     Invalid(String, String),
-    /// Whether it says so of itself, and for how long.
-    Busy(String, bool, u64),
     Full(String),
     Refused(String),
     Unauthorized(String),
@@ -95,16 +94,16 @@ impl From<Error> for Failed {
                     upstream,
                     retry_after,
                 } => Self::Unavailable(upstream, retry_after.map(millis)),
+                Rejection::UpstreamBusy {
+                    upstream,
+                    limited,
+                    retry_after,
+                } => Self::Busy(upstream, limited, retry_after.map(millis)),
                 Rejection::UpstreamLost { upstream } => Self::Lost(upstream),
                 Rejection::UpstreamTimeout { upstream, timeout } => {
                     Self::Timeout(upstream, millis(timeout))
                 }
                 Rejection::UpstreamInvalid { upstream, reason } => Self::Invalid(upstream, reason),
-                Rejection::UpstreamBusy {
-                    upstream,
-                    its_own,
-                    retry_after,
-                } => Self::Busy(upstream, its_own, millis(retry_after)),
                 Rejection::UpstreamFull { upstream } => Self::Full(upstream),
                 Rejection::UpstreamRefused { upstream }
                 | Rejection::HeadersRefused { upstream } => Self::Refused(upstream),
@@ -124,7 +123,11 @@ impl From<Error> for Failed {
                 | Rejection::RateLimited { .. }
                 | Rejection::SessionUnknown
                 | Rejection::Overloaded
-                | Rejection::TooManyTasks { .. } => Self::Fault(rejection.to_string()),
+                | Rejection::TooManyTasks { .. }
+                | Rejection::AddressNotAllowed
+                | Rejection::CountryNotAllowed
+                | Rejection::HeadersTooLarge { .. }
+                | Rejection::Killed { .. } => Self::Fault(rejection.to_string()),
             },
         }
     }
@@ -144,6 +147,12 @@ impl From<Failed> for Error {
                 retry_after: retry_after.map(Duration::from_millis),
             }
             .into(),
+            Failed::Busy(upstream, limited, retry_after) => Rejection::UpstreamBusy {
+                upstream,
+                limited,
+                retry_after: retry_after.map(Duration::from_millis),
+            }
+            .into(),
             Failed::Lost(upstream) => Rejection::UpstreamLost { upstream }.into(),
             Failed::Timeout(upstream, timeout) => Rejection::UpstreamTimeout {
                 upstream,
@@ -153,12 +162,6 @@ impl From<Failed> for Error {
             Failed::Invalid(upstream, reason) => {
                 Rejection::UpstreamInvalid { upstream, reason }.into()
             }
-            Failed::Busy(upstream, its_own, retry_after) => Rejection::UpstreamBusy {
-                upstream,
-                its_own,
-                retry_after: Duration::from_millis(retry_after),
-            }
-            .into(),
             Failed::Full(upstream) => Rejection::UpstreamFull { upstream }.into(),
             Failed::Refused(upstream) => Rejection::UpstreamRefused { upstream }.into(),
             Failed::Unauthorized(upstream) => Rejection::UpstreamUnauthorized { upstream }.into(),

@@ -400,8 +400,8 @@ fn may_pass(error: &Error) -> bool {
             Rejection::UpstreamUnavailable { .. }
                 | Rejection::UpstreamLost { .. }
                 | Rejection::UpstreamTimeout { .. }
-                | Rejection::UpstreamInvalid { .. }
                 | Rejection::UpstreamBusy { .. }
+                | Rejection::UpstreamInvalid { .. }
                 | Rejection::UpstreamFull { .. }
         )
     )

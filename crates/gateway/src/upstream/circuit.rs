@@ -15,7 +15,7 @@
 //! second as long as clocks differ by at most [`CLOCK_SKEW_MAX`] and writes arrive within
 //! [`WRITE_TIME_MAX`]. A trip that may not be written is not told of. Others look after a
 //! response, at most once in [`LOOK_INTERVAL`] and upstream, the first time that long after
-//! their first call; so they hear of a trip after KV's own delay, that interval and one call
+//! their first call (after it, where instances do not live that long); so they hear of a trip after KV's own delay, that interval and one call
 //! more, and a trip that is over by then is heard by nobody. It costs no call a wait, at most
 //! a tenth of a KV read a second, and nothing where nothing is shared.
 
@@ -209,8 +209,9 @@ pub(super) fn note<P: Platform>(
         )) => Seen::Unreached,
         Some(Error::Rejection(
             Rejection::UpstreamTimeout { .. }
-            | Rejection::UpstreamInvalid { .. }
-            | Rejection::UpstreamBusy { its_own: true, .. },
+            // Being asked too often is what clients can cause.
+            | Rejection::UpstreamBusy { limited: false, .. }
+            | Rejection::UpstreamInvalid { .. },
         )) => Seen::Unwell,
         Some(Error::Fault(_)) => return,
         None | Some(Error::Rejection(_)) => Seen::Answered,
@@ -285,13 +286,12 @@ fn look_later<P: Platform>(context: &Context<P>, upstream: &Upstream) {
     let (now, looked) = (context.now(), &context.memory.upstream.circuits.looked);
     match looked.get(&upstream.name) {
         Some(last) if last <= now && now.since(last) < LOOK_INTERVAL => return,
-        Some(_) => {
+        None if !context.platform.is_short_lived() => {}
+        Some(_) | None => {
             let (context, upstream) = (context.clone(), upstream.clone());
             let platform = std::rc::Rc::clone(&context.platform);
             platform.defer(async move { listen(&context, &upstream).await });
         }
-        // Where instances live for one request, none ever looks.
-        None => {}
     }
     looked.insert(upstream.name.clone(), now);
 }

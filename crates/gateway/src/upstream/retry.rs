@@ -1,8 +1,8 @@
 //! Calls that are made again: only where that does no harm, later and later, and no more of
 //! them than the budget allows.
 //!
-//! What certainly did not reach the upstream may be sent again, whatever it is. What may have
-//! reached it is, only if it reads (lists, resources, prompts, completions) or its tool's rule
+//! What certainly did not reach the upstream, or was refused for being too much (429), may be
+//! sent again, whatever it is. What may have been acted on is, only if it reads (lists, resources, prompts, completions) or its tool's rule
 //! says `idempotent`; what upstreams say of their tools is not trusted for that. Once anything
 //! of an answer has been passed on nothing is. A call refused by its circuit or by the
 //! bulkhead is not made again.
@@ -154,8 +154,14 @@ fn again_after(error: &Error, harmless: bool) -> Option<Duration> {
         // With a time, its circuit is open.
         return retry_after.is_none().then_some(Duration::ZERO);
     }
-    if let Rejection::UpstreamBusy { retry_after, .. } = rejection {
-        return harmless.then_some(*retry_after);
+    if let Rejection::UpstreamBusy {
+        limited,
+        retry_after,
+        ..
+    } = rejection
+    {
+        let may = harmless || *limited;
+        return may.then_some(retry_after.unwrap_or_default());
     }
     let failed = matches!(
         rejection,

@@ -25,8 +25,10 @@ use crate::platform::{HttpClient, HttpError, Platform};
 
 /// Largest whole response body read from an upstream, in bytes.
 pub(crate) const RESPONSE_MAX: usize = 8 * 1024 * 1024;
-/// Longest an upstream is believed to be busy, whatever it says.
-const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+/// Codes implementations of older revisions give errors of their own, such as a missing session.
+const OLD_CODES: std::ops::RangeInclusive<i64> = -32_019..=-32_000;
+/// Longest time an upstream can send clients away for.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
 /// Header of sessions (2025-03-26 to 2025-11-25).
 pub const SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
 
@@ -161,20 +163,49 @@ impl Answer {
     }
 
     /// Whether the upstream says it does not know the session: 404 by the book, or 400
-    /// with words about the session, as some servers answer. Any other 400 is an answer.
+    /// with words about the session, as some servers answer. One that has become modern
+    /// knows none. Any other 400 is an answer.
     pub(crate) async fn session_lost<P: Platform>(
         &mut self,
         exchange: &Exchange<'_, P>,
         session: &Session,
     ) -> Result<bool, Error> {
-        if session.id.is_none() || self.status() != StatusCode::BAD_REQUEST {
+        if self.status() != StatusCode::BAD_REQUEST {
             return Ok(session.id.is_some() && self.status() == StatusCode::NOT_FOUND);
         }
+        let bytes = self.peek(exchange).await?;
+        let modern = [
+            jsonrpc::HEADER_MISMATCH,
+            jsonrpc::UNSUPPORTED_PROTOCOL_VERSION,
+        ];
+        let words = || String::from_utf8_lossy(&bytes).to_ascii_lowercase();
+        Ok(refusal(&bytes).is_some_and(|code| modern.contains(&code))
+            || session.id.is_some() && words().contains("session"))
+    }
+
+    /// Whether this is how a server of older revisions refuses what it does not know: for want
+    /// of a session, or in words that are not JSON-RPC.
+    pub(crate) async fn knows_no_modern<P: Platform>(
+        &mut self,
+        exchange: &Exchange<'_, P>,
+    ) -> Result<bool, Error> {
+        let refuses = matches!(
+            self.status(),
+            StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED
+        );
+        if !refuses {
+            return Ok(false);
+        }
+        let code = refusal(&self.peek(exchange).await?);
+        Ok(code.is_none_or(|code| code == jsonrpc::INVALID_REQUEST || OLD_CODES.contains(&code)))
+    }
+
+    /// The whole body, which stays there to be read.
+    async fn peek<P: Platform>(&mut self, exchange: &Exchange<'_, P>) -> Result<Bytes, Error> {
         let body = std::mem::replace(self.response.body_mut(), Body::empty());
         let bytes = read(exchange, body).await?;
-        let words = String::from_utf8_lossy(&bytes).to_ascii_lowercase();
-        *self.response.body_mut() = Body::from(bytes);
-        Ok(words.contains("session"))
+        *self.response.body_mut() = Body::from(bytes.clone());
+        Ok(bytes)
     }
 
     /// Whether the body is an event stream.
@@ -225,14 +256,8 @@ impl Answer {
         let bytes = read(exchange, body).await?;
         let messages = whole(&bytes, id);
         if messages.is_empty() {
-            if let Some((its_own, retry_after)) = busy(&parts) {
-                let upstream = exchange.upstream.name.clone();
-                return Err(Rejection::UpstreamBusy {
-                    upstream,
-                    its_own,
-                    retry_after,
-                }
-                .into());
+            if is_busy(parts.status) {
+                return Err(busy(exchange, parts.status, &parts.headers));
             }
             if parts.status.is_client_error() {
                 let upstream = exchange.upstream.name.clone();
@@ -247,17 +272,35 @@ impl Answer {
     }
 }
 
-/// Whether a status without a message says when to come back, and whose failure it is. A
-/// date is not understood: clocks differ.
-fn busy(parts: &http::response::Parts) -> Option<(bool, Duration)> {
-    let its_own = match parts.status {
-        StatusCode::SERVICE_UNAVAILABLE => true,
-        StatusCode::TOO_MANY_REQUESTS => false,
-        _ => return None,
-    };
-    let after = parts.headers.get(RETRY_AFTER)?.to_str().ok()?;
-    let seconds = Duration::from_secs(after.trim().parse().ok()?);
-    Some((its_own, seconds.min(RETRY_AFTER_MAX)))
+/// The code of the JSON-RPC error a body holds, if it does.
+fn refusal(bytes: &[u8]) -> Option<i64> {
+    match jsonrpc::parse(bytes) {
+        Ok(Posted::One(Message::Response(response))) => {
+            response.outcome.err().map(|error| error.code)
+        }
+        Ok(_) | Err(_) => None,
+    }
+}
+
+/// Whether a status says that the upstream could not be bothered just now.
+pub(crate) fn is_busy(status: StatusCode) -> bool {
+    status == StatusCode::TOO_MANY_REQUESTS || status == StatusCode::SERVICE_UNAVAILABLE
+}
+
+/// What an answer of such a status becomes. `Retry-After` counts where it is in seconds.
+pub(crate) fn busy<P: Platform>(
+    exchange: &Exchange<'_, P>,
+    status: StatusCode,
+    headers: &HeaderMap,
+) -> Error {
+    let after = headers.get(RETRY_AFTER).and_then(|text| text.to_str().ok());
+    let seconds = after.and_then(|text| text.trim().parse().ok());
+    Rejection::UpstreamBusy {
+        upstream: exchange.upstream.name.clone(),
+        limited: status == StatusCode::TOO_MANY_REQUESTS,
+        retry_after: seconds.map(|seconds| Duration::from_secs(seconds).min(RETRY_AFTER_MAX)),
+    }
+    .into()
 }
 
 /// A whole body, within the bounds of size and time.

@@ -9,8 +9,7 @@ use url::Url;
 
 use super::origin::{Failure, get};
 use crate::config::Issuer;
-use crate::config::address::{is_internal, is_loopback};
-use crate::config::bounds::URL_MAX;
+use crate::config::address::{is_loopback, may_be_fetched};
 use crate::platform::Platform;
 
 const OAUTH: &str = "/.well-known/oauth-authorization-server";
@@ -63,9 +62,7 @@ fn read(document: &[u8], issuer: &Issuer, base: &Url) -> Result<Url, String> {
         return Err("the metadata is of another issuer".to_owned());
     }
     let url = metadata.jwks_uri;
-    let local = is_loopback(base) && is_loopback(&url);
-    let safe = url.scheme() == "https" && !is_internal(&url);
-    if !(local || safe) || url.as_str().len() > URL_MAX || !url.username().is_empty() {
+    if !may_be_fetched(&url, is_loopback(base)) {
         return Err("the metadata points to keys that are not at a public https URL".to_owned());
     }
     Ok(url)

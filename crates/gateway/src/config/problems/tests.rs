@@ -607,6 +607,16 @@ fn a_limit_says_what_it_counts_and_for_whom() {
                 json!("nowhere__*"),
                 "not configured",
             ),
+            (
+                "/limits/rules/1/counter → /limits/rules/1/rate/windowMs",
+                json!("kv"),
+                "out of range",
+            ),
+            (
+                "/limits/rules/1/counter → /limits/rules/1/rate/windowMs",
+                json!(null),
+                "out of range",
+            ),
             ("/limits/rules/0/rate/requests", json!(0), "out of range"),
             (
                 "/limits/rules/0/rate/windowMs",
@@ -616,6 +626,51 @@ fn a_limit_says_what_it_counts_and_for_whom() {
             (
                 "/limits/rules/1/rate/windowMs",
                 json!(2_678_400_001_u64),
+                "out of range",
+            ),
+        ],
+    );
+}
+
+#[test]
+fn what_is_let_in_at_the_edge_is_checked() {
+    let many = vec!["10.0.0.0/8"; 1025];
+    check(
+        &document(),
+        &[
+            (
+                "/edge → /edge/addresses/allow/0",
+                json!({ "addresses": { "allow": ["10.0.0.0/33"] } }),
+                "neither an address nor a network",
+            ),
+            (
+                "/edge → /edge/addresses/deny/1",
+                json!({ "addresses": { "deny": ["::1", "office.example.com"] } }),
+                "neither an address nor a network",
+            ),
+            (
+                "/edge → /edge/addresses/allow",
+                json!({ "addresses": { "allow": many } }),
+                "too many",
+            ),
+            (
+                "/edge → /edge/countries/allow/0",
+                json!({ "countries": { "allow": ["de"] } }),
+                "not a country",
+            ),
+            (
+                "/edge → /edge/countries/deny/0",
+                json!({ "countries": { "deny": ["XX"] } }),
+                "not a country",
+            ),
+            (
+                "/edge → /edge/maxHeaders",
+                json!({ "maxHeaders": 8 }),
+                "out of range",
+            ),
+            (
+                "/edge → /edge/maxHeaderBytes",
+                json!({ "maxHeaderBytes": 1024 }),
                 "out of range",
             ),
         ],

@@ -292,7 +292,6 @@ fn one_circuit_agrees_with_its_definition_in_every_random_history() {
         schedule(seed, 1, 0, &mut happened);
     }
     assert!(happened.passed > 10_000 && happened.refused > 10_000 && happened.opened > 1_000);
-    println!("{happened:?}");
 }
 
 #[test]
@@ -306,5 +305,4 @@ fn circuits_of_tools_and_of_other_isolates_agree_with_their_definition() {
         happened.opened_for_a_tool > 500 && happened.heard > 100,
         "{happened:?}"
     );
-    println!("{happened:?}");
 }
