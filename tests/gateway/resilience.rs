@@ -4,4 +4,5 @@ mod bounds;
 mod circuits;
 mod fallback;
 mod lists;
+mod once;
 mod retries;

@@ -8,10 +8,11 @@ use std::cell::Cell;
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use http::{Method, Request, Response};
+use http::{HeaderMap, Method, Request, Response};
 use serde_json::json;
-use tidegate_mcp::headers::MCP_METHOD;
+use tidegate_mcp::headers::{MCP_METHOD, MCP_PROTOCOL_VERSION};
 use tidegate_mcp::method::Method as Asked;
+use tidegate_mcp::version::ProtocolVersion;
 
 use crate::body::Body;
 use crate::context::Context;
@@ -42,9 +43,7 @@ pub(crate) fn enter<P: Platform>(
     let Some(max) = context.settings.config.limits.max_requests_at_once else {
         return Ok(None);
     };
-    let listens = Asked::SubscriptionsListen.as_str();
-    let named = request.headers().get(MCP_METHOD);
-    if request.method() != Method::POST || named.is_some_and(|named| named == listens) {
+    if request.method() != Method::POST || listens(request.headers()) {
         return Ok(None);
     }
     let (now, memory) = (context.now(), &context.memory.load);
@@ -58,6 +57,14 @@ pub(crate) fn enter<P: Platform>(
         }
     }
     place.map(Some).ok_or(Rejection::Overloaded.into())
+}
+
+/// Whether a request says that it listens to changes, in a revision whose headers must say
+/// what the body says: another body under them is refused.
+fn listens(headers: &HeaderMap) -> bool {
+    let says = |name, what: &str| headers.get(name).is_some_and(|value| value == what);
+    says(MCP_METHOD, Asked::SubscriptionsListen.as_str())
+        && says(MCP_PROTOCOL_VERSION, ProtocolVersion::LATEST.as_str())
 }
 
 /// Keeps the place until the answer has ended.

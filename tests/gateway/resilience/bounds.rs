@@ -6,7 +6,7 @@ use futures_util::future::join;
 use serde_json::{Value, json};
 use tidegate_gateway::platform::Clock;
 
-use crate::world::{Answer, Said, Script, Setup, Step, World, complete, modern, tool};
+use crate::world::{Answer, Said, Script, Setup, Step, World, complete, legacy, modern, tool};
 
 /// Answers after three seconds.
 const SLOW: Answer = |_| {
@@ -216,6 +216,18 @@ fn whoever_listens_does_not_count() {
     let listening = world.open(modern("subscriptions/listen", filter));
     assert_eq!(world.list("tools/list").len(), 2);
     drop(listening);
+}
+
+#[test]
+fn whoever_only_says_that_it_listens_counts() {
+    let (world, script) = world(&json!({}), &json!({ "maxRequestsAtOnce": 1 }));
+    script.on("tools/call", SLOW);
+    let mut running = world.start(tool("up__a"));
+    assert!(running.step().is_none());
+    let params = json!({ "name": "up__a", "arguments": {} });
+    let ask = legacy("2025-06-18", "tools/call", params);
+    let told = world.ask(ask.header("mcp-method", "subscriptions/listen"));
+    assert_eq!(told.reason(), "overloaded");
 }
 
 /// A call whose client takes no stream.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tidegate_gateway::platform::HttpError;
 
+use crate::converse::talk::Client;
 use crate::world::{Answer, Ask, Said, Script, Setup, Step, World, complete, legacy, modern, tool};
 
 const CUT: Answer = |_| Said::NoAnswer(HttpError::MaybeSent("cut".to_owned()));
@@ -160,6 +161,19 @@ fn clients_of_older_revisions_are_served_so_too() {
     let told = world.call(legacy("2025-06-18", "tools/call", params));
     assert_eq!(told.result()["content"][0]["text"], "second");
     assert_eq!(told.result()["_meta"]["io.tidegate/fallback"], "second");
+}
+
+#[test]
+fn so_are_clients_in_a_session_whose_calls_are_conversations() {
+    let (world, ..) = world();
+    world.server("first").down.set(true);
+    let client = Client::of(&world, json!({ "elicitation": {} }));
+    let params = json!({ "name": "first__plain", "arguments": {} });
+    let told = world.call(client.ask("tools/call", params));
+    assert!(
+        told.text.contains(r#""io.tidegate/fallback":"second""#),
+        "{told:?}"
+    );
 }
 
 #[test]
