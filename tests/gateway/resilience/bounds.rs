@@ -6,6 +6,7 @@ use futures_util::future::join;
 use serde_json::{Value, json};
 use tidegate_gateway::platform::Clock;
 
+use crate::tasks_passed::Minting;
 use crate::world::{Answer, Said, Script, Setup, Step, World, complete, legacy, modern, tool};
 
 /// Answers after three seconds.
@@ -55,6 +56,22 @@ fn a_tools_own_time_holds_within_the_total() {
     let started = world.sim.clock.now();
     assert_eq!(world.tool("up__a").status, 504);
     assert_eq!(world.sim.clock.now().since(started), Duration::from_secs(1));
+}
+
+#[test]
+fn a_task_an_upstream_made_of_the_call_is_cancelled_when_the_total_is_over() {
+    let minting = Minting::insisting();
+    let world = Setup::new()
+        .upstream("up", &minting.script)
+        .config(&json!({ "limits": { "requestTimeoutMs": 4_000 } }))
+        .start();
+    let started = world.sim.clock.now();
+    let call = legacy("2025-11-25", "tools/call", json!({ "name": "up__a" }));
+    assert_eq!(world.call(call).result()["isError"], true);
+    let took = world.sim.clock.now().since(started);
+    assert!(took <= Duration::from_secs(5), "{took:?}");
+    world.settle();
+    assert_eq!(world.count("up", "tasks/cancel"), 1);
 }
 
 #[test]
