@@ -29,7 +29,7 @@ pub use policy::{Classification, Clearance, Effect, Policy, PolicyRule};
 pub use problems::Problem;
 pub use quota::{Price, Quota};
 pub use request_token::RequestToken;
-pub use resilience::{CircuitBreaker, FailureRate};
+pub use resilience::{Bulkhead, CircuitBreaker, FailureRate, Retry};
 pub use safety::{DryRun, Idempotency, Probe};
 pub use snapshot::SNAPSHOT_VERSION;
 pub use tenant::Tenant;
@@ -243,6 +243,16 @@ pub struct Upstream {
     /// A call that tells whether it is well, for `/health/deep`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub probe: Option<Probe>,
+    /// Whether calls to it that fail are made again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry: Option<Retry>,
+    /// Name of the upstream that calls of its tools go to where it could not be reached, if
+    /// that one has the tool.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fallback: Option<String>,
+    /// How many calls to it may be under way at once in one isolate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bulkhead: Option<Bulkhead>,
     /// How closely its data is held. Only principals of this clearance, or a higher one,
     /// see and use it (`policy.clearance`).
     #[serde(default, skip_serializing_if = "Classification::is_default")]
@@ -458,6 +468,16 @@ pub struct Limits {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schemars(range(min = *bounds::REQUEST_BODY_BYTES.start(), max = *bounds::REQUEST_BODY_BYTES.end())))]
     pub request_body_bytes: Option<usize>,
+    /// How long the answer to one call may take, whatever upstreams it waits for, in
+    /// milliseconds. Tasks, and waiting for a person, are not bound by it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(range(min = *bounds::TIMEOUT_MS.start(), max = *bounds::TIMEOUT_MS.end())))]
+    pub request_timeout_ms: Option<u64>,
+    /// How many requests one isolate answers at once; one more is refused with 503. Streams
+    /// of changes are not counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(range(min = *bounds::AT_ONCE.start(), max = *bounds::AT_ONCE.end())))]
+    pub max_requests_at_once: Option<u32>,
 }
 
 /// One limit: how often, counted apart for whom, on which calls.

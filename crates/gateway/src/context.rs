@@ -22,6 +22,8 @@ pub struct Context<P> {
     pub settings: Rc<Settings>,
     /// What the host knows of the connection; nothing where there is none.
     pub peer: Rc<Peer>,
+    /// When the call at hand must have been answered, upstreams and all.
+    pub deadline: Option<Timestamp>,
 }
 
 impl<P> Clone for Context<P> {
@@ -31,6 +33,7 @@ impl<P> Clone for Context<P> {
             memory: Rc::clone(&self.memory),
             settings: Rc::clone(&self.settings),
             peer: Rc::clone(&self.peer),
+            deadline: self.deadline,
         }
     }
 }
@@ -39,6 +42,31 @@ impl<P: Platform> Context<P> {
     /// The time now.
     pub fn now(&self) -> Timestamp {
         self.platform.clock().now()
+    }
+
+    /// For one call, whose time begins now.
+    pub fn hurried(&self) -> Self {
+        let total = self.settings.config.limits.request_timeout_ms;
+        Self {
+            deadline: total.map(|total| self.now() + Duration::from_millis(total)),
+            ..self.clone()
+        }
+    }
+
+    /// For what goes on after the call, or waits for a person.
+    pub fn unhurried(&self) -> Self {
+        Self {
+            deadline: None,
+            ..self.clone()
+        }
+    }
+
+    /// As much of `timeout` as the call at hand has left.
+    pub fn within(&self, timeout: Duration) -> Duration {
+        match self.deadline {
+            None => timeout,
+            Some(deadline) => timeout.min(deadline.since(self.now())),
+        }
     }
 
     /// `work`, or `None` when `deadline` comes first; the work is then dropped.

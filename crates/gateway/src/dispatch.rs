@@ -15,6 +15,7 @@ use tidegate_mcp::method::Method;
 use tidegate_mcp::task::created_result;
 use tidegate_mcp::version::{Era, ProtocolVersion};
 
+use crate::audit::AnsweredBy;
 use crate::auth::{Principal, PrincipalId};
 use crate::catalog;
 use crate::config::{Execution, ToolRule};
@@ -24,6 +25,7 @@ use crate::discover;
 use crate::dry_run;
 use crate::egress::{Dispatch, Event, Question, Reply};
 use crate::error::{Error, Rejection};
+use crate::fallback::Plan;
 use crate::idempotency;
 use crate::ingress::{Call, Endpoint};
 use crate::listen;
@@ -58,6 +60,8 @@ pub struct Work {
     pub dry_run: bool,
     /// The idempotency key in the request's headers.
     pub idempotency_key: Option<String>,
+    /// Where it is noted that another upstream answered.
+    pub answered_by: AnsweredBy,
 }
 
 /// Begins the work. Nothing has happened until the result is awaited.
@@ -80,133 +84,139 @@ fn make<P: Platform>(context: &Context<P>, work: Work) -> Dispatch {
     }
 }
 
-/// Does it, and sees to it that what comes of it is counted.
+/// Does it, here or at the upstream's fallback, and sees to it that what comes of it is
+/// counted.
 fn perform<P: Platform>(context: &Context<P>, mut work: Work) -> Dispatch {
     let bill = work.bill.take();
     let charges = bill.as_ref().map(Bill::charges).unwrap_or_default();
-    let doing = act(context, work, charges);
+    let plan = Plan::of(context, &work);
+    let made = made(context.clone(), work, charges);
+    let doing = match plan {
+        None => made.boxed_local(),
+        Some(plan) => plan.see_through(made).boxed_local(),
+    };
     match bill {
         None => doing,
         Some(bill) => bill.see_through(context, doing),
     }
 }
 
-fn act<P: Platform>(context: &Context<P>, work: Work, charges: Vec<Charge>) -> Dispatch {
-    let context = context.clone();
-    async move {
-        let Work {
-            endpoint,
-            mut call,
-            permit,
-            param_headers,
-            ..
-        } = work;
-        let Permit {
-            principal,
-            target,
-            rule,
-            ..
-        } = permit;
-        match target {
-            Target::Own(own) => answer_own(&context, &endpoint, &principal, own, &call).await,
-            Target::Changes => listen::answer(&context, &endpoint, &principal, &call),
-            Target::Every(kind) => {
-                let cursor = match call.params.get("cursor") {
-                    None => None,
-                    Some(cursor) => Some(
-                        serde_json::from_str::<String>(cursor.get()).map_err(|_| cursor_type())?,
-                    ),
-                };
-                let asked = catalog::Asked {
-                    kind,
-                    cursor: cursor.as_deref(),
-                    version: call.version,
-                };
-                let list = catalog::list(&context, &endpoint, &principal, asked);
-                list.await.map(Reply::Result)
+async fn made<P: Platform>(
+    context: Context<P>,
+    work: Work,
+    charges: Vec<Charge>,
+) -> Result<Reply, Error> {
+    let Work {
+        endpoint,
+        mut call,
+        permit,
+        param_headers,
+        ..
+    } = work;
+    let Permit {
+        principal,
+        target,
+        rule,
+        ..
+    } = permit;
+    match target {
+        Target::Own(own) => answer_own(&context, &endpoint, &principal, own, &call).await,
+        Target::Changes => listen::answer(&context.unhurried(), &endpoint, &principal, &call),
+        Target::Every(kind) => {
+            let cursor = match call.params.get("cursor") {
+                None => None,
+                Some(cursor) => {
+                    Some(serde_json::from_str::<String>(cursor.get()).map_err(|_| cursor_type())?)
+                }
+            };
+            let asked = catalog::Asked {
+                kind,
+                cursor: cursor.as_deref(),
+                version: call.version,
+            };
+            let list = catalog::list(&context, &endpoint, &principal, asked);
+            list.await.map(Reply::Result)
+        }
+        Target::One(mut one) => {
+            if one.method == Method::ToolsCall {
+                // How a client of 2025-11-25 asks for a task: between it and the gateway.
+                one.params.remove("task");
             }
-            Target::One(mut one) => {
-                if one.method == Method::ToolsCall {
-                    // How a client of 2025-11-25 asks for a task: between it and the gateway.
-                    one.params.remove("task");
-                }
-                let parked = rounds::resume(&context, &principal.id, &mut one)?;
-                let client = &mut call.meta.client_capabilities;
-                discover::carry(&context.settings, &endpoint, client);
-                let when = match &parked {
-                    None => tasks::when(rule.as_ref(), &one, &call, &context.settings)?,
-                    Some(_) => When::Never,
+            let parked = rounds::resume(&context, &principal.id, &mut one)?;
+            let client = &mut call.meta.client_capabilities;
+            discover::carry(&context.settings, &endpoint, client);
+            let when = match &parked {
+                None => tasks::when(rule.as_ref(), &one, &call, &context.settings)?,
+                Some(_) => When::Never,
+            };
+            let asked = || {
+                let (settings, rule) = (&context.settings, rule.as_ref());
+                tasks::Asked::of(settings, &principal, rule, &one, &call).charged(charges.clone())
+            };
+            let legacy = call.version.era() == Era::Legacy;
+            let judged = tools::check(&context, &principal.id, &one, &call, &param_headers);
+            if let Some(refusal) = judged.await? {
+                let result = match when {
+                    When::Now if legacy => tasks::legacy::answered(&context, asked(), refusal),
+                    When::Now | When::Never | When::After(_) => {
+                        return Ok(Reply::Result(refusal));
+                    }
                 };
-                let asked = || {
-                    let (settings, rule) = (&context.settings, rule.as_ref());
-                    tasks::Asked::of(settings, &principal, rule, &one, &call)
-                        .charged(charges.clone())
-                };
-                let legacy = call.version.era() == Era::Legacy;
-                let judged = tools::check(&context, &principal.id, &one, &call, &param_headers);
-                if let Some(refusal) = judged.await? {
-                    let result = match when {
-                        When::Now if legacy => tasks::legacy::answered(&context, asked(), refusal),
-                        When::Now | When::Never | When::After(_) => {
-                            return Ok(Reply::Result(refusal));
-                        }
-                    };
-                    return result.await.map(Reply::Result);
-                }
-                let timeout = rule
-                    .as_ref()
-                    .and_then(|rule| rule.timeout_ms)
-                    .unwrap_or(one.upstream.timeout_ms);
-                let timeout = Duration::from_millis(timeout);
-                match when {
-                    When::Never if !says_sync(rule.as_ref()) && parked.is_none() => {
-                        if asks_as_task(&context, &principal, &one, &call.meta).await? {
-                            let asked = asked().within(timeout);
-                            return tasks::race::call(&context, asked, call.meta, timeout).await;
-                        }
-                    }
-                    When::Never => {}
-                    When::Now => {
-                        let record = tasks::create(&context, asked()).await?;
-                        return Ok(Reply::Result(match legacy {
-                            true => tasks::legacy::created(&record),
-                            false => created_result(&record.shown()),
-                        }));
-                    }
-                    When::After(threshold) => {
-                        return tasks::race::call(&context, asked(), call.meta, threshold).await;
+                return result.await.map(Reply::Result);
+            }
+            let timeout = rule
+                .as_ref()
+                .and_then(|rule| rule.timeout_ms)
+                .unwrap_or(one.upstream.timeout_ms);
+            let timeout = Duration::from_millis(timeout);
+            match when {
+                When::Never if !says_sync(rule.as_ref()) && parked.is_none() => {
+                    if asks_as_task(&context, &principal, &one, &call.meta).await? {
+                        let asked = asked().within(timeout);
+                        return tasks::race::call(&context, asked, call.meta, timeout).await;
                     }
                 }
-                let minted = Minted::of(rule.as_ref(), &one, &call);
-                let session = call.session.filter(|_| call.streams);
-                let meta = call.meta;
-                let place = place(&context, &principal, &one, &meta, parked).await?;
-                let ask = Ask {
-                    asks: session.is_some(),
-                    place,
-                    meta,
-                    param_headers,
-                    timeout,
-                    minted,
-                };
-                match session {
-                    Some(session) => {
-                        converse::converse(Conversation {
-                            context: context.clone(),
-                            principal: principal.id.clone(),
-                            session,
-                            id: call.id,
-                            one: *one,
-                            ask,
-                        })
-                        .await
-                    }
-                    None => ask_upstream(&context, &principal.id, one, ask).await,
+                When::Never => {}
+                When::Now => {
+                    let record = tasks::create(&context, asked()).await?;
+                    return Ok(Reply::Result(match legacy {
+                        true => tasks::legacy::created(&record),
+                        false => created_result(&record.shown()),
+                    }));
                 }
+                When::After(threshold) => {
+                    return tasks::race::call(&context, asked(), call.meta, threshold).await;
+                }
+            }
+            let timeout = context.within(timeout);
+            let minted = Minted::of(rule.as_ref(), &one, &call);
+            let session = call.session.filter(|_| call.streams);
+            let meta = call.meta;
+            let place = place(&context, &principal, &one, &meta, parked).await?;
+            let ask = Ask {
+                asks: session.is_some(),
+                place,
+                meta,
+                param_headers,
+                timeout,
+                minted,
+            };
+            match session {
+                Some(session) => {
+                    converse::converse(Conversation {
+                        context: context.unhurried(),
+                        principal: principal.id.clone(),
+                        session,
+                        id: call.id,
+                        one: *one,
+                        ask,
+                    })
+                    .await
+                }
+                None => ask_upstream(&context, &principal.id, one, ask).await,
             }
         }
     }
-    .boxed_local()
 }
 
 fn cursor_type() -> Error {

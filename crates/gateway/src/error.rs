@@ -199,6 +199,15 @@ pub enum Rejection {
         /// What is wrong with the answer.
         reason: String,
     },
+    /// As many calls to the upstream are under way here as may be: it was not asked.
+    #[error("upstream_full")]
+    UpstreamFull {
+        /// Its configured name.
+        upstream: String,
+    },
+    /// As many requests are under way here as are taken at once.
+    #[error("overloaded")]
+    Overloaded,
     /// The upstream refuses the request without acting on it. What a client sends can
     /// cause this, so it says nothing of the upstream's health.
     #[error("upstream_refused")]
@@ -302,6 +311,9 @@ pub const REFUSED: i64 = -31_000;
 pub const UPSTREAM_FAILED: i64 = -31_001;
 /// JSON-RPC code of a limit that was reached.
 pub const RATE_LIMITED: i64 = -31_002;
+
+/// When it is worth asking again where there was no room.
+const FULL_FOR: Duration = Duration::from_secs(1);
 
 /// An error as a response: status, headers, and the JSON-RPC error in its body.
 pub(crate) struct ErrorResponse {
@@ -496,6 +508,25 @@ impl Rejection {
                     None => plain(StatusCode::BAD_GATEWAY, error),
                 }
             }
+            Self::UpstreamFull { upstream } => with_header(
+                StatusCode::SERVICE_UNAVAILABLE,
+                retry_after_header(FULL_FOR),
+                failed(
+                    upstream,
+                    format!(
+                        "As many calls to upstream `{upstream}` are under way as the gateway makes at once; retry later."
+                    ),
+                ),
+            ),
+            Self::Overloaded => with_header(
+                StatusCode::SERVICE_UNAVAILABLE,
+                retry_after_header(FULL_FOR),
+                RpcError::new(
+                    REFUSED,
+                    "The gateway has as much to do as it takes on at once; nothing was done. Send the request again after the time in Retry-After, and fewer at once.",
+                )
+                .with_data(json!({ "reason": label, "retryAfterMs": millis(FULL_FOR) })),
+            ),
             Self::UpstreamLost { upstream } => plain(
                 StatusCode::BAD_GATEWAY,
                 failed(

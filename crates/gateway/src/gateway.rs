@@ -22,6 +22,7 @@ use crate::health;
 use crate::http_sse;
 use crate::ingress::{self, Endpoint, Peer, Way};
 use crate::keep;
+use crate::load;
 use crate::memory::Memory;
 use crate::park;
 use crate::pipeline;
@@ -114,7 +115,13 @@ impl<P: Platform> Gateway<P> {
             None => (Way::Streamable, path),
         };
         match Endpoint::of(&Place { site, path }, settings) {
-            Some(endpoint) => pipeline::answer(context, endpoint, way, request).await,
+            Some(endpoint) => match load::enter(context, &request) {
+                Ok(place) => {
+                    let response = pipeline::answer(context, endpoint, way, request).await;
+                    load::kept(place, response)
+                }
+                Err(error) => pipeline::turn_away(context, &request, &error),
+            },
             None => egress::refusal(&Rejection::NotFound.into(), ""),
         }
     }
@@ -189,6 +196,7 @@ impl<P: Platform> Gateway<P> {
             memory: Rc::clone(&self.memory),
             settings,
             peer: Rc::default(),
+            deadline: None,
         })
     }
 

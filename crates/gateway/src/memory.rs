@@ -10,8 +10,8 @@ use std::ops::Deref;
 use std::rc::Rc;
 
 use crate::{
-    auth, catalog, health, keep, limits, listen, park, session, settings, switches, tasks, tools,
-    upstream,
+    auth, catalog, health, keep, limits, listen, load, park, session, settings, switches, tasks,
+    tools, upstream,
 };
 
 /// What one isolate remembers, or one keeper in it. The host keeps it in an `Rc` for as long
@@ -32,6 +32,7 @@ pub struct Known {
     pub(crate) auth: auth::Memory,
     pub(crate) limits: limits::Memory,
     pub(crate) listen: listen::Memory,
+    pub(crate) load: load::Memory,
     pub(crate) upstream: upstream::Memory,
     pub(crate) catalog: catalog::Memory,
     pub(crate) health: health::Memory,

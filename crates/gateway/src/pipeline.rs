@@ -155,6 +155,7 @@ async fn one<P: Platform>(
     mut audit: Pending<P>,
     standings: &mut Standings,
 ) -> Response<Body> {
+    let context = &context.hurried();
     let mut asked = asked(&call);
     let permitted = async {
         if call.method == Method::Initialize {
@@ -169,7 +170,7 @@ async fn one<P: Platform>(
     };
     match permitted.await {
         Ok(granted) => {
-            let mut work = work(head, call, granted);
+            let mut work = work(head, call, granted, &audit);
             work.idempotency_key = idempotency::in_headers(&head.headers);
             egress::respond(context, asked, dispatch::begin(context, work), audit).await
         }
@@ -326,6 +327,7 @@ async fn member<P: Platform>(
     mut audit: Pending<P>,
     standings: &mut Standings,
 ) -> String {
+    let context = &context.hurried();
     let asked = asked(&call);
     let outcome = async {
         let admission = match counted {
@@ -336,7 +338,7 @@ async fn member<P: Platform>(
         };
         let principal = admission.principal;
         let granted = permit(context, head, principal, &mut call, &mut audit, standings).await?;
-        let reply = dispatch::begin(context, work(head, call, granted)).await;
+        let reply = dispatch::begin(context, work(head, call, granted, &audit)).await;
         egress::whole(reply).await
     };
     match outcome.await {
@@ -380,7 +382,7 @@ async fn admit<P: Platform>(
     Ok(Admission { principal })
 }
 
-fn work(head: &Head, call: Call, granted: Granted) -> Work {
+fn work<P: Platform>(head: &Head, call: Call, granted: Granted, audit: &Pending<P>) -> Work {
     let Granted {
         permit,
         dry_run,
@@ -395,6 +397,7 @@ fn work(head: &Head, call: Call, granted: Granted) -> Work {
         param_headers,
         dry_run,
         idempotency_key: None,
+        answered_by: audit.record.answered_by.clone(),
     }
 }
 

@@ -100,3 +100,15 @@ pub const FAILURE_PERCENT: RangeInclusive<u64> = 1..=100;
 pub const FAILURE_WINDOW_MS: RangeInclusive<u64> = 1_000..=600_000;
 /// Calls without which a share of failures says nothing.
 pub const FAILURE_CALLS: RangeInclusive<u64> = 1..=10_000;
+/// How often one call is made, the first time among them.
+pub const ATTEMPTS: RangeInclusive<u64> = 2..=10;
+/// Longest pause before a call is made again, in milliseconds.
+pub const RETRY_PAUSE_MS: RangeInclusive<u64> = 1..=60_000;
+/// Calls of a hundred that may be made again.
+pub const RETRY_PERCENT: RangeInclusive<u64> = 0..=100;
+/// Calls that may be made again in a second, however few there are.
+pub const RETRIES_PER_SECOND: RangeInclusive<u64> = 0..=100;
+/// Calls to one upstream, or requests, that one isolate has under way at once.
+pub const AT_ONCE: RangeInclusive<u64> = 1..=10_000;
+/// How long a call waits for another to end before it is refused, in milliseconds.
+pub const BULKHEAD_WAIT_MS: RangeInclusive<u64> = 0..=10_000;

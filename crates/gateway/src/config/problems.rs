@@ -338,6 +338,7 @@ fn numbers(config: &Config, findings: &mut Findings) {
             "bytes",
         );
     }
+    resilience::limits(config, findings);
     resilience::circuit_breaker(config, findings);
     findings.within("/tasks/ttlMs", config.tasks.ttl_ms, &TASK_TTL_MS, "ms");
     findings.within(

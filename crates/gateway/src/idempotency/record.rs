@@ -110,6 +110,8 @@ impl Outcome {
             | Rejection::Denied { .. }
             | Rejection::OtherTenant
             | Rejection::RequestToken { .. }
+            | Rejection::UpstreamFull { .. }
+            | Rejection::Overloaded
             | Rejection::Killed { .. }
             | Rejection::KeyRefused(_)
             | Rejection::InsufficientScope { .. }

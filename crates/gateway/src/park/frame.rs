@@ -74,6 +74,7 @@ pub(crate) enum Failed {
     Lost(String),
     Timeout(String, u64),
     Invalid(String, String),
+    Full(String),
     Refused(String),
     Unauthorized(String),
     /// Ours; what the log of the asking isolate says.
@@ -103,6 +104,7 @@ impl From<Error> for Failed {
                     Self::Timeout(upstream, millis(timeout))
                 }
                 Rejection::UpstreamInvalid { upstream, reason } => Self::Invalid(upstream, reason),
+                Rejection::UpstreamFull { upstream } => Self::Full(upstream),
                 Rejection::UpstreamRefused { upstream }
                 | Rejection::HeadersRefused { upstream } => Self::Refused(upstream),
                 Rejection::UpstreamUnauthorized { upstream } => Self::Unauthorized(upstream),
@@ -121,6 +123,7 @@ impl From<Error> for Failed {
                 | Rejection::RateLimited { .. }
                 | Rejection::SessionUnknown
                 | Rejection::QuotaExceeded { .. }
+                | Rejection::Overloaded
                 | Rejection::TooManyTasks { .. }
                 | Rejection::OtherTenant
                 | Rejection::RequestToken { .. }
@@ -163,6 +166,7 @@ impl From<Failed> for Error {
             Failed::Invalid(upstream, reason) => {
                 Rejection::UpstreamInvalid { upstream, reason }.into()
             }
+            Failed::Full(upstream) => Rejection::UpstreamFull { upstream }.into(),
             Failed::Refused(upstream) => Rejection::UpstreamRefused { upstream }.into(),
             Failed::Unauthorized(upstream) => Rejection::UpstreamUnauthorized { upstream }.into(),
             Failed::Fault(reason) => Fault::Dependency(format!("in a keeper: {reason}")).into(),

@@ -82,6 +82,7 @@ pub(crate) async fn told<P: Platform>(
     };
     let state = session::state(context, &session).await;
     within(&mut call, session, &state);
+    let context = &context.hurried();
     let asked = asked(&call);
     // Nobody reads headers here: the stream's are long gone.
     let mut standings = Standings::default();
@@ -96,7 +97,7 @@ pub(crate) async fn told<P: Platform>(
     .await
     {
         Ok(granted) => {
-            let work = dispatch::begin(context, work(head, call, granted));
+            let work = dispatch::begin(context, work(head, call, granted, &audit));
             egress::on_stream(context, asked, work, audit)
         }
         Err(error) => once(egress::error_message(context, &asked, &error, audit)),

@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::config::bounds::{
-    FAILURE_CALLS, FAILURE_PERCENT, FAILURE_THRESHOLD, FAILURE_WINDOW_MS, HALF_OPEN_REQUESTS,
-    RESET_INTERVAL_MS,
+    AT_ONCE, ATTEMPTS, FAILURE_CALLS, FAILURE_PERCENT, FAILURE_THRESHOLD, FAILURE_WINDOW_MS,
+    HALF_OPEN_REQUESTS, RESET_INTERVAL_MS, RETRY_PAUSE_MS,
 };
 
 /// A configuration without problems, for a deployed gateway.
@@ -465,6 +465,22 @@ fn rules_name_configured_tools_once() {
 }
 
 #[test]
+fn a_fallback_is_another_configured_upstream() {
+    let document = document();
+    check(
+        &document,
+        &[
+            ("/upstreams/0/fallback", json!("search"), "itself"),
+            ("/upstreams/0/fallback", json!("nobody"), "no configured"),
+        ],
+    );
+    assert_eq!(
+        changed(document, "/upstreams/0/fallback", json!("git-2")),
+        []
+    );
+}
+
+#[test]
 fn every_number_has_bounds() {
     for (pointer, range) in [
         ("/upstreams/0/timeoutMs", TIMEOUT),
@@ -478,6 +494,13 @@ fn every_number_has_bounds() {
         ("/circuitBreaker/failureThreshold", FAILURE_THRESHOLD),
         ("/circuitBreaker/resetIntervalMs", RESET_INTERVAL_MS),
         ("/circuitBreaker/halfOpenMaxRequests", HALF_OPEN_REQUESTS),
+        ("/limits/requestTimeoutMs", TIMEOUT),
+        ("/limits/maxRequestsAtOnce", AT_ONCE),
+        ("/upstreams/0/bulkhead/maxCalls", AT_ONCE),
+        ("/upstreams/0/retry/maxAttempts", ATTEMPTS),
+        ("/upstreams/0/retry/initialMs", RETRY_PAUSE_MS),
+        ("/upstreams/0/retry/maxMs", RETRY_PAUSE_MS),
+        ("/upstreams/0/retry/attemptTimeoutMs", TIMEOUT),
         ("/circuitBreaker/failureRate/percent", FAILURE_PERCENT),
         ("/circuitBreaker/failureRate/windowMs", FAILURE_WINDOW_MS),
         ("/circuitBreaker/failureRate/minimumCalls", FAILURE_CALLS),
@@ -490,6 +513,8 @@ fn every_number_has_bounds() {
         ("/tools/0/taskAfterMs", TASK_AFTER_MS),
     ] {
         let mut document = document();
+        document["upstreams"][0]["bulkhead"] = json!({ "maxCalls": 1 });
+        document["upstreams"][0]["retry"] = json!({});
         document["circuitBreaker"] = json!({ "failureRate": { "percent": 50 } });
         document["tasks"] = json!({});
         let (least, most) = (*range.start(), *range.end());

@@ -58,6 +58,7 @@ pub(super) fn upstreams(config: &Config, findings: &mut Findings) {
             &TIMEOUT_MS,
             "ms",
         );
+        super::resilience::upstream(&at, upstream, config, findings);
         credentials(
             &format!("{at}/credentials"),
             &upstream.credentials,

@@ -85,6 +85,9 @@ impl<P: Platform> Run<P> {
                 let after = retry_after.unwrap_or_default().max(pause);
                 (record.attempts < ATTEMPTS_MAX).then_some(after)
             }
+            Error::Rejection(Rejection::UpstreamFull { .. }) => {
+                (record.attempts < ATTEMPTS_MAX).then_some(pause)
+            }
             Error::Rejection(Rejection::UpstreamLost { .. }) => repeatable(record).then_some(pause),
             Error::Rejection(_) | Error::Fault(_) => None,
         }
