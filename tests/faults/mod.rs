@@ -13,7 +13,7 @@ use std::time::Duration;
 pub use rows::table;
 
 /// How long an upstream has for its answer.
-pub const PATIENCE: Duration = Duration::from_millis(1_500);
+pub const PATIENCE: Duration = Duration::from_secs(4);
 /// The only tool of a flawed server.
 pub const TOOL: &str = "act";
 /// What it gives where nothing goes wrong.

@@ -200,21 +200,33 @@ fn statuses() -> Vec<Row> {
         retry_after: None,
     };
     vec![
-        row("500", after(500, "7"), invalid()),
+        row("answers 500", after(500, "7"), invalid()),
         // It did not act, so a task waits and has it called again.
         Row {
             task: "completed",
-            ..row("429 with Retry-After", after(429, "7"), busy(Some(7)))
+            ..row(
+                "answers 429 with Retry-After",
+                after(429, "7"),
+                busy(Some(7)),
+            )
         },
-        row("503 with Retry-After", after(503, "7"), busy(Some(7))),
         row(
-            "503 with an endless Retry-After",
+            "answers 503 with Retry-After",
+            after(503, "7"),
+            busy(Some(7)),
+        ),
+        row(
+            "answers 503 with an endless Retry-After",
             after(503, "99999999"),
             busy(Some(3600)),
         ),
-        row("503 alone", says(503, "text/plain", Vec::new()), busy(None)),
         row(
-            "503 with an error of its own",
+            "answers 503 alone",
+            says(503, "text/plain", Vec::new()),
+            busy(None),
+        ),
+        row(
+            "answers 503 with an error of its own",
             says(503, "application/json", vec![text(ERROR)]),
             Some(own_words),
         ),

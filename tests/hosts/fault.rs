@@ -3,7 +3,7 @@
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use libtest_mimic::Trial;
@@ -37,32 +37,36 @@ pub fn trials() -> Vec<Trial> {
     trials.collect()
 }
 
-/// One gateway, and for each row a server of either era.
+/// Rows that are tried at the same time.
+const PAIRS: usize = 4;
+
+/// One gateway, and pairs of servers, one of either era. Rows take turns with them.
 struct Stage {
     gateway: Gateway,
-    servers: Vec<[Fixture; 2]>,
+    pairs: Vec<Mutex<[Fixture; 2]>>,
 }
 
 impl Stage {
     fn set() -> Self {
-        let rows = faults::table();
-        let pair = || [Fixture::start(true), Fixture::start(false)];
-        let servers: Vec<_> = rows.iter().map(|_| pair()).collect();
-        let upstreams = servers.iter().enumerate().flat_map(|(index, pair)| {
-            pair.iter().map(move |server| {
+        let (mut upstreams, mut pairs) = (Vec::new(), Vec::new());
+        for index in 0..PAIRS {
+            let pair = [true, false].map(Fixture::start);
+            upstreams.extend(pair.iter().map(|server| {
                 let name = name(index, server.modern);
                 json!({ "name": name, "url": server.url(), "timeoutMs": PATIENCE.as_millis() })
-            })
-        });
-        let upstreams: Vec<_> = upstreams.collect();
+            }));
+            pairs.push(Mutex::new(pair));
+        }
         Self {
             gateway: Gateway::start("faults", json!({ "upstreams": upstreams })),
-            servers,
+            pairs,
         }
     }
 
     fn holds(&self, index: usize, row: &Row) {
-        for server in &self.servers[index] {
+        let index = index % PAIRS;
+        let pair = self.pairs[index].lock();
+        for server in &*pair.unwrap_or_else(PoisonError::into_inner) {
             for modern in [true, false] {
                 self.meets(index, row, server, modern);
             }
@@ -74,6 +78,8 @@ impl Stage {
         let era = |modern| if modern { "modern" } else { "legacy" };
         let what = format!("{} client, {} upstream", era(modern), era(server.modern));
         let call = || self.call(&name(index, server.modern), modern);
+        // Whatever the row before it left.
+        server.heal();
         assert_done(&call(), &format!("{what}, before"));
         server.fail(&row.fault);
         let (asked, watch) = (server.flawed.asked(), Stopwatch::start());
@@ -85,6 +91,9 @@ impl Stage {
         }
         assert_told(&told, row, modern, &what);
         assert_eq!(server.flawed.asked() - asked, row.asked, "{what}: {told:?}");
+        if matches!(row.fault, Fault::Turns) {
+            std::thread::sleep(A_WHILE);
+        }
         server.heal();
         assert_done(&call(), &format!("{what}, well again"));
         assert_eq!(server.flawed.strayed(), 0, "{what}");
@@ -167,7 +176,6 @@ impl Fixture {
     }
 
     fn heal(&self) {
-        std::thread::sleep(A_WHILE);
         self.flawed.heal();
         wait_for("an open port", DOOR_MAX, || {
             TcpStream::connect(self.address).ok()

@@ -57,6 +57,9 @@ pub struct Record {
     /// Configured name of the upstream that answered in its place, if one did.
     #[serde(skip_serializing_if = "AnsweredBy::is_nobody")]
     pub answered_by: AnsweredBy,
+    /// Which version of it, where it has a canary: `stable`, `canary`, `rolledBack`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<&'static str>,
     /// Keyed fingerprint of the arguments.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub argument_fingerprint: Option<String>,

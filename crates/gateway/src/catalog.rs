@@ -18,6 +18,7 @@ use tidegate_mcp::jsonrpc::RpcError;
 use tidegate_mcp::version::ProtocolVersion;
 
 use crate::auth::{Principal, PrincipalId};
+use crate::canary;
 use crate::config::Upstream;
 use crate::context::Context;
 use crate::discover::upstreams;
@@ -220,7 +221,9 @@ async fn merge<'a, P: Platform>(
     let left_out =
         |upstream: &&Upstream| apart && switches::kills_upstream(context, &upstream.name);
     let (off, on): (Vec<_>, Vec<_>) = upstreams(&context.settings, endpoint).partition(left_out);
-    let asked = on.into_iter().map(|upstream| async move {
+    let on = on.into_iter();
+    let versions = on.map(|upstream| canary::version(context, upstream, &principal.id));
+    let asked = versions.map(|upstream| async move {
         (upstream, listed(context, upstream, principal, kind).await)
     });
     let mut merged = Merged {

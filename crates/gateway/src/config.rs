@@ -13,6 +13,7 @@ mod problems;
 pub mod quota;
 mod request_token;
 mod resilience;
+mod rollout;
 pub mod safety;
 mod snapshot;
 mod tenant;
@@ -30,6 +31,8 @@ pub use problems::Problem;
 pub use quota::{Price, Quota};
 pub use request_token::RequestToken;
 pub use resilience::{Bulkhead, CircuitBreaker, FailureRate, Retry};
+pub use rollout::{Canary, Mirror, Rollback};
+pub(crate) use rollout::{canary_key, mirror_key};
 pub use safety::{DryRun, Idempotency, Probe};
 pub use snapshot::SNAPSHOT_VERSION;
 pub use tenant::Tenant;
@@ -261,6 +264,15 @@ pub struct Upstream {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(feature = "schema", schemars(length(max = bounds::TENANTS_MAX)))]
     pub tenants: Vec<String>,
+    /// Another version of it, which takes the calls of some principals.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canary: Option<Canary>,
+    /// Another version of it, which gets copies of calls that only read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mirror: Option<Mirror>,
+    /// Which version of itself this is; none for the upstream as configured.
+    #[serde(skip)]
+    pub(crate) version: Option<String>,
 }
 
 /// How an upstream is spoken to.
@@ -412,6 +424,9 @@ pub struct ToolRule {
     /// Each call must carry a token of its own that the caller's orchestrator has signed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request_token: Option<RequestToken>,
+    /// Whether the tool changes nothing, so that its calls may be copied to a mirror.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub read_only: bool,
 }
 
 /// Whether a call is answered directly or becomes a task.

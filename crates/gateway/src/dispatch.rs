@@ -17,6 +17,7 @@ use tidegate_mcp::version::{Era, ProtocolVersion};
 
 use crate::audit::AnsweredBy;
 use crate::auth::{Principal, PrincipalId};
+use crate::canary;
 use crate::catalog;
 use crate::config::{Execution, ToolRule};
 use crate::context::Context;
@@ -29,6 +30,7 @@ use crate::fallback::Plan;
 use crate::idempotency;
 use crate::ingress::{Call, Endpoint};
 use crate::listen;
+use crate::mirror;
 use crate::names;
 use crate::notices;
 use crate::park::{self, Part};
@@ -357,6 +359,7 @@ pub(crate) async fn ask_upstream<P: Platform>(
         context: context.clone(),
         request: rounds::digest(principal, &one),
         upstream: one.upstream.name.clone(),
+        version: one.upstream.version.clone(),
         method: one.method,
         prefixed: one.prefixed,
         extended: discover::declares_unknown(&ask.meta.client_capabilities),
@@ -377,13 +380,20 @@ pub(crate) async fn ask_upstream<P: Platform>(
         principal: principal.clone(),
         timeout: ask.timeout,
     };
+    let copy = mirror::copy(context, &one.upstream, &one.own, &outgoing);
+    let (upstream, began) = (&one.upstream, context.now());
     let reply = match ask.place {
-        Place::Here => tools::call(context, &one.upstream, outgoing).await?,
+        Place::Here => tools::call(context, upstream, outgoing).await,
         Place::Keeper(part) => {
             let called = tools::Called::of(&outgoing);
-            let reply = park::call(context, &one.upstream, outgoing, part).await?;
-            tools::hold(context, &one.upstream, &called, reply)?
+            let reply = park::call(context, upstream, outgoing, part).await;
+            reply.and_then(|reply| tools::hold(context, upstream, &called, reply))
         }
+    };
+    let reply = canary::counted(context, upstream, began, reply)?;
+    let reply = match copy {
+        Some(copy) => copy.after(reply),
+        None => reply,
     };
     let reply = match reply {
         Reply::Result(result) => Reply::Result(shape.result(result)?),
@@ -412,6 +422,8 @@ struct Shape<P> {
     upstream: String,
     method: Method,
     prefixed: bool,
+    /// The version whose state it carries.
+    version: Option<String>,
     /// Whether an extension may have added types of results.
     extended: bool,
     client: Client,
@@ -467,9 +479,13 @@ impl<P: Platform> Shape<P> {
                 }
                 match &self.client {
                     Client::Asked(client) => {
-                        let request = &self.request;
-                        let (context, parked) = (&self.context, self.parked);
-                        rounds::suspend(context, request, upstream, client, parked, &mut result)?;
+                        let round = rounds::Round {
+                            request: &self.request,
+                            upstream,
+                            version: self.version.as_deref(),
+                            parked: self.parked,
+                        };
+                        rounds::suspend(&self.context, &round, client, &mut result)?;
                     }
                     Client::Conversing(client) => drop(rounds::check(upstream, client, &result)?),
                     Client::NotAsked => {

@@ -22,6 +22,7 @@ use tidegate_mcp::method::Method;
 use crate::admin;
 use crate::auth::{self, Principal, Resource, Sender};
 use crate::body::Body;
+use crate::canary;
 use crate::config::{self, Upstream};
 use crate::context::Context;
 use crate::egress::{self, json_response};
@@ -132,14 +133,19 @@ pub async fn deep<P: Platform>(context: &Context<P>, request: &Request<Body>) ->
         "healthyUpstreams": healthy,
         "configuredUpstreams": probes.len(),
     });
-    if operator {
-        answer["upstreams"] = json!(probes);
-    } else if let Some(client) = client {
-        let seen = |probe: &&Probe| {
-            let upstream = context.settings.upstream(&probe.name);
-            upstream.is_some_and(|upstream| upstream.is_seen_by(client.tenant.as_deref()))
-        };
-        answer["upstreams"] = json!(probes.iter().filter(seen).collect::<Vec<_>>());
+    if !operator && client.is_none() {
+        return json_response(code, answer.to_string());
+    }
+    let tenant = client.as_ref().and_then(|client| client.tenant.as_deref());
+    let seen = |name: &str| {
+        let upstream = context.settings.upstream(name);
+        operator || upstream.is_some_and(|upstream| upstream.is_seen_by(tenant))
+    };
+    let named: Vec<_> = probes.iter().filter(|probe| seen(&probe.name)).collect();
+    answer["upstreams"] = json!(named);
+    let canaries = canary::health(context, seen).await;
+    if !canaries.is_empty() {
+        answer["canaries"] = json!(canaries);
     }
     json_response(code, answer.to_string())
 }

@@ -84,6 +84,10 @@ pub const FAMILIES: &[(&str, Store)] = &[
         crate::upstream::facts::UpstreamFamily::STORE,
     ),
     (
+        crate::canary::CanaryFamily::NAME,
+        crate::canary::CanaryFamily::STORE,
+    ),
+    (
         crate::upstream::circuit::CircuitFamily::NAME,
         crate::upstream::circuit::CircuitFamily::STORE,
     ),

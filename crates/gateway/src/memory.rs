@@ -10,8 +10,8 @@ use std::ops::Deref;
 use std::rc::Rc;
 
 use crate::{
-    auth, catalog, health, keep, limits, listen, load, park, session, settings, switches, tasks,
-    tools, upstream,
+    auth, canary, catalog, health, keep, limits, listen, load, mirror, park, session, settings,
+    switches, tasks, tools, upstream,
 };
 
 /// What one isolate remembers, or one keeper in it. The host keeps it in an `Rc` for as long
@@ -34,8 +34,10 @@ pub struct Known {
     pub(crate) listen: listen::Memory,
     pub(crate) load: load::Memory,
     pub(crate) upstream: upstream::Memory,
+    pub(crate) canary: canary::Memory,
     pub(crate) catalog: catalog::Memory,
     pub(crate) health: health::Memory,
+    pub(crate) mirror: mirror::Memory,
     pub(crate) tools: tools::Memory,
     pub(crate) sessions: session::Memory,
 }

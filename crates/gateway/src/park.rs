@@ -107,7 +107,7 @@ impl Told {
     fn of(upstream: &Upstream, outgoing: &Outgoing) -> Self {
         let (meta, trace) = (&outgoing.meta, &outgoing.meta.trace);
         Self {
-            upstream: upstream.name.clone(),
+            upstream: upstream.key().clone(),
             method: outgoing.method.as_str().to_owned(),
             params: outgoing.params.clone(),
             capabilities: meta.client_capabilities.0.clone(),
@@ -207,11 +207,7 @@ pub(crate) async fn call<P: Platform>(
 /// One keeper per principal and upstream: what it knows concerns nobody else.
 fn keeper_name(upstream: &Upstream, principal: &PrincipalId) -> String {
     let mut hash = Sha256::new();
-    for part in [
-        principal.as_str(),
-        upstream.name.as_str(),
-        upstream.url.as_str(),
-    ] {
+    for part in [principal.as_str(), upstream.key(), upstream.url.as_str()] {
         hash.update((part.len() as u64).to_be_bytes());
         hash.update(part.as_bytes());
     }
@@ -307,7 +303,7 @@ pub(crate) fn encoded(frames: impl Stream<Item = Frame> + 'static) -> impl Strea
 fn begun<P: Platform>(context: Context<P>, told: Told) -> impl Stream<Item = Frame> {
     let name = told.upstream.clone();
     let begin = async move {
-        let upstream = context.settings.upstream(&name).cloned();
+        let upstream = context.settings.version(&name).cloned();
         let (Some(upstream), Some(outgoing)) = (upstream, told.outgoing()) else {
             let gone = Rejection::UpstreamUnavailable {
                 upstream: name,

@@ -19,6 +19,7 @@ use tidegate_mcp::method::Method;
 use crate::audit::Pending;
 use crate::auth::{self, Principal, Sender};
 use crate::body::Body;
+use crate::canary;
 use crate::config::ToolRule;
 use crate::context::Context;
 use crate::dispatch::{self, Work};
@@ -197,7 +198,9 @@ async fn permit<P: Platform>(
     note(context, call, audit);
     // Which upstream, or which part of the gateway itself, answers it.
     let mut target = route::resolve(context, &head.endpoint, &principal, call).await?;
-    name(&target, audit);
+    // And which version of it.
+    canary::place(context, &principal.id, &mut target).await;
+    name(context, &target, audit);
     switches::allow(context, &target)?;
     // Whether the tool is only to try.
     let dry_run = dry_run::apply(context, &principal, &mut target, call)?;
@@ -435,11 +438,12 @@ fn note<P: Platform>(context: &Context<P>, call: &Call, audit: &mut Pending<P>) 
 
 /// Notes for the audit record what answers. A URI's query may hold what must not be
 /// recorded.
-fn name<P: Platform>(target: &Target, audit: &mut Pending<P>) {
+fn name<P: Platform>(context: &Context<P>, target: &Target, audit: &mut Pending<P>) {
     if let Target::One(one) = target {
         let shown = one.exposed.split(['?', '#']).next().unwrap_or_default();
         audit.record.name = Some(shown.chars().take(256).collect());
         audit.record.upstream = Some(one.upstream.name.clone());
+        audit.record.version = canary::label(context, &one.upstream);
     }
 }
 

@@ -15,6 +15,7 @@ use tidegate_mcp::jsonrpc::RpcError;
 use tidegate_mcp::meta::ClientCapabilities;
 
 use crate::auth::PrincipalId;
+use crate::canary;
 use crate::context::Context;
 use crate::error::{Error, Rejection};
 use crate::platform::Platform;
@@ -35,6 +36,9 @@ struct State {
     until: Timestamp,
     /// Exactly what the upstream gave, or the name of the parked call.
     state: String,
+    /// Which version of the upstream gave it, if not the upstream itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    version: Option<String>,
     /// Whether the call is parked in a keeper.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     parked: bool,
@@ -64,6 +68,12 @@ pub fn resume<P: Platform>(
     if state.until < context.now() || state.digest != digest(principal, one) {
         return Err(refused());
     }
+    let version = state.version.as_deref();
+    if version != one.upstream.version.as_deref() {
+        let configured = context.settings.upstream(&one.upstream.name);
+        let configured = configured.unwrap_or(&one.upstream);
+        one.upstream = canary::pinned(context, configured, version).clone();
+    }
     if state.parked {
         one.params.remove(STATE);
         return Ok(Some(state.state));
@@ -91,24 +101,35 @@ pub fn check(
     Ok(asked)
 }
 
+/// One round of a request: what is known of it when its result asks for input.
+pub struct Round<'a> {
+    /// The request's digest.
+    pub request: &'a str,
+    /// The upstream's name.
+    pub upstream: &'a str,
+    /// Which version of it, if not the upstream itself.
+    pub version: Option<&'a str>,
+    /// Whether the call is parked in a keeper.
+    pub parked: bool,
+}
+
 /// Seals the state of a result that asks for input.
 pub fn suspend<P: Platform>(
     context: &Context<P>,
-    request: &str,
-    upstream: &str,
+    round: &Round<'_>,
     client: &ClientCapabilities,
-    parked: bool,
     result: &mut Object,
 ) -> Result<(), Error> {
-    let asked = check(upstream, client, result)?;
+    let asked = check(round.upstream, client, result)?;
     let Some(state) = asked.request_state else {
         return Ok(());
     };
     let state = State {
-        digest: request.to_owned(),
+        digest: round.request.to_owned(),
         until: context.now() + ANSWER_WITHIN,
         state,
-        parked,
+        version: round.version.map(str::to_owned),
+        parked: round.parked,
     };
     let sealed =
         context

@@ -38,6 +38,8 @@ pub struct Settings {
     /// The parts of the gateway that are one tenant's.
     pub sites: Sites,
     upstreams: BTreeMap<String, usize>,
+    /// Other versions of upstreams, by their keys.
+    versions: BTreeMap<String, Upstream>,
     tool_rules: BTreeMap<String, usize>,
 }
 
@@ -54,6 +56,9 @@ impl Settings {
             .enumerate()
             .map(|(i, u)| (u.name.clone(), i))
             .collect();
+        let versions = config.upstreams.iter().flat_map(Upstream::versions);
+        let versions = versions.map(|version| (version.key().clone(), version));
+        let versions = versions.collect();
         let tool_rules = config
             .tools
             .iter()
@@ -68,6 +73,7 @@ impl Settings {
             sealer,
             rules,
             upstreams,
+            versions,
             tool_rules,
         })
     }
@@ -77,6 +83,11 @@ impl Settings {
         self.upstreams
             .get(name)
             .and_then(|index| self.config.upstreams.get(*index))
+    }
+
+    /// The version of an upstream that is known by `key`. Keys are never a client's to say.
+    pub(crate) fn version(&self, key: &str) -> Option<&Upstream> {
+        self.versions.get(key).or_else(|| self.upstream(key))
     }
 
     /// The rule for a tool: its own, else its upstream's `*`.

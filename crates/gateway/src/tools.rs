@@ -431,7 +431,7 @@ fn key<P: Platform>(
 ) -> ListKey {
     (
         context.settings.digest.clone(),
-        upstream.name.clone(),
+        upstream.key().clone(),
         owner.cloned(),
     )
 }

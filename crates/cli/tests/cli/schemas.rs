@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tidegate_gateway::auth::revocation::{RevocationFamily, RevokedFamily};
 use tidegate_gateway::auth::{JwksFamily, KeyFamily, ProofFamily};
+use tidegate_gateway::canary::CanaryFamily;
 use tidegate_gateway::catalog::shared::CatalogFamily;
 use tidegate_gateway::config::{Config, ConfigFamily, Snapshot};
 use tidegate_gateway::idempotency::record::{self, IdempotencyFamily};
@@ -83,6 +84,7 @@ fn every_example_is_a_record_of_its_family_and_every_family_has_one() {
         family::<SpentFamily>(),
         family::<SpendersFamily>(),
         family::<UpstreamFamily>(),
+        family::<CanaryFamily>(),
         family::<CircuitFamily>(),
         family::<TurnFamily>(),
         family::<CatalogFamily>(),

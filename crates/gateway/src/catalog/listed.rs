@@ -143,7 +143,7 @@ pub(crate) fn forget_tools<P: Platform>(
         let key = list_key(context, upstream, Kind::Tools, owner);
         context.memory.catalog.lists.remove(&key);
     }
-    shared::changed(context, &upstream.name, Kind::Tools);
+    shared::changed(context, upstream.key(), Kind::Tools);
 }
 
 fn list_key<P: Platform>(
@@ -153,7 +153,7 @@ fn list_key<P: Platform>(
     owner: Option<&PrincipalId>,
 ) -> ListKey {
     let digest = context.settings.digest.clone();
-    (digest, upstream.name.clone(), kind, owner.cloned())
+    (digest, upstream.key().clone(), kind, owner.cloned())
 }
 
 /// A list that may be used for this principal, from memory or KV.

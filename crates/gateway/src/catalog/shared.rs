@@ -106,7 +106,7 @@ pub(super) async fn read<P: Platform>(
     let record = stored(context, upstream, kind).await?;
     let fetched_at = Timestamp(record.fetched_at_ms);
     let holds = Duration::from_millis(record.ttl_ms).min(KEEP_MAX);
-    let changed = memory.changed.get(&(upstream.name.clone(), kind));
+    let changed = memory.changed.get(&(upstream.key().clone(), kind));
     let current = changed.is_none_or(|changed| fetched_at > changed);
     // Clocks differ; what comes from the future would hold too long.
     let dated = fetched_at <= now + RECENT;
@@ -180,7 +180,7 @@ async fn stored<P: Platform>(
 
 fn name<P: Platform>(context: &Context<P>, upstream: &Upstream, kind: Kind) -> Name {
     let digest = context.settings.digest.clone();
-    (digest, upstream.name.clone(), kind)
+    (digest, upstream.key().clone(), kind)
 }
 
 /// By the configuration's digest, too: with another URL or other credentials an upstream
@@ -189,7 +189,7 @@ fn key<P: Platform>(context: &Context<P>, upstream: &Upstream, kind: Kind) -> Ke
     let mut hash = Sha256::new();
     for part in [
         context.settings.digest.as_str(),
-        &upstream.name,
+        upstream.key(),
         kind.member(),
     ] {
         hash.update(part.as_bytes());

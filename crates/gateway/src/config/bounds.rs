@@ -82,6 +82,18 @@ pub const TASK_TIMEOUT_MS: RangeInclusive<u64> = 1_000..=86_400_000;
 pub const TASKS_OPEN_PER_PRINCIPAL: RangeInclusive<u64> = 1..=1_000;
 /// Most tasks of one tenant that have not ended.
 pub const TASKS_OPEN_PER_TENANT: RangeInclusive<u64> = 1..=1_000_000;
+/// How many of a hundred principals are on a canary, or of its calls may fail.
+pub const CANARY_PERCENT: RangeInclusive<u64> = 0..=100;
+/// How long a canary's calls may take in the mean, in milliseconds.
+pub const CANARY_MEAN_MS: RangeInclusive<u64> = 1..=900_000;
+/// Length of the window a canary's calls are counted in, in milliseconds: one second to an hour.
+pub const CANARY_WINDOW_MS: RangeInclusive<u64> = 1_000..=3_600_000;
+/// Calls a canary is judged by at the least.
+pub const CANARY_CALLS: RangeInclusive<u64> = 1..=10_000;
+/// How long a canary stays given up, in milliseconds: one second to 30 days.
+pub const CANARY_HOLD_MS: RangeInclusive<u64> = 1_000..=2_592_000_000;
+/// How many of a hundred calls are copied to a mirror.
+pub const MIRROR_PERCENT: RangeInclusive<u64> = 1..=100;
 /// Consecutive failures that open a circuit.
 pub const FAILURE_THRESHOLD: RangeInclusive<u64> = 1..=1_000;
 /// How long a circuit stays open, in milliseconds: 100 ms to one hour.

@@ -9,6 +9,7 @@ mod edge;
 mod policy;
 mod quota;
 mod resilience;
+mod rollout;
 mod safety;
 mod tenants;
 mod upstreams;
@@ -64,6 +65,7 @@ impl Config {
         tenants::tenants(self, &mut findings);
         access::authentication(self, &mut findings);
         upstreams::upstreams(self, &mut findings);
+        rollout::rollout(self, &mut findings);
         access::tools(self, &mut findings);
         policy::policy(self, &mut findings);
         safety::safety(self, &mut findings);

@@ -16,6 +16,7 @@ use tidegate_mcp::version::Era;
 use super::Listener;
 use super::line::{Line, Step};
 use super::seat::Seat;
+use crate::canary;
 use crate::catalog;
 use crate::config::Upstream;
 use crate::context::Context;
@@ -93,6 +94,7 @@ impl<P: Platform> Fan<P> {
         }
         let (mut steps, mut lines) = (SelectAll::new(), Vec::new());
         for upstream in upstreams(&context.settings, &endpoint) {
+            let upstream = canary::version(&context, upstream, &principal.id);
             let wanted = Filter {
                 uris: uris.remove(&upstream.name).unwrap_or_default(),
                 // An upstream's tasks are nothing its clients know of.
@@ -265,7 +267,7 @@ impl<P: Platform> Fan<P> {
         };
         let upstream = &line.upstream.name;
         for kind in stale(&notification.method) {
-            catalog::forget(&self.context, upstream, *kind);
+            catalog::forget(&self.context, line.upstream.key(), *kind);
         }
         if notification.method == RESOURCE_UPDATED
             && let Some(own) = notification.params.get_str("uri")

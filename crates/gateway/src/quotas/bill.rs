@@ -72,7 +72,10 @@ impl Bill {
         let mut result = match end {
             Ok(result) => result,
             Err(error) => {
-                if let Error::Rejection(Rejection::UpstreamUnavailable { .. }) = &error {
+                if let Error::Rejection(
+                    Rejection::UpstreamUnavailable { .. } | Rejection::UpstreamFull { .. },
+                ) = &error
+                {
                     self.give_back(context);
                 }
                 return Err(error);

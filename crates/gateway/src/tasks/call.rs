@@ -14,6 +14,7 @@ use tidegate_mcp::version::ProtocolVersion;
 use super::drive::Events;
 use super::record::{Answer, Record};
 use super::theirs::Minted;
+use crate::canary;
 use crate::context::Context;
 use crate::dispatch::{self, Ask, Place};
 use crate::egress;
@@ -38,6 +39,7 @@ pub(super) fn call<P: Platform>(
 ) -> Result<Events, Error> {
     let upstream = context.settings.upstream(&record.upstream);
     let upstream = upstream.ok_or_else(gone)?;
+    let upstream = canary::pinned(context, upstream, record.version.as_deref());
     let mut one = One {
         upstream: upstream.clone(),
         method: Method::ToolsCall,

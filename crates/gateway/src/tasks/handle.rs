@@ -109,6 +109,9 @@ pub(crate) struct Passed {
     /// Configured name of the upstream.
     #[serde(rename = "u")]
     pub(crate) upstream: String,
+    /// Which version of it, if not the upstream itself.
+    #[serde(rename = "v", default, skip_serializing_if = "Option::is_none")]
+    pub(crate) version: Option<String>,
     /// The tool's own name at the upstream.
     #[serde(rename = "n")]
     pub(crate) tool: String,

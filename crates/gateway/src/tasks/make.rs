@@ -84,6 +84,7 @@ pub(crate) fn are_made(settings: &Settings) -> bool {
 pub(crate) struct Asked {
     principal: Rc<Principal>,
     upstream: String,
+    version: Option<String>,
     tool: String,
     prefixed: bool,
     params: Object,
@@ -121,6 +122,7 @@ impl Asked {
         Self {
             principal: Rc::clone(principal),
             upstream: one.upstream.name.clone(),
+            version: one.upstream.version.clone(),
             tool: one.own.clone(),
             prefixed: one.prefixed,
             params: one.params.clone(),
@@ -173,6 +175,7 @@ pub(super) fn begin<P: Platform>(
         tenant: tenant.clone(),
         subject: switches::subject_of(&asked.principal),
         upstream: asked.upstream,
+        version: asked.version,
         tool: asked.tool,
         prefixed: asked.prefixed,
         params: asked.params,

@@ -16,6 +16,7 @@ use super::handle::{Askable, Passed, unknown};
 use super::record::Answer;
 use super::theirs::{Maker, Theirs, bare};
 use crate::auth::Principal;
+use crate::canary;
 use crate::config::{Upstream, bounds};
 use crate::context::Context;
 use crate::error::Error;
@@ -38,6 +39,7 @@ pub(crate) fn created<P: Platform>(
         created_at_ms: context.now().0,
         ttl_ms,
         upstream: maker.upstream.name.clone(),
+        version: maker.upstream.version.clone(),
         tool: maker.tool.clone(),
         prefixed: maker.prefixed,
         id: task.task_id.clone(),
@@ -105,7 +107,7 @@ pub(super) async fn cancel<P: Platform>(
 ) -> Result<Object, Error> {
     let upstream = asking.upstream(context)?;
     switches::still(context, &upstream.name, &asking.passed.tool)?;
-    let theirs = asking.theirs(upstream);
+    let theirs = asking.theirs(context, upstream);
     theirs.cancel(context, &asking.call.meta).await?;
     Ok(acknowledged_result())
 }
@@ -144,7 +146,7 @@ impl<'a> Asking<'a> {
             &self.passed.tool,
             &resource,
         )?;
-        Ok(self.theirs(upstream))
+        Ok(self.theirs(context, upstream))
     }
 
     fn upstream<'c, P: Platform>(&self, context: &'c Context<P>) -> Result<&'c Upstream, Error> {
@@ -152,9 +154,9 @@ impl<'a> Asking<'a> {
         upstream.ok_or_else(unknown)
     }
 
-    fn theirs(&self, upstream: &Upstream) -> Theirs {
+    fn theirs<P: Platform>(&self, context: &Context<P>, upstream: &Upstream) -> Theirs {
         let maker = Maker {
-            upstream: upstream.clone(),
+            upstream: canary::pinned(context, upstream, self.passed.version.as_deref()).clone(),
             tool: self.passed.tool.clone(),
             prefixed: self.passed.prefixed,
             owner: self.passed.owner.clone(),

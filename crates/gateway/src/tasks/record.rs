@@ -34,6 +34,9 @@ pub struct Record {
     pub subject: String,
     /// Configured name of the upstream.
     pub upstream: String,
+    /// Which version of it runs the tool, if not the upstream itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
     /// The tool's own name at the upstream.
     pub tool: String,
     /// Whether names and URIs are shown with their upstream's prefix.

@@ -20,6 +20,7 @@ use tidegate_mcp::version::Era;
 use super::handle::unknown;
 use super::record::Record;
 use crate::auth::PrincipalId;
+use crate::canary;
 use crate::config::{Execution, ToolRule, Upstream};
 use crate::context::Context;
 use crate::egress;
@@ -127,8 +128,9 @@ impl Maker {
 
     /// The maker of the task a record's run follows, if its upstream is still configured.
     pub(super) fn of<P: Platform>(context: &Context<P>, record: &Record) -> Option<Self> {
+        let upstream = context.settings.upstream(&record.upstream)?;
         Some(Self {
-            upstream: context.settings.upstream(&record.upstream)?.clone(),
+            upstream: canary::pinned(context, upstream, record.version.as_deref()).clone(),
             tool: record.tool.clone(),
             prefixed: record.prefixed,
             owner: record.owner.clone(),

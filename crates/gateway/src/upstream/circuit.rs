@@ -189,7 +189,7 @@ pub(super) fn admit<P: Platform>(
         look_later(context, upstream);
     }
     let circuits = &context.memory.upstream.circuits;
-    match circuits.with(&upstream.name, tool, rule, |pair| pair.admit(now, rule)) {
+    match circuits.with(upstream.key(), tool, rule, |pair| pair.admit(now, rule)) {
         Admission::Pass => Ok(()),
         Admission::Refuse { retry_after } => Err(open(upstream, retry_after)),
     }
@@ -220,8 +220,8 @@ pub(super) fn note<P: Platform>(
     let circuits = &context.memory.upstream.circuits;
     // Names nobody has are answered with an error, and leave nothing behind.
     let nameless = error.is_some() && seen == Seen::Answered;
-    let tool = tool.filter(|tool| !nameless || circuits.knows(&upstream.name, tool));
-    let (opened, until) = circuits.with(&upstream.name, tool, rule, |pair| {
+    let tool = tool.filter(|tool| !nameless || circuits.knows(upstream.key(), tool));
+    let (opened, until) = circuits.with(upstream.key(), tool, rule, |pair| {
         let opened = pair.record(now, seen, rule);
         (opened, pair.own.open_until())
     });
@@ -246,11 +246,11 @@ fn tell<P: Platform>(
     opened: Opened,
 ) {
     if opened.own {
-        let fields = json!({ "upstream": upstream.name });
+        let fields = json!({ "upstream": upstream.key() });
         context.log(LogLevel::Warn, "circuit_opened", fields);
     }
     if opened.tool {
-        let fields = json!({ "upstream": upstream.name, "tool": tool });
+        let fields = json!({ "upstream": upstream.key(), "tool": tool });
         context.log(LogLevel::Warn, "circuit_opened", fields);
     }
 }
@@ -284,7 +284,7 @@ async fn publish<P: Platform>(context: Context<P>, id: String, record: Record) {
 /// Looks after the response what others published, if it is time.
 fn look_later<P: Platform>(context: &Context<P>, upstream: &Upstream) {
     let (now, looked) = (context.now(), &context.memory.upstream.circuits.looked);
-    match looked.get(&upstream.name) {
+    match looked.get(upstream.key()) {
         Some(last) if last <= now && now.since(last) < LOOK_INTERVAL => return,
         None if !context.platform.is_short_lived() => {}
         Some(_) | None => {
@@ -293,7 +293,7 @@ fn look_later<P: Platform>(context: &Context<P>, upstream: &Upstream) {
             platform.defer(async move { listen(&context, &upstream).await });
         }
     }
-    looked.insert(upstream.name.clone(), now);
+    looked.insert(upstream.key().clone(), now);
 }
 
 async fn listen<P: Platform>(context: &Context<P>, upstream: &Upstream) {
@@ -308,7 +308,7 @@ async fn listen<P: Platform>(context: &Context<P>, upstream: &Upstream) {
     };
     let (now, rule) = (context.now(), &context.settings.config.circuit_breaker);
     let circuits = &context.memory.upstream.circuits;
-    let opens = circuits.with(&upstream.name, None, rule, |pair| {
+    let opens = circuits.with(upstream.key(), None, rule, |pair| {
         pair.own.hear(now, trip, rule)
     });
     if opens {

@@ -86,11 +86,11 @@ impl Facts {
     pub(super) fn doubt<P: Platform>(&self, exchange: &Exchange<'_, P>) -> bool {
         let (now, upstream) = (exchange.context.now(), exchange.upstream);
         let doubted = &exchange.context.memory.upstream.facts.doubted;
-        let last = doubted.get(&upstream.name).unwrap_or_default();
+        let last = doubted.get(upstream.key()).unwrap_or_default();
         let last = last.max(Timestamp(self.checked_at_ms));
         let doubt = upstream.era == EraChoice::Auto && now.since(last) >= DOUBT_AFTER;
         if doubt {
-            doubted.insert(upstream.name.clone(), now);
+            doubted.insert(upstream.key().clone(), now);
         }
         doubt
     }

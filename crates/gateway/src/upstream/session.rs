@@ -151,7 +151,7 @@ impl Lost {
 impl Session {
     fn owner(&self) -> Owner {
         (
-            self.upstream.name.clone(),
+            self.upstream.key().clone(),
             self.principal.clone(),
             self.terms.clone(),
         )
@@ -184,7 +184,7 @@ pub(crate) async fn open<P: Platform>(
     terms: &Terms,
 ) -> Result<Rc<Session>, Error> {
     let key = (
-        exchange.upstream.name.clone(),
+        exchange.upstream.key().clone(),
         principal.clone(),
         terms.clone(),
     );

@@ -292,6 +292,59 @@ fn issuers_are_complete_and_public() {
 }
 
 #[test]
+fn other_versions_of_upstreams_are_elsewhere_and_within_bounds() {
+    let mut document = document();
+    document["upstreams"][0]["canary"] =
+        json!({ "url": "https://next.example.com/mcp", "weightPercent": 10 });
+    document["upstreams"][0]["mirror"] =
+        json!({ "url": "https://next.example.com/mcp", "percent": 1 });
+    let config: Config = serde_json::from_value(document.clone()).unwrap();
+    assert_eq!(config.problems(), []);
+    let (canary, rollback) = ("/upstreams/0/canary", "/upstreams/0/canary/rollback");
+    let within = |member: &str, value: u64| {
+        let pointer = format!("{rollback} → {rollback}/{member}");
+        (pointer, json!({ member: value }))
+    };
+    let rules = [
+        within("maxErrorPercent", 101),
+        within("maxMeanMs", 0),
+        within("windowMs", 999),
+        within("minimumCalls", 0),
+        within("holdMs", 0),
+    ];
+    for (pointer, rule) in rules {
+        check(&document, &[(&pointer, rule, "out of range")]);
+    }
+    let own = json!("https://search.example.com/mcp");
+    let ours = json!("https://mcp.example.com/mcp");
+    for (member, url) in [
+        ("canary", &own),
+        ("mirror", &own),
+        ("canary", &ours),
+        ("mirror", &ours),
+    ] {
+        let pointer = format!("/upstreams/0/{member}/url");
+        check(&document, &[(&pointer, url.clone(), "own")]);
+        check(
+            &document,
+            &[(&pointer, json!("http://next.example.com/mcp"), "uses http")],
+        );
+    }
+    check(
+        &document,
+        &[
+            (
+                &format!("{canary}/weightPercent"),
+                json!(101),
+                "out of range",
+            ),
+            (&format!("{canary}/release"), json!(""), "is empty"),
+            ("/upstreams/0/mirror/percent", json!(0), "out of range"),
+        ],
+    );
+}
+
+#[test]
 fn upstream_names_are_safe_in_tool_names_and_paths() {
     let not_a_name = "not a name";
     for name in [
