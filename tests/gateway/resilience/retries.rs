@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tidegate_gateway::platform::{Clock, HttpError};
-
 use tidegate_simulator::End;
 
 use crate::world::{Answer, Said, Script, Setup, Step, World, complete, modern, tool};
