@@ -77,7 +77,7 @@ fn world(seed: u64, runs: &Runs) -> World {
         "timeoutMs": 5_000,
         "fallback": "second",
         "bulkhead": { "maxCalls": 3, "waitMs": 500 },
-        "retry": { "attemptTimeoutMs": 1_500, "budgetPercent": 100, "budgetPerSecond": 10 },
+        "retry": { "attemptTimeoutMs": 2_500, "hedgeAfterMs": 700, "budgetPercent": 100, "budgetPerSecond": 10 },
     });
     let mut second = members.clone();
     second.as_object_mut().unwrap().remove("fallback");

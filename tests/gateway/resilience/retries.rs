@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tidegate_gateway::platform::{Clock, HttpError};
+use tidegate_simulator::End;
 
 use crate::world::{Answer, Said, Script, Setup, Step, World, complete, modern, tool};
 
@@ -172,6 +173,68 @@ fn a_slow_attempt_is_given_up_for_another_only_where_that_does_no_harm() {
         3,
         "the last has all that is left"
     );
+}
+
+#[test]
+fn a_slow_call_is_made_beside_itself_and_the_first_good_answer_counts() {
+    let (world, script) = world(&json!({ "hedgeAfterMs": 500 }));
+    first_slow(&script);
+    let started = world.sim.clock.now();
+    assert_eq!(world.tool("up__again").status, 200);
+    let took = world.sim.clock.now().since(started);
+    assert_eq!(took, Duration::from_millis(500));
+    let calls: Vec<End> = world
+        .exchanges("up")
+        .iter()
+        .filter(|exchange| exchange.body().windows(10).any(|w| w == b"tools/call"))
+        .map(tidegate_simulator::Exchange::end)
+        .collect();
+    assert_eq!(calls, [End::Cancelled, End::Complete]);
+    assert_eq!(world.events("call_hedged").len(), 1);
+}
+
+#[test]
+fn nothing_is_made_beside_itself_that_may_not_run_twice_or_is_quick_or_beyond_the_budget() {
+    let broke = json!({ "hedgeAfterMs": 500, "budgetPercent": 0, "budgetPerSecond": 0 });
+    let hedging = json!({ "hedgeAfterMs": 500 });
+    let late = json!({ "hedgeAfterMs": 4_000 });
+    for (retry, name) in [(&hedging, "plain"), (&late, "again"), (&broke, "again")] {
+        let (world, script) = world(retry);
+        first_slow(&script);
+        let started = world.sim.clock.now();
+        assert_eq!(world.tool(&format!("up__{name}")).status, 200);
+        let took = world.sim.clock.now().since(started);
+        assert_eq!(took, Duration::from_secs(3), "{name} {retry}");
+        assert_eq!(world.count("up", "tools/call"), 1, "{name} {retry}");
+    }
+}
+
+#[test]
+fn a_second_call_that_fails_leaves_the_first_its_time() {
+    let (world, script) = world(&json!({ "hedgeAfterMs": 500 }));
+    let first = Cell::new(true);
+    script.on("tools/call", move |heard| match first.take() {
+        true => Said::After(
+            Duration::from_secs(3),
+            Box::new(Said::Result(complete("first"))),
+        ),
+        false => BAD(heard),
+    });
+    let told = world.tool("up__again");
+    assert_eq!(told.result()["content"][0]["text"], "first");
+    assert_eq!(world.count("up", "tools/call"), 2);
+}
+
+/// The first call takes three seconds, those after it no time.
+fn first_slow(script: &Script) {
+    let first = Cell::new(true);
+    script.on("tools/call", move |_| {
+        let answer = Said::Result(complete("x"));
+        match first.take() {
+            true => Said::After(Duration::from_secs(3), Box::new(answer)),
+            false => answer,
+        }
+    });
 }
 
 #[test]

@@ -116,6 +116,8 @@ pub const FAILURE_CALLS: RangeInclusive<u64> = 1..=10_000;
 pub const ATTEMPTS: RangeInclusive<u64> = 2..=10;
 /// Longest pause before a call is made again, in milliseconds.
 pub const RETRY_PAUSE_MS: RangeInclusive<u64> = 1..=60_000;
+/// After how long a call is made a second time beside the first, in milliseconds.
+pub const HEDGE_AFTER_MS: RangeInclusive<u64> = 10..=60_000;
 /// Calls of a hundred that may be made again.
 pub const RETRY_PERCENT: RangeInclusive<u64> = 0..=100;
 /// Calls that may be made again in a second, however few there are.

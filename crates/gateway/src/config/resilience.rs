@@ -66,6 +66,11 @@ pub struct Retry {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schemars(range(min = *super::bounds::TIMEOUT_MS.start(), max = *super::bounds::TIMEOUT_MS.end())))]
     pub attempt_timeout_ms: Option<u64>,
+    /// After how long without an answer a call that may be made again is made a second time,
+    /// while the first is still waited for, in milliseconds; never, if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(range(min = *super::bounds::HEDGE_AFTER_MS.start(), max = *super::bounds::HEDGE_AFTER_MS.end())))]
+    pub hedge_after_ms: Option<u64>,
     /// So many calls of a hundred may be made again, in each isolate.
     #[cfg_attr(feature = "schema", schemars(range(min = *super::bounds::RETRY_PERCENT.start(), max = *super::bounds::RETRY_PERCENT.end())))]
     pub budget_percent: u32,
@@ -81,6 +86,7 @@ impl Default for Retry {
             initial_ms: 100,
             max_ms: 2_000,
             attempt_timeout_ms: None,
+            hedge_after_ms: None,
             budget_percent: 20,
             budget_per_second: 1,
         }

@@ -8,11 +8,14 @@
 //! bulkhead is not made again.
 //!
 //! Between two attempts lies a random part of a time that doubles (full jitter), and where the
-//! upstream says `Retry-After`, that time besides. All attempts share the call's deadline; what
+//! upstream says `Retry-After`, that time besides. A call that does no harm may also be hedged:
+//! made a second time while the first is still waited for, out of the same budget. All attempts share the call's deadline; what
 //! cannot begin before it is not begun.
 
 use std::time::Duration;
 
+use futures_util::FutureExt;
+use futures_util::future::{self, Either};
 use serde_json::json;
 use tidegate_mcp::method::Method;
 
@@ -99,7 +102,12 @@ pub(super) async fn call<P: Platform>(
             timeout,
             ..outgoing.clone()
         };
-        let error = match once(context, upstream, sent).await {
+        let hedge = rule.hedge_after_ms.filter(|_| harmless);
+        let made = match hedge.map(Duration::from_millis) {
+            Some(after) if after < timeout => hedged(context, upstream, rule, sent, after).await,
+            Some(_) | None => once(context, upstream, sent).await,
+        };
+        let error = match made {
             Ok(reply) => return Ok(reply),
             Err(error) => error,
         };
@@ -119,6 +127,39 @@ pub(super) async fn call<P: Platform>(
         context.platform.clock().sleep(pause).await;
     }
     Err(crate::error::Fault::Internal("no attempt was the last".to_owned()).into())
+}
+
+/// Sends `outgoing`, and once more while that is not answered `after` some time, if the budget
+/// has room for it. The first good answer counts; whoever is later is let go of.
+async fn hedged<P: Platform>(
+    context: &Context<P>,
+    upstream: &Upstream,
+    rule: &Retry,
+    outgoing: Outgoing,
+    after: Duration,
+) -> Result<Reply, Error> {
+    let timeout = outgoing.timeout.saturating_sub(after);
+    let again = Outgoing {
+        timeout,
+        ..outgoing.clone()
+    };
+    let first = once(context, upstream, outgoing).boxed_local();
+    let wait = Box::pin(context.platform.clock().sleep(after));
+    let first = match future::select(first, wait).await {
+        Either::Left((made, _)) => return made,
+        Either::Right(((), first)) => first,
+    };
+    let (now, budgets) = (context.now(), &context.memory.upstream.retries);
+    if !budgets.with(&upstream.name, |budget| budget.take(now, rule)) {
+        return first.await;
+    }
+    let fields = json!({ "upstream": upstream.name, "method": again.method.as_str() });
+    context.log(LogLevel::Info, "call_hedged", fields);
+    let second = once(context, upstream, again).boxed_local();
+    match future::select(first, second).await {
+        Either::Left((Ok(reply), _)) | Either::Right((Ok(reply), _)) => Ok(reply),
+        Either::Left((Err(_), other)) | Either::Right((Err(_), other)) => other.await,
+    }
 }
 
 /// Whether making a call twice does no more than making it once.
@@ -188,6 +229,7 @@ mod tests {
         initial_ms: 100,
         max_ms: 1_000,
         attempt_timeout_ms: None,
+        hedge_after_ms: None,
         budget_percent: 20,
         budget_per_second: 1,
     };

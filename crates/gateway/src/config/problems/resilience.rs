@@ -3,8 +3,8 @@
 use super::Findings;
 use crate::config::bounds::{
     AT_ONCE, ATTEMPTS, BULKHEAD_WAIT_MS, FAILURE_CALLS, FAILURE_PERCENT, FAILURE_THRESHOLD,
-    FAILURE_WINDOW_MS, HALF_OPEN_REQUESTS, RESET_INTERVAL_MS, RETRIES_PER_SECOND, RETRY_PAUSE_MS,
-    RETRY_PERCENT, TIMEOUT_MS,
+    FAILURE_WINDOW_MS, HALF_OPEN_REQUESTS, HEDGE_AFTER_MS, RESET_INTERVAL_MS, RETRIES_PER_SECOND,
+    RETRY_PAUSE_MS, RETRY_PERCENT, TIMEOUT_MS,
 };
 use crate::config::{Config, Upstream};
 
@@ -59,6 +59,7 @@ pub(super) fn upstream(at: &str, upstream: &Upstream, config: &Config, findings:
         }
     }
     if let Some(retry) = &upstream.retry {
+        let hedge = retry.hedge_after_ms.unwrap_or(*HEDGE_AFTER_MS.start());
         let attempt = retry.attempt_timeout_ms.unwrap_or(*TIMEOUT_MS.start());
         let (percent, second) = (retry.budget_percent, retry.budget_per_second);
         let numbers = [
@@ -66,6 +67,7 @@ pub(super) fn upstream(at: &str, upstream: &Upstream, config: &Config, findings:
             ("initialMs", retry.initial_ms, RETRY_PAUSE_MS, "ms"),
             ("maxMs", retry.max_ms, RETRY_PAUSE_MS, "ms"),
             ("attemptTimeoutMs", attempt, TIMEOUT_MS, "ms"),
+            ("hedgeAfterMs", hedge, HEDGE_AFTER_MS, "ms"),
             ("budgetPercent", percent.into(), RETRY_PERCENT, "percent"),
             (
                 "budgetPerSecond",

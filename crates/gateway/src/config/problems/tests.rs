@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::config::bounds::{
     AT_ONCE, ATTEMPTS, FAILURE_CALLS, FAILURE_PERCENT, FAILURE_THRESHOLD, FAILURE_WINDOW_MS,
-    HALF_OPEN_REQUESTS, RESET_INTERVAL_MS, RETRY_PAUSE_MS,
+    HALF_OPEN_REQUESTS, HEDGE_AFTER_MS, RESET_INTERVAL_MS, RETRY_PAUSE_MS,
 };
 
 /// A configuration without problems, for a deployed gateway.
@@ -554,6 +554,7 @@ fn every_number_has_bounds() {
         ("/upstreams/0/retry/initialMs", RETRY_PAUSE_MS),
         ("/upstreams/0/retry/maxMs", RETRY_PAUSE_MS),
         ("/upstreams/0/retry/attemptTimeoutMs", TIMEOUT),
+        ("/upstreams/0/retry/hedgeAfterMs", HEDGE_AFTER_MS),
         ("/circuitBreaker/failureRate/percent", FAILURE_PERCENT),
         ("/circuitBreaker/failureRate/windowMs", FAILURE_WINDOW_MS),
         ("/circuitBreaker/failureRate/minimumCalls", FAILURE_CALLS),
