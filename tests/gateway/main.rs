@@ -30,6 +30,7 @@ mod caching;
 mod catalog_cache;
 mod configuration;
 mod converse;
+mod credentials;
 mod door;
 mod era;
 mod extensions;

@@ -7,6 +7,7 @@
 pub mod address;
 pub mod bounds;
 mod issuer;
+mod oauth;
 pub mod policy;
 mod problems;
 mod snapshot;
@@ -18,6 +19,7 @@ use url::Url;
 
 pub use bounds::{TOOL_RULES_MAX, UPSTREAM_NAME_MAX, UPSTREAMS_MAX};
 pub use issuer::{Algorithm, Binding, Introspection, Issuer};
+pub use oauth::{Grant, OAuth};
 pub use policy::{Classification, Clearance, Effect, Policy, PolicyRule};
 pub use problems::Problem;
 pub use snapshot::SNAPSHOT_VERSION;
@@ -290,6 +292,8 @@ pub enum Credentials {
         /// `${secret:NAME}`, resolved through the platform's secrets.
         value: SecretRef,
     },
+    /// `Authorization: Bearer …` with a token the gateway gets by itself.
+    OAuth(Box<OAuth>),
 }
 
 /// A reference to a platform secret, written `${secret:NAME}`. Plain text is refused.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures_util::future::{self, Either};
 
+use crate::credentials::Caller;
 use crate::ingress::Peer;
 use crate::memory::Memory;
 use crate::platform::{Clock, LogLevel, Platform};
@@ -22,6 +23,9 @@ pub struct Context<P> {
     pub settings: Rc<Settings>,
     /// What the host knows of the connection; nothing where there is none.
     pub peer: Rc<Peer>,
+    /// Who is asking, for upstreams that are shown credentials of the caller's; nobody
+    /// where no request is being answered.
+    pub caller: Option<Rc<Caller>>,
 }
 
 impl<P> Clone for Context<P> {
@@ -31,6 +35,7 @@ impl<P> Clone for Context<P> {
             memory: Rc::clone(&self.memory),
             settings: Rc::clone(&self.settings),
             peer: Rc::clone(&self.peer),
+            caller: self.caller.clone(),
         }
     }
 }

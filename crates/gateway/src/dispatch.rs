@@ -19,6 +19,7 @@ use crate::catalog;
 use crate::config::{Execution, ToolRule};
 use crate::context::Context;
 use crate::converse::{self, Conversation};
+use crate::credentials::{self, Asking};
 use crate::discover;
 use crate::egress::{Dispatch, Event, Question, Reply};
 use crate::error::{Error, Rejection};
@@ -53,6 +54,12 @@ pub struct Work {
 /// Begins the work. Nothing has happened until the result is awaited.
 pub fn begin<P: Platform>(context: &Context<P>, work: Work) -> Dispatch {
     let context = context.clone();
+    let asking = Asking::of(&context, &work.permit.principal.id, &work.call);
+    let done = done(context.clone(), work);
+    async move { credentials::answer(&context, asking, done.await) }.boxed_local()
+}
+
+fn done<P: Platform>(context: Context<P>, work: Work) -> Dispatch {
     async move {
         let Work {
             endpoint,
@@ -89,6 +96,7 @@ pub fn begin<P: Platform>(context: &Context<P>, work: Work) -> Dispatch {
                     // How a client of 2025-11-25 asks for a task: between it and the gateway.
                     one.params.remove("task");
                 }
+                credentials::ready(&context, &principal.id, &mut one).await?;
                 let parked = rounds::resume(&context, &principal.id, &mut one)?;
                 let client = &mut call.meta.client_capabilities;
                 discover::carry(&context.settings, &endpoint, client);

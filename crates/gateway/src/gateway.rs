@@ -15,6 +15,7 @@ use crate::admin;
 use crate::auth::{Resource, metadata, revocation};
 use crate::body::Body;
 use crate::context::Context;
+use crate::credentials;
 use crate::egress::{self, json_response};
 use crate::error::{Error, Rejection};
 use crate::health;
@@ -82,6 +83,11 @@ impl<P: Platform> Gateway<P> {
         }
         if let Some(rest) = path.strip_prefix(admin::ADMIN) {
             return admin::answer(context, rest, request).await;
+        }
+        if let Some(rest) = path.strip_prefix(credentials::CONNECT)
+            && (rest.is_empty() || rest.starts_with('/'))
+        {
+            return credentials::serve(context, rest, &request).await;
         }
         if let Some(endpoint) = metadata::resource_path(&path) {
             return protected_resource(context, &endpoint);
@@ -166,6 +172,7 @@ impl<P: Platform> Gateway<P> {
             memory: Rc::clone(&self.memory),
             settings,
             peer: Rc::default(),
+            caller: None,
         })
     }
 

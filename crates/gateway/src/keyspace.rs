@@ -92,6 +92,10 @@ pub const FAMILIES: &[(&str, Store)] = &[
         crate::tasks::sweep::SweepFamily::STORE,
     ),
     (
+        crate::credentials::GrantFamily::NAME,
+        crate::credentials::GrantFamily::STORE,
+    ),
+    (
         crate::session::SessionFamily::NAME,
         crate::session::SessionFamily::STORE,
     ),

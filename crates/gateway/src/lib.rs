@@ -14,6 +14,7 @@ pub mod catalog;
 pub mod config;
 pub mod context;
 pub mod converse;
+pub mod credentials;
 pub mod discover;
 pub mod dispatch;
 pub mod egress;

@@ -10,7 +10,8 @@ use std::ops::Deref;
 use std::rc::Rc;
 
 use crate::{
-    auth, catalog, health, keep, limits, listen, park, session, settings, tasks, tools, upstream,
+    auth, catalog, credentials, health, keep, limits, listen, park, session, settings, tasks,
+    tools, upstream,
 };
 
 /// What one isolate remembers, or one keeper in it. The host keeps it in an `Rc` for as long
@@ -28,6 +29,7 @@ pub struct Memory {
 pub struct Known {
     pub(crate) settings: settings::Memory,
     pub(crate) auth: auth::Memory,
+    pub(crate) credentials: credentials::Memory,
     pub(crate) limits: limits::Memory,
     pub(crate) listen: listen::Memory,
     pub(crate) upstream: upstream::Memory,

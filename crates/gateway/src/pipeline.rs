@@ -19,7 +19,9 @@ use tidegate_mcp::method::Method;
 use crate::audit::Pending;
 use crate::auth::{self, Principal, Resource, Sender};
 use crate::body::Body;
+use crate::config::Upstream;
 use crate::context::Context;
+use crate::credentials::Caller;
 use crate::dispatch::{self, Work};
 use crate::egress::{self, Asked};
 use crate::error::Error;
@@ -53,6 +55,14 @@ pub async fn answer<P: Platform>(
     let mut audit = Pending::begin(platform, endpoint.path(), context.settings.digest.clone());
     let mut standings = Standings::default();
     let taken = take(context, endpoint, way, request, &mut audit, &mut standings).await;
+    let known = taken.as_ref().ok();
+    let context = &match known.and_then(|(head, admission, _)| caller(context, head, admission)) {
+        None => context.clone(),
+        Some(caller) => Context {
+            caller: Some(Rc::new(caller)),
+            ..context.clone()
+        },
+    };
     let mut response = match taken {
         Ok((head, admission, Ask::Call(call))) => {
             let principal = admission.principal;
@@ -89,6 +99,21 @@ pub async fn answer<P: Platform>(
     };
     standings.write(response.headers_mut());
     response
+}
+
+/// Who is asking, where the credentials of any upstream depend on it.
+fn caller<P: Platform>(context: &Context<P>, head: &Head, admission: &Admission) -> Option<Caller> {
+    let config = &context.settings.config;
+    let personal = |upstream: &Upstream| upstream.credentials.are_personal();
+    if !config.upstreams.iter().any(personal) {
+        return None;
+    }
+    let (principal, resource) = (
+        &admission.principal,
+        Resource::of(config, &head.endpoint.path()),
+    );
+    let token = auth::shown(&head.headers, principal, &resource);
+    Some(Caller::of(principal, token))
 }
 
 /// The stages before it is known what is asked.

@@ -128,6 +128,8 @@ impl Outgoing {
 pub(crate) struct Exchange<'a, P> {
     pub(crate) context: &'a Context<P>,
     pub(crate) upstream: &'a Upstream,
+    /// On whose behalf.
+    pub(crate) principal: &'a PrincipalId,
     pub(crate) deadline: Timestamp,
     pub(crate) timeout: Duration,
 }
@@ -172,9 +174,11 @@ pub async fn call<P: Platform>(
     admit(context, upstream)?;
     let timeout = outgoing.timeout;
     let deadline = context.now() + timeout;
+    let principal = outgoing.principal.clone();
     let exchange = Exchange {
         context,
         upstream,
+        principal: &principal,
         deadline,
         timeout,
     };
@@ -259,7 +263,11 @@ fn note<P: Platform>(context: &Context<P>, upstream: &Upstream, error: Option<&E
             | Rejection::UpstreamTimeout { .. }
             | Rejection::UpstreamInvalid { .. },
         )) => Outcome::Failure,
-        Some(Error::Fault(_)) => return,
+        // Nothing of the upstream itself.
+        Some(
+            Error::Fault(_)
+            | Error::Rejection(Rejection::NoCredentials { .. } | Rejection::NotConnected { .. }),
+        ) => return,
         None | Some(Error::Rejection(_)) => Outcome::Success,
     };
     let (now, rule) = (context.now(), &context.settings.config.circuit_breaker);
@@ -312,6 +320,7 @@ pub async fn probe<P: Platform>(
     let exchange = Exchange {
         context,
         upstream,
+        principal: &principal.id,
         deadline: context.now() + timeout,
         timeout,
     };

@@ -10,6 +10,7 @@ use tidegate_gateway::auth::revocation::{RevocationFamily, RevokedFamily};
 use tidegate_gateway::auth::{JwksFamily, KeyFamily, ProofFamily};
 use tidegate_gateway::catalog::shared::CatalogFamily;
 use tidegate_gateway::config::{Config, ConfigFamily, Snapshot};
+use tidegate_gateway::credentials::GrantFamily;
 use tidegate_gateway::keyspace::{FAMILIES, Family};
 use tidegate_gateway::limits::leased::QuotaFamily;
 use tidegate_gateway::limits::{RateFamily, SeatFamily};
@@ -80,6 +81,7 @@ fn every_example_is_a_record_of_its_family_and_every_family_has_one() {
         family::<DirectoryFamily>(),
         family::<TenantFamily>(),
         family::<SweepFamily>(),
+        family::<GrantFamily>(),
         family::<SessionFamily>(),
         family::<MailFamily>(),
     ]

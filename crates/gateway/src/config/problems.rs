@@ -5,6 +5,7 @@
 //! agree. No message repeats a value that could be a secret written in the wrong place.
 
 mod access;
+mod oauth;
 mod policy;
 mod upstreams;
 

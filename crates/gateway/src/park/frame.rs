@@ -75,6 +75,8 @@ pub(crate) enum Failed {
     Invalid(String, String),
     Refused(String),
     Unauthorized(String),
+    NoCredentials(String, String),
+    NotConnected(String, Option<String>),
     /// Ours; what the log of the asking isolate says.
     Fault(String),
 }
@@ -100,6 +102,10 @@ impl From<Error> for Failed {
                 Rejection::UpstreamRefused { upstream }
                 | Rejection::HeadersRefused { upstream } => Self::Refused(upstream),
                 Rejection::UpstreamUnauthorized { upstream } => Self::Unauthorized(upstream),
+                Rejection::NoCredentials { upstream, reason } => {
+                    Self::NoCredentials(upstream, reason)
+                }
+                Rejection::NotConnected { upstream, link } => Self::NotConnected(upstream, link),
                 // What the asking isolate decides itself never comes from a keeper.
                 Rejection::NotFound
                 | Rejection::OriginNotAllowed
@@ -145,6 +151,12 @@ impl From<Failed> for Error {
             }
             Failed::Refused(upstream) => Rejection::UpstreamRefused { upstream }.into(),
             Failed::Unauthorized(upstream) => Rejection::UpstreamUnauthorized { upstream }.into(),
+            Failed::NoCredentials(upstream, reason) => {
+                Rejection::NoCredentials { upstream, reason }.into()
+            }
+            Failed::NotConnected(upstream, link) => {
+                Rejection::NotConnected { upstream, link }.into()
+            }
             Failed::Fault(reason) => Fault::Dependency(format!("in a keeper: {reason}")).into(),
         }
     }

@@ -4,6 +4,7 @@
 //! (RFC 8414 section 3.3), and what it points to must be as safe to fetch as what a
 //! configuration may name: https to a public host, or loopback where the issuer itself is.
 
+use bytes::Bytes;
 use serde::Deserialize;
 use url::Url;
 
@@ -26,10 +27,15 @@ struct Metadata {
 /// The address of the issuer's keys.
 pub(super) async fn key_url<P: Platform>(platform: &P, issuer: &Issuer) -> Result<Url, String> {
     let base = Url::parse(&issuer.issuer).map_err(|e| e.to_string())?;
+    read(&document(platform, &base).await?, issuer, &base)
+}
+
+/// What an authorization server says of itself; whoever reads it compares its issuer.
+pub(crate) async fn document<P: Platform>(platform: &P, base: &Url) -> Result<Bytes, String> {
     let mut reason = String::new();
-    for url in places(&base) {
+    for url in places(base) {
         match get(platform, &url).await {
-            Ok(document) => return read(&document, issuer, &base),
+            Ok(document) => return Ok(document),
             // Served elsewhere, perhaps.
             Err(Failure::Status(status)) if status.is_client_error() => {
                 reason = format!("no metadata: status {}", status.as_u16());
@@ -38,6 +44,14 @@ pub(super) async fn key_url<P: Platform>(platform: &P, issuer: &Issuer) -> Resul
         }
     }
     Err(reason)
+}
+
+/// Whether what an issuer's metadata points to may be asked: at a public https URL, or on
+/// this machine where the issuer itself is.
+pub(crate) fn is_safe(base: &Url, url: &Url) -> bool {
+    let local = is_loopback(base) && is_loopback(url);
+    let safe = url.scheme() == "https" && !is_internal(url);
+    (local || safe) && url.as_str().len() <= URL_MAX && url.username().is_empty()
 }
 
 /// Where metadata may be, in the order clients look for it (MCP 2026-07-28, authorization
@@ -63,9 +77,7 @@ fn read(document: &[u8], issuer: &Issuer, base: &Url) -> Result<Url, String> {
         return Err("the metadata is of another issuer".to_owned());
     }
     let url = metadata.jwks_uri;
-    let local = is_loopback(base) && is_loopback(&url);
-    let safe = url.scheme() == "https" && !is_internal(&url);
-    if !(local || safe) || url.as_str().len() > URL_MAX || !url.username().is_empty() {
+    if !is_safe(base, &url) {
         return Err("the metadata points to keys that are not at a public https URL".to_owned());
     }
     Ok(url)
