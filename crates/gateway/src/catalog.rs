@@ -20,6 +20,7 @@ use tidegate_mcp::version::ProtocolVersion;
 use crate::auth::{Principal, PrincipalId};
 use crate::config::Upstream;
 use crate::context::Context;
+use crate::credentials;
 use crate::discover::upstreams;
 use crate::error::{Error, Rejection};
 use crate::ingress::Endpoint;
@@ -239,6 +240,13 @@ async fn merge<'a, P: Platform>(
                     upstream,
                     item: item.clone(),
                 }));
+            }
+            Err(Error::Rejection(Rejection::NotConnected { .. })) if kind == Kind::Tools => {
+                answered = true;
+                merged.declared = true;
+                merged.hints = merged.hints.combine(CacheHints::NONE);
+                let item = credentials::connect_tool(&upstream.name);
+                merged.entries.push(Entry { upstream, item });
             }
             Err(error) => {
                 let fields = json!({ "upstream": upstream.name, "list": kind.member(), "reason": error.to_string() });

@@ -28,7 +28,7 @@ use crate::seal::hex;
 use crate::time::Timestamp;
 use crate::upstream::Exchange;
 pub use connect::LINK_HOLDS;
-pub(crate) use connect::{Asking, CONNECT, answer, ready, serve};
+pub(crate) use connect::{Asking, CONNECT, answer, connect_tool, connected, ready, serve};
 pub use grant::{GrantFamily, Lease, Record};
 use server::{Endpoints, Failure, ask, ends, resource};
 

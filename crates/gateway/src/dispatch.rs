@@ -97,6 +97,9 @@ fn done<P: Platform>(context: Context<P>, work: Work) -> Dispatch {
                     one.params.remove("task");
                 }
                 credentials::ready(&context, &principal.id, &mut one).await?;
+                if let Some(reply) = credentials::connected(&one) {
+                    return Ok(reply);
+                }
                 let parked = rounds::resume(&context, &principal.id, &mut one)?;
                 let client = &mut call.meta.client_capabilities;
                 discover::carry(&context.settings, &endpoint, client);

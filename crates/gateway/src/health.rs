@@ -1,5 +1,6 @@
 //! `GET /health`: the function runs. `GET /health/deep`: each upstream is really asked,
-//! within [`PROBE_WITHIN`], at most once per [`PROBE_FRESH`] and isolate.
+//! within [`PROBE_WITHIN`], at most once per [`PROBE_FRESH`] and isolate; but for those that
+//! are shown credentials of the caller's.
 
 use std::cell::RefCell;
 use std::time::Duration;
@@ -96,6 +97,8 @@ async fn probes<P: Platform>(context: &Context<P>) -> (Timestamp, Vec<Probe>) {
         .config
         .upstreams
         .iter()
+        // To be asked on somebody's behalf, and here nobody is.
+        .filter(|upstream| !upstream.credentials.are_personal())
         .map(|upstream| probe(context, &upstream.name, &anonymous));
     let probes: Vec<Probe> = join_all(asked).await;
     *context.memory.health.last.borrow_mut() =

@@ -232,7 +232,8 @@ fn each_client_is_told_of_the_link_as_it_understands() {
             .unwrap()
             .contains("https://gw.example.com/connect/files?link=")
     );
-    let told = world.call(modern("tools/list", json!({})).meta("clientCapabilities", url.clone()));
+    let told =
+        world.call(modern("resources/list", json!({})).meta("clientCapabilities", url.clone()));
     assert_eq!(told.reason(), "not_connected");
     assert!(told.error()["data"]["url"].is_string());
     for (version, capabilities, code) in [
@@ -281,10 +282,33 @@ fn one_upstream_without_an_account_leaves_the_others_standing() {
         .secret("GRANTS_SECRET", super::server::SECRET)
         .start();
     let granter = Granter::serve(&world, &[("files", &files)]);
-    assert_eq!(world.list("tools/list"), ["search__query"]);
-    let link = link_in(&world.call(asking()));
+    // In place of its tools there is one that connects; it comes and goes with them.
+    let discovered = world.call(modern("server/discover", json!({})));
+    assert!(discovered.result()["capabilities"]["tools"].is_object());
+    let told = world.call(modern("tools/list", json!({})));
+    assert_eq!(told.names(), ["files__connect-account", "search__query"]);
+    assert_eq!(told.result()["ttlMs"], 0);
+    let connecting = || {
+        asking()
+            .param("name", "files__connect-account".into())
+            .header("mcp-name", "files__connect-account")
+    };
+    let told = world.call(connecting());
+    let link = link_in(&told);
     connect(&world, &granter, &link, "ada@files");
     assert_eq!(world.list("tools/list"), ["files__read", "search__query"]);
+    assert!(
+        world
+            .call(connecting())
+            .said()
+            .starts_with("The account is connected.")
+    );
+    let health = world.ask(Ask::http("GET", "/health/deep"));
+    assert_eq!(
+        health.json()["upstreams"].as_array().unwrap().len(),
+        1,
+        "{health:?}"
+    );
 }
 
 #[test]

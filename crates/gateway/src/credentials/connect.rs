@@ -43,6 +43,9 @@ const ANSWERS: &str = "inputResponses";
 /// The key of the gateway's own question.
 const QUESTION: &str = "connect";
 
+/// The tool an upstream has for who has no account connected, in place of its own.
+const CONNECT_TOOL: &str = "connect-account";
+
 /// What a link says.
 #[derive(Serialize, Deserialize)]
 struct Link {
@@ -89,6 +92,32 @@ pub(super) fn required<P: Platform>(
         link,
     }
     .into()
+}
+
+/// What an upstream lists for who has no account connected: nobody could call anything, and
+/// be asked for one, otherwise.
+pub(crate) fn connect_tool(upstream: &str) -> Object {
+    let description = format!(
+        "Connects an account of the user's at `{upstream}`. The other tools of `{upstream}` are \
+         listed once that is done."
+    );
+    Object::default()
+        .with("name", &CONNECT_TOOL)
+        .with("description", &description)
+        .with("inputSchema", &json!({ "type": "object" }))
+}
+
+/// The answer to a call of [`connect_tool`] by who has an account connected.
+pub(crate) fn connected(one: &One) -> Option<Reply> {
+    let oauth = one.upstream.credentials.oauth()?;
+    let ours = one.method == Method::ToolsCall && one.own == CONNECT_TOOL;
+    (ours && oauth.grant == Grant::User).then(|| {
+        let text = "The account is connected. List the tools again.";
+        let result = Object::default()
+            .with("resultType", &ResultType::COMPLETE)
+            .with("content", &json!([{ "type": "text", "text": text }]));
+        Reply::Result(result)
+    })
 }
 
 /// Sees to it that a call finds what its upstream is shown on the caller's behalf, before
