@@ -4,6 +4,7 @@
 mod exchange;
 mod races;
 mod server;
+mod sign_in;
 mod user;
 
 use std::time::Duration;

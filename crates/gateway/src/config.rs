@@ -19,7 +19,7 @@ use url::Url;
 
 pub use bounds::{TOOL_RULES_MAX, UPSTREAM_NAME_MAX, UPSTREAMS_MAX};
 pub use issuer::{Algorithm, Binding, Introspection, Issuer};
-pub use oauth::{Grant, OAuth};
+pub use oauth::{Grant, OAuth, SignIn};
 pub use policy::{Classification, Clearance, Effect, Policy, PolicyRule};
 pub use problems::Problem;
 pub use snapshot::SNAPSHOT_VERSION;

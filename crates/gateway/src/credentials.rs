@@ -51,6 +51,7 @@ const WAIT_STEPS: u32 = 900;
 /// Who is asking, as far as upstreams' credentials depend on it.
 pub struct Caller {
     principal: PrincipalId,
+    issuer: String,
     subject: String,
     client: Option<String>,
     /// What they showed, unless it was a key of the gateway's own.
@@ -62,6 +63,7 @@ impl Caller {
     pub(crate) fn of(principal: &crate::auth::Principal, token: Option<&str>) -> Self {
         Self {
             principal: principal.id.clone(),
+            issuer: principal.issuer.clone(),
             subject: principal.subject.clone(),
             client: principal.client_id.clone(),
             token: token.map(Secret::new),
@@ -288,7 +290,8 @@ async fn get<P: Platform>(
     if !scope.is_empty() {
         form.push(("scope", &scope));
     }
-    let given = ask(context, oauth, &resource(oauth, &upstream.url), &form).await?;
+    let resource = resource(oauth, &upstream.url);
+    let given = ask(context, oauth, Some(&resource), &form).await?;
     if let (Grant::Exchange, Ok(given)) = (oauth.grant, &given) {
         grant::keep(context, upstream, oauth, principal, given).await;
     }

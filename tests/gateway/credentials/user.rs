@@ -460,7 +460,7 @@ pub fn link_in(told: &Told) -> String {
 }
 
 /// What a browser sees at a URL of the gateway's.
-fn browser(world: &World, url: &str, cookie: Option<&str>) -> Told {
+pub fn browser(world: &World, url: &str, cookie: Option<&str>) -> Told {
     let path = url.strip_prefix("https://gw.example.com").unwrap();
     let mut ask = Ask::http("GET", path).anonymous();
     if let Some(cookie) = cookie {
@@ -469,11 +469,11 @@ fn browser(world: &World, url: &str, cookie: Option<&str>) -> Told {
     world.ask(ask)
 }
 
-fn returned(world: &World, back: &Url, cookie: &str) -> Told {
+pub fn returned(world: &World, back: &Url, cookie: &str) -> Told {
     browser(world, back.as_str(), Some(cookie))
 }
 
-fn cookie_of(page: &Told) -> String {
+pub fn cookie_of(page: &Told) -> String {
     page.header("set-cookie")
         .split(';')
         .next()
@@ -481,7 +481,7 @@ fn cookie_of(page: &Told) -> String {
         .to_owned()
 }
 
-fn authorize_in(page: &Told) -> String {
+pub fn authorize_in(page: &Told) -> String {
     let (_, rest) = page.text.split_once("href=\"").unwrap();
     rest.split('"').next().unwrap().replace("&amp;", "&")
 }

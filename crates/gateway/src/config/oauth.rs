@@ -40,6 +40,18 @@ pub struct OAuth {
     pub audience: Option<String>,
 }
 
+/// As whom the gateway asks an issuer who a person in a browser is.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SignIn {
+    /// The gateway's own client id there.
+    pub client_id: String,
+    /// `${secret:NAME}`, resolved through the platform's secrets; a public client has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_secret: Option<SecretRef>,
+}
+
 /// On whose behalf tokens are got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]

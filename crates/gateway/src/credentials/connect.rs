@@ -7,6 +7,7 @@
 
 mod door;
 mod page;
+mod visit;
 
 use std::time::Duration;
 
@@ -50,6 +51,8 @@ const CONNECT_TOOL: &str = "connect-account";
 #[derive(Serialize, Deserialize)]
 struct Link {
     principal: PrincipalId,
+    /// Who vouched for them.
+    issuer: String,
     /// Whose account is to be connected, in the words of the token: shown on the page.
     subject: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -75,6 +78,7 @@ pub(super) fn required<P: Platform>(
     let link = caller(context, principal).and_then(|caller| {
         let link = Link {
             principal: principal.clone(),
+            issuer: caller.issuer.clone(),
             subject: caller.subject.clone(),
             client: caller.client.clone(),
             upstream: upstream.name.clone(),

@@ -445,7 +445,7 @@ impl<P: Platform> Granted<P> {
             ("refresh_token", &*refresh),
         ];
         let resource = resource(&self.oauth, &self.upstream.url);
-        let failure = match server::ask(&self.context, &self.oauth, &resource, &form).await {
+        let failure = match server::ask(&self.context, &self.oauth, Some(&resource), &form).await {
             Ok(Ok(given)) => {
                 let newer = self.held(&given, Some(&held));
                 return self.write(version, &record, newer).await;

@@ -50,6 +50,8 @@ pub(super) struct Given {
     pub(super) access: String,
     pub(super) refresh: Option<String>,
     pub(super) lifetime: Option<Duration>,
+    /// Who has granted it, where that was asked for.
+    pub(super) id_token: Option<String>,
 }
 
 /// Why there is no token.
@@ -84,6 +86,8 @@ struct Answer {
     expires_in: Option<u64>,
     #[serde(default)]
     refresh_token: Option<String>,
+    #[serde(default)]
+    id_token: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -170,7 +174,7 @@ fn read_metadata(document: &[u8], oauth: &OAuth, base: &Url) -> Result<Endpoints
 pub(super) async fn ask<P: Platform>(
     context: &Context<P>,
     oauth: &OAuth,
-    resource: &str,
+    resource: Option<&str>,
     form: &[(&str, &str)],
 ) -> Result<Result<Given, Failure>, Error> {
     let (basic, public) = match &oauth.client_secret {
@@ -186,7 +190,9 @@ pub(super) async fn ask<P: Platform>(
         }
     };
     let mut written = Serializer::new(String::new());
-    written.extend_pairs(form).append_pair("resource", resource);
+    written
+        .extend_pairs(form)
+        .extend_pairs(resource.map(|resource| ("resource", resource)));
     if public {
         written.append_pair("client_id", &oauth.client_id);
     }
@@ -248,6 +254,7 @@ fn read(status: StatusCode, body: &Bytes) -> Result<Given, Failure> {
                 access: answer.access_token,
                 refresh: answer.refresh_token,
                 lifetime: answer.expires_in.map(Duration::from_secs),
+                id_token: answer.id_token,
             })
         }
         Ok(_) | Err(_) => Err(Failure::Broken(

@@ -4,7 +4,7 @@ use url::Url;
 
 use super::Findings;
 use super::upstreams::secret;
-use crate::config::{Authentication, Config, Grant, OAuth};
+use crate::config::{Authentication, Config, Grant, OAuth, SignIn};
 
 pub(super) fn oauth(at: &str, oauth: &OAuth, config: &Config, findings: &mut Findings) {
     let issuer = format!("{at}/issuer");
@@ -55,6 +55,13 @@ pub(super) fn oauth(at: &str, oauth: &OAuth, config: &Config, findings: &mut Fin
             "needs to know who is asking, and authentication is off",
             "use authentication of type jwt, or grant client",
         );
+    }
+}
+
+pub(super) fn sign_in(at: &str, sign_in: &SignIn, findings: &mut Findings) {
+    findings.short_text(&format!("{at}/clientId"), &sign_in.client_id);
+    if let Some(reference) = &sign_in.client_secret {
+        secret(format!("{at}/clientSecret"), reference, findings);
     }
 }
 

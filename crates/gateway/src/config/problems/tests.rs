@@ -455,6 +455,24 @@ fn tokens_for_upstreams_come_from_a_named_server_by_a_secret_that_is_kept() {
         let place = format!("{at}/{name} → {at}{place}");
         check(&with(grant), &[(&place, value, message)]);
     }
+    let sign_in = "/authentication/issuers/0/signIn";
+    let (id, secret) = (
+        format!("{sign_in}/clientId"),
+        format!("{sign_in}/clientSecret"),
+    );
+    for (value, place, message) in [
+        (json!({ "clientId": "" }), id, "is empty"),
+        (
+            json!({ "clientId": "gw", "clientSecret": "hunter2" }),
+            secret,
+            "not a reference",
+        ),
+    ] {
+        check(
+            &document(),
+            &[(&format!("{sign_in} → {place}"), value, message)],
+        );
+    }
     let found = changed(with("user"), "/authentication", json!({ "type": "none" }));
     assert!(
         found

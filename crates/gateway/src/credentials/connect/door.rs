@@ -1,50 +1,37 @@
-//! Where a browser comes to: the page a link leads to, and the way back from the upstream's
-//! authorization server (RFC 6749 section 4.1, PKCE with S256, RFC 9207).
+//! Where a browser comes to: the page a link leads to, and the way back from the authorization
+//! servers it has visited ([`visit`]).
 //!
 //! The page grants nothing; it says who would get what. The way back is open only to the
 //! browser the page was shown in (a cookie, bound to the sealed `state`), while the link is,
 //! and once.
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::header::{COOKIE, SET_COOKIE};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
-use serde::{Deserialize, Serialize};
 use serde_json::json;
 use sha2::{Digest, Sha256};
-use url::Url;
 use url::form_urlencoded;
 
-use super::super::server::{Endpoints, ask, endpoints, resource};
 use super::page::{self, Consent};
+use super::visit::{self, State};
 use super::{CONNECT, LINK_HOLDS, Link};
 use crate::body::Body;
 use crate::config::{Grant, OAuth, Upstream};
 use crate::context::Context;
 use crate::credentials::grant;
+use crate::credentials::server::resource;
 use crate::egress;
 use crate::error::Rejection;
 use crate::platform::{LogLevel, Platform};
 use crate::seal::{Purpose, hex};
 
-/// The `state` of an authorization request.
-#[derive(Serialize, Deserialize)]
-struct State {
-    link: Link,
-    /// PKCE: the secret of this request (RFC 7636).
-    verifier: String,
-    /// Digest of the cookie of the browser it was made for.
-    browser: String,
-}
-
 /// What ends a visit early: a status, and words for who sees the page.
-type Refused = (StatusCode, &'static str);
+pub(super) type Refused = (StatusCode, &'static str);
 
-const SPENT: Refused = (
+pub(super) const SPENT: Refused = (
     StatusCode::BAD_REQUEST,
     "This link is not valid, is over, or has been used. Ask again in your client for a new one.",
 );
-const FAILED: Refused = (
+pub(super) const FAILED: Refused = (
     StatusCode::BAD_GATEWAY,
     "The account could not be connected just now. Follow the link from your client once more.",
 );
@@ -81,24 +68,17 @@ async fn begin<P: Platform>(
     if upstream.name != name {
         return Err(SPENT);
     }
-    let endpoints = endpoints(context, oauth).await.map_err(|failure| {
-        log(context, &link, &failure.to_string());
-        FAILED
-    })?;
-    let cookie = cookie(context, headers).map(str::to_owned);
-    let cookie = cookie.unwrap_or_else(|| hex(&context.random::<16>()));
-    let verifier = URL_SAFE_NO_PAD.encode(context.random::<32>());
-    let challenge = URL_SAFE_NO_PAD.encode(Sha256::digest(&verifier));
+    let known = cookie(context, headers).map(str::to_owned);
+    let cookie = known.unwrap_or_else(|| hex(&context.random::<16>()));
     let (subject, client) = (link.subject.clone(), link.client.clone());
-    let state = State {
-        link,
-        verifier,
-        browser: digest(&cookie),
+    let visitor = (link, digest(&cookie));
+    let authorize = match visit::sign_in(context, &visitor.0) {
+        Some(first) => visit::away(context, visitor, &first, None).await?,
+        None => {
+            let resource = resource(oauth, &upstream.url);
+            visit::away(context, visitor, oauth, Some(&resource)).await?
+        }
     };
-    let state = sealer.seal(context.platform.as_ref(), Purpose::Authorization, &state);
-    let state = state.map_err(|_| FAILED)?;
-    let authorize = authorize(context, upstream, oauth, (&endpoints, &state, &challenge));
-    let authorize = authorize.ok_or(FAILED)?;
     let mut response = page::consent(&Consent {
         gateway: &context.settings.config.metadata.name,
         upstream: &upstream.name,
@@ -119,30 +99,6 @@ async fn begin<P: Platform>(
     Ok(response)
 }
 
-/// Where the authorization server asks the user.
-fn authorize<P: Platform>(
-    context: &Context<P>,
-    upstream: &Upstream,
-    oauth: &OAuth,
-    (endpoints, state, challenge): (&Endpoints, &str, &str),
-) -> Option<Url> {
-    let mut url = endpoints.authorization.clone()?;
-    let mut query = url.query_pairs_mut();
-    query
-        .append_pair("response_type", "code")
-        .append_pair("client_id", &oauth.client_id)
-        .append_pair("redirect_uri", &redirect_uri(context))
-        .append_pair("resource", &resource(oauth, &upstream.url))
-        .append_pair("state", state)
-        .append_pair("code_challenge", challenge)
-        .append_pair("code_challenge_method", "S256");
-    if !oauth.scopes.is_empty() {
-        query.append_pair("scope", &oauth.scopes.join(" "));
-    }
-    drop(query);
-    Some(url)
-}
-
 /// The way back.
 async fn end<P: Platform>(
     context: &Context<P>,
@@ -159,32 +115,16 @@ async fn end<P: Platform>(
     }
     let link = &state.link;
     let (upstream, oauth) = usable(context, link).await?;
-    let failed = |reason: &str| {
-        log(context, link, reason);
-        FAILED
-    };
-    let endpoints = endpoints(context, oauth).await;
-    let endpoints = endpoints.map_err(|failure| failed(&failure.to_string()))?;
-    // Before anything else of the answer is looked at: it may be another server's.
-    let named = query.one("iss");
-    if query.repeats("iss") || named.map_or(endpoints.names_itself, |iss| iss != oauth.issuer) {
-        return Err(failed("the answer is not of its authorization server"));
+    let resource = resource(oauth, &upstream.url);
+    if state.nonce.is_some() {
+        let first = visit::sign_in(context, link).ok_or(SPENT)?;
+        let given = visit::back(context, query, &state, &first, None).await?;
+        visit::is_caller(context, &first, &state, &given)?;
+        let visitor = (state.link, state.browser);
+        let on = visit::away(context, visitor, oauth, Some(&resource)).await?;
+        return page::onward(on.as_str()).ok_or(FAILED);
     }
-    if query.one("error").is_some() {
-        log(context, link, "its authorization server refuses");
-        let words = "The account was not connected: access was refused there.";
-        return Err((StatusCode::OK, words));
-    }
-    let code = query.one("code").ok_or_else(|| failed("no code"))?;
-    let form = [
-        ("grant_type", "authorization_code"),
-        ("code", code),
-        ("redirect_uri", &redirect_uri(context)),
-        ("code_verifier", &state.verifier),
-    ];
-    let given = ask(context, oauth, &resource(oauth, &upstream.url), &form).await;
-    let given = given.map_err(|error| failed(&error.to_string()))?;
-    let given = given.map_err(|failure| failed(&failure.to_string()))?;
+    let given = visit::back(context, query, &state, oauth, Some(&resource)).await?;
     let granted = (&given, link.made_at);
     match grant::store(context, upstream, oauth, &link.principal, granted).await {
         Ok(true) => {
@@ -193,7 +133,10 @@ async fn end<P: Platform>(
             Ok(page::note(StatusCode::OK, "Connected", words))
         }
         Ok(false) => Err(SPENT),
-        Err(error) => Err(failed(&error.to_string())),
+        Err(error) => {
+            log(context, link, &error.to_string());
+            Err(FAILED)
+        }
     }
 }
 
@@ -216,7 +159,7 @@ async fn usable<'a, P: Platform>(
     }
 }
 
-fn log<P: Platform>(context: &Context<P>, link: &Link, outcome: &str) {
+pub(super) fn log<P: Platform>(context: &Context<P>, link: &Link, outcome: &str) {
     let fields = json!({
         "upstream": link.upstream,
         "principal": link.principal,
@@ -225,7 +168,7 @@ fn log<P: Platform>(context: &Context<P>, link: &Link, outcome: &str) {
     context.log(LogLevel::Info, "connect", fields);
 }
 
-fn redirect_uri<P: Platform>(context: &Context<P>) -> String {
+pub(super) fn redirect_uri<P: Platform>(context: &Context<P>) -> String {
     let origin = context.settings.config.public_url.as_str();
     format!("{}{CONNECT}", origin.trim_end_matches('/'))
 }
@@ -261,7 +204,7 @@ fn digest(cookie: &str) -> String {
 }
 
 /// A request's query, each name of which may stand once.
-struct Query(Vec<(String, String)>);
+pub(super) struct Query(Vec<(String, String)>);
 
 impl Query {
     fn of(request: &Request<Body>) -> Self {
@@ -273,13 +216,13 @@ impl Query {
         )
     }
 
-    fn one(&self, name: &str) -> Option<&str> {
+    pub(super) fn one(&self, name: &str) -> Option<&str> {
         let mut values = self.0.iter().filter(|(key, _)| key == name);
         let (_, value) = values.next()?;
         values.next().is_none().then_some(value)
     }
 
-    fn repeats(&self, name: &str) -> bool {
+    pub(super) fn repeats(&self, name: &str) -> bool {
         self.0.iter().filter(|(key, _)| key == name).count() > 1
     }
 }

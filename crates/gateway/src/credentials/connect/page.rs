@@ -2,8 +2,8 @@
 //! them runs, loads, submits, is framed, kept, or told where its reader came from.
 
 use http::header::{
-    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
-    X_FRAME_OPTIONS,
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, LOCATION, REFERRER_POLICY,
+    X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 
@@ -58,6 +58,14 @@ pub(super) fn consent(asked: &Consent<'_>) -> Response<Body> {
         escaped(asked.authorize),
     );
     page(StatusCode::OK, "Connect an account", &text)
+}
+
+/// Nothing to see: the browser goes on.
+pub(super) fn onward(to: &str) -> Option<Response<Body>> {
+    let mut response = page(StatusCode::SEE_OTHER, "Connect an account", "");
+    let to = HeaderValue::from_str(to).ok()?;
+    response.headers_mut().insert(LOCATION, to);
+    Some(response)
 }
 
 /// A page that only says something.
