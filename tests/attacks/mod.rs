@@ -8,6 +8,7 @@ pub mod authority;
 mod bound;
 mod claims;
 mod forge;
+mod head;
 mod opaque;
 mod shape;
 mod signed;
@@ -16,6 +17,7 @@ use serde_json::{Value, json};
 
 pub use authority::Authority;
 pub use forge::Stage;
+pub use head::edge;
 
 /// An HTTP request, byte for byte.
 #[derive(Debug, Clone)]
@@ -86,13 +88,14 @@ pub fn table(stage: &Stage) -> Vec<Attack> {
     rows.extend(claims::rows(stage));
     rows.extend(bound::rows(stage));
     rows.extend(opaque::rows(stage));
+    rows.extend(head::rows(stage));
     rows
 }
 
 /// What must be let in: an attack that is refused because nothing is accepted shows nothing.
 pub fn controls(stage: &Stage) -> Vec<(&'static str, Sent)> {
     let call = || Sent::call(stage.tool);
-    vec![
+    let mut good = vec![
         ("EdDSA", call().bearer(&stage.good(json!({})))),
         ("RS256", call().bearer(&stage.by_rsa(json!({})))),
         ("ES256", call().bearer(&stage.by_ec(json!({})))),
@@ -100,7 +103,9 @@ pub fn controls(stage: &Stage) -> Vec<(&'static str, Sent)> {
         ("another issuer", call().bearer(&stage.by_other(json!({})))),
         ("an opaque token", call().bearer(authority::ACTIVE)),
         ("a bound token with its proof", bound::good(stage)),
-    ]
+    ];
+    good.extend(head::forged(stage));
+    good
 }
 
 /// The rest of every challenge: what the gateway says of itself.

@@ -193,6 +193,8 @@ fn an_upgraded_upstream_that_forgot_its_sessions_is_not_lost_until_then() {
         "modern",
         "it is asked anew what it is"
     );
+    assert_eq!(world.tool("up__a").said(), "modern", "and that is kept");
+    assert_eq!(world.count("up", "server/discover"), 2);
 }
 
 #[test]

@@ -187,16 +187,33 @@ fn an_upstream_of_2024_11_05_is_called_over_its_stream() {
 
 #[test]
 fn an_upstream_whose_endpoint_is_elsewhere_gets_nothing() {
+    for elsewhere in [
+        "https://evil.example.net/messages",
+        "//evil.example.net/messages",
+        "https://up.example.com.evil.example.net/messages",
+        "https://up.example.com@evil.example.net/messages",
+        "https://user:pw@up.example.com/messages",
+        "http://up.example.com/messages",
+        "https://up.example.com:8443/messages",
+        "http://169.254.169.254/latest/meta-data",
+        "file:///etc/passwd",
+    ] {
+        nothing_is_posted(elsewhere);
+    }
+}
+
+fn nothing_is_posted(elsewhere: &'static str) {
     let script = Script::legacy("2024-11-05", &["ask"]);
-    script.on("GET", |_| {
-        let elsewhere = b"event: endpoint\ndata: https://evil.example.net/messages\n\n";
-        Said::Stream(vec![crate::world::Step::Bytes(elsewhere.to_vec())])
+    script.on("GET", move |_| {
+        let named = format!("event: endpoint\ndata: {elsewhere}\n\n");
+        Said::Stream(vec![crate::world::Step::Bytes(named.into_bytes())])
     });
     let world = Setup::new()
         .upstream_with("up", &script, &json!({ "transport": "sse" }))
         .start();
-    assert_eq!(world.tool("up__ask").reason(), "upstream_invalid");
-    assert_eq!(world.asked("up"), ["GET"]);
+    let told = world.tool("up__ask");
+    assert_eq!(told.reason(), "upstream_invalid", "{elsewhere:?}");
+    assert_eq!(world.asked("up"), ["GET"], "{elsewhere:?}");
 }
 
 /// A client with its stream.

@@ -179,9 +179,110 @@ fn an_exact_limit_is_never_overshot_by_any_number_of_isolates() {
             admitted + isolates * chunk >= limit,
             "more is lost than a chunk for each isolate"
         );
+        // Chunks grow, twice as large each time: 1, 1, 2, 4, 8.
+        let growing = 2 + chunk.ilog2() as usize;
         assert!(
-            operations <= limit.div_ceil(chunk) + isolates,
+            operations <= limit.div_ceil(chunk) + isolates * growing,
             "{operations}"
+        );
+    }
+}
+
+/// Every limit there is, none of which says how it is counted.
+fn unsaid(limit: u64) -> [Value; 3] {
+    let rate = json!({ "requests": limit, "windowMs": MINUTE });
+    let rules = json!([{ "name": "l", "per": ["principal"], "rate": rate }]);
+    let tools = json!([{ "name": "search__query", "rateLimit": rate }]);
+    [
+        json!({ "limits": { "perClient": rate } }),
+        json!({ "limits": { "rules": rules } }),
+        json!({ "tools": tools }),
+    ]
+}
+
+#[test]
+fn a_limit_that_does_not_say_how_is_counted_as_suits_the_host() {
+    const LIMIT: usize = 100;
+    for config in unsaid(LIMIT as u64) {
+        for short_lived in [false, true] {
+            let script = Script::modern(&["query"]);
+            let world = Setup::new()
+                .upstream("search", &script)
+                .config(&config)
+                .start();
+            if short_lived {
+                world.sim.make_short_lived();
+            }
+            // Each instance ends after its second call, before anything deferred has run.
+            let call = |_| {
+                let instance = world.isolate();
+                let twice = (0..2).filter(|_| instance.tool("search__query").status == 200);
+                let admitted = twice.count();
+                instance.lose_deferred();
+                admitted
+            };
+            let admitted: usize = (0..2 * LIMIT).map(call).sum();
+            match short_lived {
+                true => assert!((LIMIT / 2..=LIMIT).contains(&admitted), "{admitted}"),
+                false => assert_eq!(admitted, 4 * LIMIT, "each counts alone"),
+            }
+            let operations = world.sim.atomic.operations("quota/");
+            assert_eq!(operations > 0, short_lived, "{config}");
+        }
+    }
+}
+
+#[test]
+fn what_a_limit_says_of_how_it_is_counted_holds_on_every_host() {
+    for short_lived in [false, true] {
+        for counter in ["kv", "atomic"] {
+            let world =
+                limited(&json!([{ "name": "l", "rate": { "requests": 3 }, "counter": counter }]));
+            if short_lived {
+                world.sim.make_short_lived();
+            }
+            assert_eq!(world.tool("search__query").status, 200);
+            let operations = world.sim.atomic.operations("quota/");
+            assert_eq!(operations > 0, counter == "atomic", "{short_lived}");
+        }
+    }
+}
+
+#[test]
+fn what_instances_that_end_have_leased_costs_at_most_half_of_the_limit() {
+    for (limit, calls_each) in [(64, 1), (640, 1), (1280, 2), (1280, 7), (1280, 128)] {
+        let world = limited(
+            &json!([{ "name": "l", "rate": { "requests": limit, "windowMs": MINUTE }, "counter": "atomic" }]),
+        );
+        let mut admitted = 0;
+        let mut refused = false;
+        while !refused {
+            let instance = world.isolate();
+            for _ in 0..calls_each {
+                let status = instance.tool("search__query").status;
+                refused |= status != 200;
+                admitted += usize::from(status == 200);
+            }
+        }
+        println!("limit {limit}, {calls_each} calls for each instance: {admitted} admitted");
+        assert!(
+            (limit / 2..=limit).contains(&admitted),
+            "{admitted} of {limit}"
+        );
+    }
+}
+
+#[test]
+fn what_is_left_of_an_exact_limit_is_more_than_what_is_leased() {
+    let world = limited(
+        &json!([{ "name": "l", "per": ["principal"], "rate": { "requests": 100 }, "counter": "atomic" }]),
+    );
+    for left in [99, 98, 97] {
+        let told = world.tool("search__query");
+        assert!(
+            told.header("ratelimit")
+                .starts_with(&format!(r#""l";r={left};"#)),
+            "{told:?}"
         );
     }
 }

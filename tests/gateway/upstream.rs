@@ -159,18 +159,6 @@ fn a_missing_secret_is_the_operators_to_see() {
 }
 
 #[test]
-fn an_upstream_that_is_down_is_said_to_be_down() {
-    let world = upstream(&Script::modern(&["a"]));
-    world.server("up").down.set(true);
-    let told = world.tool("up__a");
-    assert_eq!(
-        (told.status.as_u16(), told.reason()),
-        (502, "upstream_unavailable")
-    );
-    assert_eq!(told.error()["data"]["upstream"], "up");
-}
-
-#[test]
 fn a_slow_upstream_has_its_time_and_no_more() {
     let timeouts = [
         (json!({ "timeoutMs": 2000 }), Value::Null, 2000),

@@ -251,6 +251,17 @@ impl Gateway {
         })
     }
 
+    /// Its issuer.
+    pub fn issuer(&self) -> &str {
+        self.issuer.as_deref().expect("an issuer of ours")
+    }
+
+    /// Where it keeps its state.
+    pub fn folder(&self) -> &Path {
+        let log = self.log.as_deref().and_then(Path::parent);
+        log.expect("the ready file names the gateway's `log`")
+    }
+
     /// A token for a client of this name, so that its limits are its own.
     pub fn mint_for(&self, subject: &str) -> &'static str {
         self.mint(&["--claims", &json!({ "sub": subject }).to_string()])

@@ -45,6 +45,10 @@ pub enum Command {
     /// Look after the tasks of a running gateway
     #[command(subcommand)]
     Tasks(Tasks),
+    /// Switch something off at a running gateway, or list what is
+    Kill(Kill),
+    /// Switch something on again
+    Revive(Revive),
     /// Print the JSON Schema of tidegate.yaml
     Schema {
         /// Write it, and the schema of the snapshot, into a folder instead
@@ -370,6 +374,44 @@ pub enum Tasks {
         /// The task's id, as `list` prints it
         id: String,
     },
+}
+
+/// What to switch off.
+#[derive(Args)]
+pub struct Kill {
+    /// Which gateway.
+    #[command(flatten)]
+    pub door: Door,
+    /// all, upstream:NAME, tool:UPSTREAM__NAME (NAME may end with *), tenant:NAME or
+    /// principal:SUBJECT
+    #[arg(value_name = "WHAT", required_unless_present = "list")]
+    pub what: Option<String>,
+    /// Why; whoever is refused reads it
+    #[arg(long, value_name = "TEXT", required_unless_present = "list")]
+    pub reason: Option<String>,
+    /// For how long: 90s, 10m, 2h, 1d; until it is revived, if not given
+    #[arg(long = "for", value_name = "TIME", value_parser = age)]
+    pub lasts: Option<Duration>,
+    /// The issuer whose subject a principal is, as its tokens say
+    #[arg(long, value_name = "URL")]
+    pub issuer: Option<String>,
+    /// List what is switched off
+    #[arg(long, conflicts_with_all = ["what", "reason", "lasts", "issuer"])]
+    pub list: bool,
+}
+
+/// What to switch on again.
+#[derive(Args)]
+pub struct Revive {
+    /// Which gateway.
+    #[command(flatten)]
+    pub door: Door,
+    /// As `tidegate kill --list` prints it
+    #[arg(value_name = "WHAT")]
+    pub what: String,
+    /// The issuer whose subject a principal is
+    #[arg(long, value_name = "URL")]
+    pub issuer: Option<String>,
 }
 
 /// Which gateway, and how to say what it answers. The token is TIDEGATE_ADMIN_TOKEN of the

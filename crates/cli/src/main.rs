@@ -8,6 +8,7 @@
 
 mod args;
 mod document;
+mod door;
 mod finding;
 mod init;
 mod keys;
@@ -20,6 +21,7 @@ mod revoke;
 mod store;
 mod structure;
 mod suggest;
+mod switches;
 mod tasks;
 mod yaml;
 
@@ -84,6 +86,8 @@ fn run(command: Command, out: &mut impl Write) -> Result<(), Failure> {
         } => check(&source, spin.as_deref(), format, out),
         Command::Compile { source, out: file } => compile(&source, file.as_deref(), out),
         Command::Push(push) => push::push(&push, out),
+        Command::Kill(kill) => switches::kill(&kill, out),
+        Command::Revive(revive) => switches::revive(&revive, out),
         Command::Tasks(asked) => tasks::tasks(asked, out),
         Command::Schema { out: folder } => schema(folder.as_deref(), out),
         Command::Policy { command } => match command {

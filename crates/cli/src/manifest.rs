@@ -1,4 +1,4 @@
-//! Whether a `spin.toml` gives its component what a configuration needs: Spin fixes at
+//! Whether a `spin.toml` gives its components what a configuration needs: Spin fixes at
 //! deployment where a component may send requests and which secrets it can read.
 
 use std::collections::BTreeMap;
@@ -34,34 +34,50 @@ pub fn check(path: &Path, loaded: &Loaded) -> Result<Vec<Finding>, Failure> {
     let unusable = |reason: String| Failure::Usage(format!("{}: {reason}", path.display()));
     let text = fs::read_to_string(path).map_err(|error| unusable(error.to_string()))?;
     let manifest: Manifest = toml::from_str(&text).map_err(|error| unusable(error.to_string()))?;
-    let mut components = manifest.component.into_values();
-    let (Some(component), None) = (components.next(), components.next()) else {
-        return Err(unusable(
-            "it does not describe exactly one component".to_owned(),
-        ));
-    };
     let mut needs = Vec::new();
     walk(&serde_json::to_value(&loaded.config)?, "", &mut needs);
-    let name = path.display();
-    let findings = needs.into_iter().filter_map(|(pointer, need)| {
-        let (message, remedy) = match need {
-            Need::Host(url) if !component.allowed_outbound_hosts.iter().any(|p| allows(p, &url)) => {
+    let mut findings = Vec::new();
+    // Each of them calls upstreams: one answers clients, another works on the queue.
+    for (id, component) in &manifest.component {
+        for (pointer, need) in &needs {
+            let Some((lack, remedy)) = component.lacks(need) else {
+                continue;
+            };
+            findings.push(Finding {
+                place: loaded.place(pointer),
+                pointer: pointer.clone(),
+                message: format!("{}: the component {id:?} {lack}", path.display()),
+                remedy,
+            });
+        }
+    }
+    Ok(findings)
+}
+
+impl Component {
+    /// What it is not given of what is needed, and what to do about it.
+    fn lacks(&self, need: &Need) -> Option<(String, String)> {
+        match need {
+            Need::Host(url) => {
+                let hosts = &self.allowed_outbound_hosts;
                 let origin = url.origin().ascii_serialization();
-                (
-                    format!("{name} does not let the component reach {origin}"),
-                    format!("add \"{origin}\" to its allowed_outbound_hosts"),
-                )
+                (!hosts.iter().any(|pattern| allows(pattern, url))).then(|| {
+                    (
+                        format!("may not reach {origin}"),
+                        format!("add \"{origin}\" to its allowed_outbound_hosts"),
+                    )
+                })
             }
-            Need::Secret(secret) if !component.variables.contains_key(&secret) => (
-                format!("{name} gives the component no variable `{secret}`"),
-                format!("define it under [variables] and add {secret} = \"{{{{ {secret} }}}}\" to the component's"),
-            ),
-            Need::Host(_) | Need::Secret(_) => return None,
-        };
-        let place = loaded.place(&pointer);
-        Some(Finding { place, pointer, message, remedy })
-    });
-    Ok(findings.collect())
+            Need::Secret(secret) => (!self.variables.contains_key(secret)).then(|| {
+                (
+                    format!("has no variable `{secret}`"),
+                    format!(
+                        "define it under [variables] and add {secret} = \"{{{{ {secret} }}}}\" to the component's"
+                    ),
+                )
+            }),
+        }
+    }
 }
 
 /// Something a configuration needs of its host.

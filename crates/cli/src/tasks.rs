@@ -1,16 +1,14 @@
 //! `tidegate tasks`: what operators see of tasks and do about them, at the gateway's own
 //! door for them.
 
-mod door;
-
 use std::io::Write;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::args::Tasks;
+use crate::door::Gateway;
 use crate::{Failure, now_ms, print_json};
-use door::Gateway;
 
 /// A page of tasks.
 #[derive(Deserialize)]
@@ -190,7 +188,7 @@ fn state(task: &Value) -> String {
 }
 
 /// A member's text. A terminal obeys control characters, so none gets there.
-fn text(task: &Value, member: &str) -> String {
+pub fn text(task: &Value, member: &str) -> String {
     let text = task[member].as_str().unwrap_or_default();
     let harmless = |c: char| if c.is_control() { '\u{fffd}' } else { c };
     text.chars().map(harmless).collect()

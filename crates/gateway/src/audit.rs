@@ -63,6 +63,9 @@ pub struct Record {
     /// if the principal is not cleared for the upstream.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub policy_rule: Option<String>,
+    /// The operators' switch that stopped it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub switch: Option<String>,
     /// `ok`, `tool_error`, `input_required`, `task`, `cancelled`, `disconnected`, or an
     /// error's label.
     pub outcome: String,

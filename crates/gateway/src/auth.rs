@@ -39,7 +39,7 @@ use judging::Judging;
 
 pub use dpop::ProofFamily;
 pub use gateway_key::{KEY_ISSUER, KEY_PREFIX, KeyFamily, KeyHash, KeyRecord, NewKey};
-pub(crate) use jwks::{AGENT, document, is_safe};
+pub(crate) use jwks::{AGENT, document};
 pub use jwks::{JwksFamily, JwksRecord};
 pub use principal::{Principal, PrincipalId};
 

@@ -28,6 +28,7 @@ use crate::names;
 use crate::platform::{LogLevel, Platform};
 use crate::policy::{self, Hints, Subject};
 use crate::seal::Purpose;
+use crate::switches;
 use crate::tasks;
 use listed::listed;
 pub(crate) use listed::{Memory, forget, forget_tools, tools};
@@ -214,7 +215,13 @@ async fn merge<'a, P: Platform>(
     principal: &Principal,
     kind: Kind,
 ) -> Result<Merged<'a>, Error> {
-    let asked = upstreams(&context.settings, endpoint).map(|upstream| async move {
+    // Where names tell upstreams apart, one that is switched off is not even asked; else the
+    // names it has would go to others.
+    let apart = names::prefixed(&context.settings, endpoint) || *endpoint != Endpoint::Every;
+    let left_out =
+        |upstream: &&Upstream| apart && switches::kills_upstream(context, &upstream.name);
+    let (off, on): (Vec<_>, Vec<_>) = upstreams(&context.settings, endpoint).partition(left_out);
+    let asked = on.into_iter().map(|upstream| async move {
         (upstream, listed(context, upstream, principal, kind).await)
     });
     let mut merged = Merged {
@@ -224,11 +231,11 @@ async fn merge<'a, P: Platform>(
             scope: CacheScope::Public,
         },
         unavailable: Vec::new(),
-        declared: false,
+        declared: !off.is_empty(),
     };
     let now = context.now();
     let mut failure = None;
-    let mut answered = false;
+    let mut answered = !off.is_empty();
     for (upstream, listed) in join_all(asked).await {
         match listed {
             Ok(None) => answered = true,
@@ -257,19 +264,17 @@ async fn merge<'a, P: Platform>(
         }
     }
     match failure {
-        Some(error) if !answered => Err(error),
-        Some(_) => {
-            // It may be back any moment.
-            merged.hints.ttl_ms = 0;
-            Ok(merged)
-        }
-        None => {
-            if merged.entries.is_empty() {
-                merged.hints = CacheHints::NONE;
-            }
-            Ok(merged)
-        }
+        Some(error) if !answered => return Err(error),
+        // It may be back any moment.
+        Some(_) => merged.hints.ttl_ms = 0,
+        None if merged.entries.is_empty() => merged.hints = CacheHints::NONE,
+        None => {}
     }
+    // What is switched off too.
+    if switches::count(&context.memory.switches, now) > 0 {
+        merged.hints.ttl_ms = 0;
+    }
+    Ok(merged)
 }
 
 /// The entries this caller may see, under the names this endpoint shows.
@@ -297,6 +302,15 @@ fn exposed<P: Platform>(
         // In bare naming the first upstream that lists a name has it, also when this caller
         // may not see it: calls go by the same rule.
         if !seen.insert(shown.clone()) {
+            continue;
+        }
+        let killed = match kind {
+            Kind::Tools => switches::kills_tool(context, &upstream.name, &own),
+            Kind::Prompts | Kind::Resources | Kind::ResourceTemplates => {
+                switches::kills_upstream(context, &upstream.name)
+            }
+        };
+        if killed {
             continue;
         }
         let hints = || match policy::wants_hints(context) {

@@ -6,10 +6,12 @@
 
 pub mod address;
 pub mod bounds;
+mod edge;
 mod issuer;
 mod oauth;
 pub mod policy;
 mod problems;
+mod resilience;
 mod snapshot;
 
 use std::time::Duration;
@@ -18,10 +20,12 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 pub use bounds::{TOOL_RULES_MAX, UPSTREAM_NAME_MAX, UPSTREAMS_MAX};
+pub use edge::{Edge, Listed};
 pub use issuer::{Algorithm, Binding, Introspection, Issuer};
 pub use oauth::{Grant, OAuth, SignIn};
 pub use policy::{Classification, Clearance, Effect, Policy, PolicyRule};
 pub use problems::Problem;
+pub use resilience::{CircuitBreaker, FailureRate};
 pub use snapshot::SNAPSHOT_VERSION;
 
 use crate::keyspace::{Family, Store};
@@ -76,6 +80,9 @@ pub struct Config {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(feature = "schema", schemars(length(max = bounds::ALLOWED_ORIGINS_MAX)))]
     pub allowed_origins: Vec<String>,
+    /// Which requests are looked at at all.
+    #[serde(default, skip_serializing_if = "Edge::is_default")]
+    pub edge: Edge,
     /// How tools and prompts of several upstreams are named at `/mcp`.
     #[serde(default)]
     pub naming: Naming,
@@ -437,9 +444,10 @@ pub struct LimitRule {
     pub tools: Vec<String>,
     /// How often.
     pub rate: Rate,
-    /// How it is counted.
-    #[serde(default)]
-    pub counter: Counter,
+    /// How it is counted. If absent, as suits the host: `kv` where isolates live long
+    /// (Workers), `atomic` where they do not (Spin).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub counter: Option<Counter>,
 }
 
 /// Something for which a limit is counted apart.
@@ -460,43 +468,16 @@ pub enum Per {
 }
 
 /// How a limit is counted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Counter {
     /// Approximately, through KV: it may be overshot within a stated bound, and a store that
     /// is away refuses nobody.
-    #[default]
     Kv,
     /// Exactly, through the atomic store: it is never overshot, and what cannot be counted is
     /// refused.
     Atomic,
-}
-
-/// When a failing upstream is left alone for a while.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct CircuitBreaker {
-    /// Consecutive failures that open the circuit.
-    #[cfg_attr(feature = "schema", schemars(range(min = *bounds::FAILURE_THRESHOLD.start(), max = *bounds::FAILURE_THRESHOLD.end())))]
-    pub failure_threshold: u32,
-    /// How long it stays open before a probe, in milliseconds.
-    #[cfg_attr(feature = "schema", schemars(range(min = *bounds::RESET_INTERVAL_MS.start(), max = *bounds::RESET_INTERVAL_MS.end())))]
-    pub reset_interval_ms: u64,
-    /// Probes let through at once while half open.
-    #[cfg_attr(feature = "schema", schemars(range(min = *bounds::HALF_OPEN_REQUESTS.start(), max = *bounds::HALF_OPEN_REQUESTS.end())))]
-    pub half_open_max_requests: u32,
-}
-
-impl Default for CircuitBreaker {
-    fn default() -> Self {
-        Self {
-            failure_threshold: 5,
-            reset_interval_ms: 30_000,
-            half_open_max_requests: 1,
-        }
-    }
 }
 
 /// Long-running calls.

@@ -17,6 +17,7 @@ use crate::error::Error;
 use crate::ingress::Endpoint;
 use crate::platform::{LogLevel, Platform};
 use crate::settings::Settings;
+use crate::switches;
 use crate::tasks;
 use crate::upstream;
 use crate::upstream::facts::Facts;
@@ -112,7 +113,9 @@ async fn facts<P: Platform>(
     endpoint: &Endpoint,
     principal: &Principal,
 ) -> Vec<Rc<Facts>> {
-    let asked = upstreams(&context.settings, endpoint).map(|upstream| async move {
+    let on = upstreams(&context.settings, endpoint)
+        .filter(|upstream| !switches::kills_upstream(context, &upstream.name));
+    let asked = on.map(|upstream| async move {
         let facts = upstream::facts(context, upstream, principal).await;
         if let Err(error) = &facts {
             let fields = json!({ "upstream": upstream.name, "reason": error.to_string() });

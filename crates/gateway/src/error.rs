@@ -28,6 +28,20 @@ pub enum Rejection {
     /// No such path.
     #[error("not_found")]
     NotFound,
+    /// A client from an address that is not let in, or that is not known.
+    #[error("address_not_allowed")]
+    AddressNotAllowed,
+    /// A client from a country that is not let in, or that is not known.
+    #[error("country_not_allowed")]
+    CountryNotAllowed,
+    /// More header fields than are looked at.
+    #[error("headers_too_large")]
+    HeadersTooLarge {
+        /// Most fields.
+        fields: usize,
+        /// Most bytes of all of them.
+        bytes: usize,
+    },
     /// A browser page of an origin that is not allowed.
     #[error("origin_not_allowed")]
     OriginNotAllowed,
@@ -70,6 +84,18 @@ pub enum Rejection {
         rule: String,
         /// Whether the caller is told which it was.
         disclose: bool,
+    },
+    /// An operator has switched it off.
+    #[error("killed")]
+    Killed {
+        /// The switch's name, for the audit record.
+        switch: String,
+        /// What kind of switch it is.
+        kind: &'static str,
+        /// Why, in the operator's words.
+        reason: String,
+        /// When it ends, if that is known.
+        retry_after: Option<Duration>,
     },
     /// The token's scopes do not reach.
     #[error("insufficient_scope")]
@@ -130,6 +156,16 @@ pub enum Rejection {
         upstream: String,
         /// How long it had.
         timeout: Duration,
+    },
+    /// The upstream says that it is asked too often, or has too much to do.
+    #[error("upstream_busy")]
+    UpstreamBusy {
+        /// Its configured name.
+        upstream: String,
+        /// Whether it is asked too often (429): it then did not act on the request.
+        limited: bool,
+        /// When to try again, if it said so.
+        retry_after: Option<Duration>,
     },
     /// The upstream answered something that is not MCP.
     #[error("upstream_invalid")]
@@ -262,6 +298,14 @@ impl Error {
         }
     }
 
+    /// The operators' switch that stopped the request, if one did.
+    pub(crate) fn switch(&self) -> Option<String> {
+        match self {
+            Self::Rejection(Rejection::Killed { switch, .. }) => Some(switch.clone()),
+            Self::Rejection(_) | Self::Fault(_) => None,
+        }
+    }
+
     /// The id of the request this answers, where only the body could tell.
     pub(crate) fn request_id(&self) -> Option<RequestId> {
         match self {
@@ -305,6 +349,19 @@ impl Rejection {
         };
         match self {
             Self::NotFound => plain(StatusCode::NOT_FOUND, refused("No such endpoint. MCP is served at /mcp.")),
+            Self::AddressNotAllowed => plain(
+                StatusCode::FORBIDDEN,
+                refused("This gateway is not open to the network address the request came from."),
+            ),
+            Self::CountryNotAllowed => plain(
+                StatusCode::FORBIDDEN,
+                refused("This gateway is not open to the country the request came from."),
+            ),
+            Self::HeadersTooLarge { fields, bytes } => plain(
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                RpcError::new(REFUSED, format!("Send at most {fields} header fields, of {bytes} bytes together."))
+                    .with_data(json!({ "reason": label, "maxHeaders": fields, "maxHeaderBytes": bytes })),
+            ),
             Self::OriginNotAllowed => plain(
                 StatusCode::FORBIDDEN,
                 refused("This origin may not call the gateway. Its operator lists origins under `allowedOrigins`."),
@@ -342,6 +399,14 @@ impl Rejection {
                     false => refused(text),
                 };
                 plain(StatusCode::FORBIDDEN, error)
+            }
+            Self::Killed { kind, reason, retry_after, .. } => {
+                let error = RpcError::new(REFUSED, format!("Switched off by the operator: {reason}"))
+                    .with_data(json!({ "reason": label, "switch": kind, "message": reason }));
+                match retry_after {
+                    Some(after) => with_header(StatusCode::SERVICE_UNAVAILABLE, retry_after_header(*after), error),
+                    None => plain(StatusCode::SERVICE_UNAVAILABLE, error),
+                }
             }
             Self::InsufficientScope { challenge } => with_header(
                 StatusCode::FORBIDDEN,
@@ -388,6 +453,7 @@ impl Rejection {
                 StatusCode::GATEWAY_TIMEOUT,
                 failed(upstream, format!("Upstream `{upstream}` did not answer within {} ms.", millis(*timeout))),
             ),
+            Self::UpstreamBusy { upstream, limited, retry_after } => busy(upstream, *limited, *retry_after, &label),
             Self::UpstreamInvalid { upstream, reason } => plain(
                 StatusCode::BAD_GATEWAY,
                 failed(upstream, format!("Upstream `{upstream}` answered with something that is not MCP: {reason}.")),
@@ -424,6 +490,26 @@ impl Rejection {
                 failed(upstream, format!("Upstream `{upstream}` refuses the gateway's credentials.")),
             ),
         }
+    }
+}
+
+fn busy(upstream: &str, limited: bool, after: Option<Duration>, label: &str) -> ErrorResponse {
+    let text = match limited {
+        true => format!("Upstream `{upstream}` is asked too often; retry later."),
+        false => format!("Upstream `{upstream}` has too much to do; retry later."),
+    };
+    let mut data = json!({ "reason": label, "upstream": upstream });
+    if let Some(after) = after {
+        data["retryAfterMs"] = millis(after).into();
+    }
+    let error = RpcError::new(UPSTREAM_FAILED, text).with_data(data);
+    match after {
+        Some(after) => with_header(
+            StatusCode::SERVICE_UNAVAILABLE,
+            retry_after_header(after),
+            error,
+        ),
+        None => plain(StatusCode::SERVICE_UNAVAILABLE, error),
     }
 }
 

@@ -16,6 +16,7 @@ use crate::auth::{Resource, metadata, revocation};
 use crate::body::Body;
 use crate::context::Context;
 use crate::credentials;
+use crate::edge;
 use crate::egress::{self, json_response};
 use crate::error::{Error, Rejection};
 use crate::health;
@@ -28,6 +29,7 @@ use crate::pipeline;
 use crate::platform::{Clock, LogLevel, Platform};
 use crate::queue::{Consumed, Message};
 use crate::settings::{self, Settings};
+use crate::switches;
 use crate::tasks;
 
 /// Pause before a message is taken again that met no configuration.
@@ -52,7 +54,8 @@ impl<P: Platform> Gateway<P> {
     /// Answers one HTTP request. Never fails: every error is a response.
     pub async fn serve(&self, request: Request<Body>) -> Response<Body> {
         if request.uri().path() == "/health" {
-            return health::live();
+            let now = self.platform.clock().now();
+            return health::live(switches::count(&self.memory.switches, now));
         }
         let mut context = match self.context().await {
             Ok(context) => context,
@@ -62,7 +65,15 @@ impl<P: Platform> Gateway<P> {
             context.peer = Rc::new(peer.clone());
         }
         let origin = request.headers().get(ORIGIN).cloned();
-        let mut response = self.route(&context, request).await;
+        let checked = context
+            .settings
+            .edge
+            .check(&context.peer, request.headers());
+        let mut response = match checked {
+            Ok(()) => self.route(&context, request).await,
+            Err(rejection) => pipeline::turn_away(&context, &request, &rejection.into()),
+        };
+        edge::protect(&mut response);
         if let Some(origin) = origin {
             allow_origin(&context.settings, &origin, &mut response);
         }
@@ -80,6 +91,9 @@ impl<P: Platform> Gateway<P> {
         }
         if path == revocation::PATH {
             return revocation::answer(context, request).await;
+        }
+        if path == switches::PATH {
+            return switches::answer(context, request).await;
         }
         if let Some(rest) = path.strip_prefix(admin::ADMIN) {
             return admin::answer(context, rest, request).await;

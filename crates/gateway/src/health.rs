@@ -40,14 +40,18 @@ struct Probe {
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
     latency_ms: u64,
+    /// How its circuit stands in this isolate.
+    circuit: &'static str,
 }
 
-/// Liveness: needs nothing but the code itself.
-pub fn live() -> Response<Body> {
-    json_response(
-        StatusCode::OK,
-        json!({ "status": "ok", "version": env!("CARGO_PKG_VERSION") }).to_string(),
-    )
+/// Liveness: needs nothing but the code itself. Says how many switches are in force where
+/// the isolate knows of any, and no more: anybody may ask.
+pub(crate) fn live(killed: usize) -> Response<Body> {
+    let mut answer = json!({ "status": "ok", "version": env!("CARGO_PKG_VERSION") });
+    if killed > 0 {
+        answer["killed"] = killed.into();
+    }
+    json_response(StatusCode::OK, answer.to_string())
 }
 
 /// Each upstream asked. Without a token, or with one that is not accepted, the answer
@@ -119,6 +123,7 @@ async fn probe<P: Platform>(context: &Context<P>, name: &str, principal: &Princi
         protocol_version: None,
         reason: None,
         latency_ms: u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
+        circuit: upstream::circuit::standing(context, name),
     };
     match facts {
         Some(Ok(facts)) => {

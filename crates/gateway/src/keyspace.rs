@@ -48,6 +48,14 @@ pub const FAMILIES: &[(&str, Store)] = &[
         crate::auth::revocation::RevokedFamily::STORE,
     ),
     (
+        crate::switches::SwitchesFamily::NAME,
+        crate::switches::SwitchesFamily::STORE,
+    ),
+    (
+        crate::switches::SwitchboardFamily::NAME,
+        crate::switches::SwitchboardFamily::STORE,
+    ),
+    (
         crate::limits::RateFamily::NAME,
         crate::limits::RateFamily::STORE,
     ),
@@ -62,6 +70,14 @@ pub const FAMILIES: &[(&str, Store)] = &[
     (
         crate::upstream::facts::UpstreamFamily::NAME,
         crate::upstream::facts::UpstreamFamily::STORE,
+    ),
+    (
+        crate::upstream::circuit::CircuitFamily::NAME,
+        crate::upstream::circuit::CircuitFamily::STORE,
+    ),
+    (
+        crate::upstream::circuit::TurnFamily::NAME,
+        crate::upstream::circuit::TurnFamily::STORE,
     ),
     (
         crate::catalog::shared::CatalogFamily::NAME,

@@ -1,5 +1,6 @@
 //! How often may be called: approximate counting on the eventually consistent store, or exact
-//! counting on the linearizable one ([`leased`]). [`rules`] says which limits a call is counted
+//! counting on the linearizable one ([`leased`]), which is how limits are counted that do not
+//! say how where instances are short-lived. [`rules`] says which limits a call is counted
 //! in; a call that counts as several is that many requests in all that follows.
 //!
 //! Every isolate counts for itself, in memory, and that count alone is always right. What
@@ -110,6 +111,8 @@ pub use counter::{
 /// Most limits and principals one isolate counts; the one untouched longest is forgotten
 /// and, should it return, resumed from what was last reported.
 pub const KEYS_MAX: usize = 4096;
+/// How often one request asks for a lease that others then use up.
+const PROVIDE_TRIES: usize = 4;
 /// Least time between two log lines about a store that does not answer.
 const COMPLAINT_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -199,13 +202,20 @@ pub async fn admit<P: Platform>(
         .map(|limit| Counting::of(platform, memory, isolate, limit))
         .collect();
     join_all(counting.iter().map(Counting::see_others)).await;
-    let provided = exact
-        .iter()
-        .map(|limit| leased::provide(platform.as_ref(), memory, limit));
-    join_all(provided)
-        .await
-        .into_iter()
-        .collect::<Result<(), Error>>()?;
+    for _ in 0..PROVIDE_TRIES {
+        let provided = exact
+            .iter()
+            .map(|limit| leased::provide(platform.as_ref(), memory, limit));
+        join_all(provided)
+            .await
+            .into_iter()
+            .collect::<Result<(), Error>>()?;
+        let now = platform.clock().now();
+        // Another request may have been quicker with what this one asked for.
+        if !exact.iter().any(|limit| leased::lacks(memory, limit, now)) {
+            break;
+        }
+    }
     // From here on nothing is awaited: what was decided is what is counted.
     let now = platform.clock().now();
     let rough_decisions = counting.iter().map(|counting| counting.decide(now));

@@ -10,8 +10,8 @@ use std::ops::Deref;
 use std::rc::Rc;
 
 use crate::{
-    auth, catalog, credentials, health, keep, limits, listen, park, session, settings, tasks,
-    tools, upstream,
+    auth, catalog, credentials, health, keep, limits, listen, park, session, settings, switches,
+    tasks, tools, upstream,
 };
 
 /// What one isolate remembers, or one keeper in it. The host keeps it in an `Rc` for as long
@@ -28,6 +28,7 @@ pub struct Memory {
 #[derive(Default)]
 pub struct Known {
     pub(crate) settings: settings::Memory,
+    pub(crate) switches: switches::Memory,
     pub(crate) auth: auth::Memory,
     pub(crate) credentials: credentials::Memory,
     pub(crate) limits: limits::Memory,

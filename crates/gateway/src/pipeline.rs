@@ -34,6 +34,7 @@ use crate::platform::Platform;
 use crate::policy::{self, Hints, Permit};
 use crate::route::{self, Target};
 use crate::session;
+use crate::switches;
 use crate::tools;
 use within::{attach, heard};
 
@@ -116,6 +117,21 @@ fn caller<P: Platform>(context: &Context<P>, head: &Head, admission: &Admission)
     Some(Caller::of(principal, token))
 }
 
+/// Answers a request that is not looked at. The line says only where it came from: what it
+/// names may be anything.
+pub fn turn_away<P: Platform>(
+    context: &Context<P>,
+    request: &Request<Body>,
+    error: &Error,
+) -> Response<Body> {
+    let path = request.uri().path();
+    let named = Endpoint::of(path, &context.settings).map_or_else(String::new, |one| one.path());
+    let platform = Rc::clone(&context.platform);
+    let mut audit = Pending::begin(platform, named, context.settings.digest.clone());
+    audit.record.address.clone_from(&context.peer.address);
+    egress::failure(context, None, error, audit)
+}
+
 /// The stages before it is known what is asked.
 async fn take<P: Platform>(
     context: &Context<P>,
@@ -132,6 +148,8 @@ async fn take<P: Platform>(
     // Who is asking. No body has been read yet.
     let principal = authenticate(context, &head).await?;
     audit.principal(&principal);
+    // Whether operators have switched them off.
+    switches::admit(context, &principal).await?;
     // May they ask at all right now.
     let admission = admit(context, principal, standings).await?;
     // What they ask, in modern form whatever era they speak.
@@ -188,6 +206,7 @@ async fn permit<P: Platform>(
     // Which upstream, or which part of the gateway itself, answers it.
     let target = route::resolve(context, &head.endpoint, &principal, call).await?;
     name(&target, audit);
+    switches::allow(context, &target)?;
     // Whether this principal may do this to that.
     let resource = Resource::of(&context.settings.config, &head.endpoint.path());
     let hints = hints(context, &principal, &target).await?;
@@ -201,6 +220,7 @@ async fn permit<P: Platform>(
         target: &permit.target,
         rule: permit.rule.as_ref(),
         polls: call.method.as_str().starts_with("tasks/"),
+        exact: context.platform.is_short_lived(),
     };
     let applied = applying(&context.settings, &counted);
     let limits: Vec<Limit<'_>> = applied.iter().map(Applied::limit).collect();
@@ -329,7 +349,7 @@ async fn admit<P: Platform>(
             rate,
             subject: principal.id.as_str(),
             cost: 1,
-            exact: false,
+            exact: context.platform.is_short_lived(),
             own: true,
         };
         limits::admit(&context.platform, &context.memory, &[limit], standings).await?;

@@ -42,6 +42,11 @@ pub trait Platform: 'static {
     /// The clock.
     fn clock(&self) -> &Self::Clock;
 
+    /// Whether instances come and go so quickly that what one of them counted is soon lost:
+    /// limits that do not say how they are counted are then counted in the atomic store.
+    fn is_short_lived(&self) -> bool {
+        false
+    }
     /// Fills `out` with cryptographically strong randomness.
     fn random(&self, out: &mut [u8]);
     /// A secret by name from the platform's own secret store, if it is set.

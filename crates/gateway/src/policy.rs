@@ -29,6 +29,7 @@ use crate::error::{Error, Rejection};
 use crate::ingress::Peer;
 use crate::platform::{LogLevel, Platform};
 use crate::route::{One, Target};
+use crate::switches;
 use crate::time::Timestamp;
 
 /// What decides where no rule of the policy does; no rule has such a name.
@@ -103,6 +104,7 @@ pub(crate) fn allows_still<P: Platform>(
     tool: &str,
     resource: &Resource,
 ) -> Result<(), Error> {
+    switches::still(context, &upstream.name, tool)?;
     let judged = weigh_unknown(context, principal, upstream, Subject::Tool(tool, None));
     match judged.judgement {
         Judgement::Permitted(_) => Ok(()),

@@ -10,6 +10,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::config::{Config, ConfigFamily, NAME_SEPARATOR, Snapshot, ToolRule, Upstream};
+use crate::edge::Edge;
 use crate::error::{Error, Fault};
 use crate::keyspace::Key;
 use crate::platform::{Clock, KvStore, LogLevel, Platform};
@@ -31,6 +32,8 @@ pub struct Settings {
     pub sealer: Sealer,
     /// The policy's rules, compiled, if it has any.
     pub rules: Option<Rules>,
+    /// Which requests are looked at.
+    pub edge: Edge,
     upstreams: BTreeMap<String, usize>,
     tool_rules: BTreeMap<String, usize>,
 }
@@ -55,6 +58,7 @@ impl Settings {
             .map(|(i, r)| (r.name.clone(), i))
             .collect();
         Ok(Self {
+            edge: Edge::of(&config.edge),
             config,
             digest,
             sealer,

@@ -6,6 +6,7 @@
 
 mod aside;
 pub mod breaker;
+pub mod circuit;
 pub mod facts;
 mod http_sse;
 mod legacy;
@@ -23,7 +24,6 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use http::{HeaderName, HeaderValue};
-use serde_json::json;
 use tidegate_mcp::json::Object;
 use tidegate_mcp::jsonrpc::RequestId;
 use tidegate_mcp::meta::RequestMeta;
@@ -35,10 +35,8 @@ use crate::config::{Transport, Upstream};
 use crate::context::Context;
 use crate::egress::{Event, Reply};
 use crate::error::{Error, Rejection};
-use crate::memory::Bounded;
 use crate::platform::Platform;
 use crate::time::Timestamp;
-use breaker::{Breaker, Outcome};
 pub(crate) use modern::modern_meta;
 pub(crate) use patience::ANSWER_WITHIN;
 use patience::Patience;
@@ -52,7 +50,7 @@ const FACTS_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What an isolate remembers of upstreams.
 pub struct Memory {
-    breakers: Bounded<String, Breaker>,
+    circuits: circuit::Memory,
     facts: facts::Memory,
     sessions: session::Memory,
     next_id: Cell<i64>,
@@ -61,7 +59,7 @@ pub struct Memory {
 impl Default for Memory {
     fn default() -> Self {
         Self {
-            breakers: Bounded::new(REMEMBERED_MAX),
+            circuits: circuit::Memory::default(),
             facts: facts::Memory::default(),
             sessions: session::Memory::default(),
             next_id: Cell::new(1),
@@ -122,6 +120,22 @@ impl Outgoing {
             timeout,
         }
     }
+
+    /// The tool it calls, if it calls one.
+    fn tool(&self) -> Option<String> {
+        let tool = self.params.get_str("name");
+        let tool = tool.filter(|_| self.method == Method::ToolsCall);
+        tool.map(std::borrow::Cow::into_owned)
+    }
+
+    /// In which era an upstream is spoken to that speaks both: what a server asks back on the
+    /// call's own stream it may not know how to ask otherwise.
+    fn spoken(&self) -> Era {
+        match session::Terms::of(self).ask() {
+            true => self.rather,
+            false => Era::Modern,
+        }
+    }
 }
 
 /// A call on its way: what every step of the exchange shares.
@@ -171,7 +185,8 @@ pub async fn call<P: Platform>(
     upstream: &Upstream,
     outgoing: Outgoing,
 ) -> Result<Reply, Error> {
-    admit(context, upstream)?;
+    let tool = outgoing.tool();
+    circuit::admit(context, upstream, tool.as_deref())?;
     let timeout = outgoing.timeout;
     let deadline = context.now() + timeout;
     let principal = outgoing.principal.clone();
@@ -188,13 +203,13 @@ pub async fn call<P: Platform>(
             let (context, upstream) = (context.clone(), upstream.clone());
             let noted = events.inspect(move |event| {
                 if let Event::End(end) = event {
-                    note(&context, &upstream, end.as_ref().err());
+                    circuit::note(&context, &upstream, tool.as_deref(), end.as_ref().err());
                 }
             });
             Ok(Reply::Stream(noted.boxed_local()))
         }
         result => {
-            note(context, upstream, result.as_ref().err());
+            circuit::note(context, upstream, tool.as_deref(), result.as_ref().err());
             result
         }
     }
@@ -204,13 +219,7 @@ async fn attempt<P: Platform>(
     exchange: &Exchange<'_, P>,
     outgoing: Outgoing,
 ) -> Result<Reply, Error> {
-    // What a server asks back on the call's own stream it may not know how to ask otherwise,
-    // though it speaks both eras.
-    let rather = match session::Terms::of(&outgoing).ask() {
-        true => outgoing.rather,
-        false => Era::Modern,
-    };
-    let facts = facts::load(exchange, &outgoing.principal, rather)
+    let facts = facts::load(exchange, &outgoing.principal, outgoing.spoken())
         .await
         .map_err(not_asked)?;
     match facts.era() {
@@ -218,7 +227,7 @@ async fn attempt<P: Platform>(
         Era::Legacy if facts.transport == Transport::Sse => {
             legacy::over_http_sse(exchange, &outgoing).await
         }
-        Era::Legacy => legacy::call(exchange, outgoing).await,
+        Era::Legacy => legacy::call(exchange, outgoing, &facts).await,
     }
 }
 
@@ -235,65 +244,6 @@ pub(crate) fn not_asked(error: Error) -> Error {
     }
 }
 
-/// Asks the breaker whether the upstream may be tried.
-fn admit<P: Platform>(context: &Context<P>, upstream: &Upstream) -> Result<(), Error> {
-    let (now, rule) = (context.now(), &context.settings.config.circuit_breaker);
-    let breakers = &context.memory.upstream.breakers;
-    let admission = breakers.with(&upstream.name, |breaker| breaker.admit(now, rule));
-    match admission {
-        None | Some(breaker::Admission::Pass) => Ok(()),
-        Some(breaker::Admission::Refuse { retry_after }) => {
-            let upstream = upstream.name.clone();
-            Err(Rejection::UpstreamUnavailable {
-                upstream,
-                retry_after: Some(retry_after),
-            }
-            .into())
-        }
-    }
-}
-
-/// Tells the breaker what came of it. Only what says something of the upstream's health
-/// counts: an error it answered properly does not.
-fn note<P: Platform>(context: &Context<P>, upstream: &Upstream, error: Option<&Error>) {
-    let outcome = match error {
-        Some(Error::Rejection(
-            Rejection::UpstreamUnavailable { .. }
-            | Rejection::UpstreamLost { .. }
-            | Rejection::UpstreamTimeout { .. }
-            | Rejection::UpstreamInvalid { .. },
-        )) => Outcome::Failure,
-        // Nothing of the upstream itself.
-        Some(
-            Error::Fault(_)
-            | Error::Rejection(Rejection::NoCredentials { .. } | Rejection::NotConnected { .. }),
-        ) => return,
-        None | Some(Error::Rejection(_)) => Outcome::Success,
-    };
-    let (now, rule) = (context.now(), &context.settings.config.circuit_breaker);
-    let breakers = &context.memory.upstream.breakers;
-    let tripped = breakers.with(&upstream.name, |breaker| {
-        let was_open = breaker.is_open();
-        breaker.record(now, outcome, rule);
-        !was_open && breaker.is_open()
-    });
-    match (tripped, outcome) {
-        (Some(true), _) => {
-            context.log(
-                crate::platform::LogLevel::Warn,
-                "circuit_opened",
-                json!({ "upstream": upstream.name }),
-            );
-        }
-        (Some(false), _) | (None, Outcome::Success) => {}
-        (None, Outcome::Failure) => {
-            let mut breaker = Breaker::default();
-            breaker.record(now, outcome, rule);
-            breakers.insert(upstream.name.clone(), breaker);
-        }
-    }
-}
-
 /// What the upstream says of itself, from memory, KV or itself, within the upstream's
 /// timeout. It is asked past a closed breaker only: what is known needs no probe.
 pub async fn facts<P: Platform>(
@@ -304,7 +254,7 @@ pub async fn facts<P: Platform>(
     if let Some(facts) = facts::known(context, upstream, Era::Modern).await {
         return Ok(facts);
     }
-    admit(context, upstream)?;
+    circuit::admit(context, upstream, None)?;
     probe(context, upstream, principal, FACTS_TIMEOUT).await
 }
 
@@ -327,6 +277,6 @@ pub async fn probe<P: Platform>(
     let facts = facts::ask(&exchange, &principal.id, Era::Modern)
         .await
         .map_err(not_asked);
-    note(context, upstream, facts.as_ref().err());
+    circuit::note(context, upstream, None, facts.as_ref().err());
     facts
 }

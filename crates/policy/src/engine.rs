@@ -143,14 +143,15 @@ fn in_network<'b, 'v>(args: Vec<CowVal<'b, 'v>>) -> Given<'b, 'v> {
 }
 
 /// Addresses with a common beginning, as `10.0.0.0/8` or `2001:db8::/32`.
-pub(super) struct Network {
+#[derive(Debug, Clone)]
+pub struct Network {
     base: IpAddr,
     length: u32,
 }
 
 impl Network {
     /// A network, or one address.
-    pub(super) fn parse(text: &str) -> Option<Self> {
+    pub fn parse(text: &str) -> Option<Self> {
         let (base, length) = match text.split_once('/') {
             Some((base, length)) => (base, Some(length)),
             None => (text, None),
@@ -164,7 +165,8 @@ impl Network {
         Some(Self { base, length })
     }
 
-    fn contains(&self, address: IpAddr) -> bool {
+    /// Whether the address is in it. An IPv4 address inside an IPv6 one is an IPv4 address.
+    pub fn contains(&self, address: IpAddr) -> bool {
         let shared = |a: u128, b: u128, width: u32| {
             // A shift by the whole width is none at all.
             let kept = a.checked_shr(width - self.length).unwrap_or_default();

@@ -18,7 +18,7 @@ mod outcome;
 
 pub use check::{DEPTH_MAX, PARTS_MAX, Scope};
 pub use condition::{Condition, Flaw, STEPS_MAX, Weighed};
-pub use engine::Engine;
+pub use engine::{Engine, Network};
 pub use facts::{ARGUMENT_BYTES_MAX, ARGUMENT_VALUES_MAX, Arguments, Facts, Hints, Subject};
 pub use fields::{CLASSIFICATIONS, Phase};
 pub use outcome::Outcome;

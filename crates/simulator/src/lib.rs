@@ -47,6 +47,7 @@ pub struct Simulator {
     pub queue: SimQueue,
     /// This isolate's handle on the keepers.
     pub keeper: SimKeeper,
+    short_lived: Rc<Cell<bool>>,
     secrets: Rc<RefCell<BTreeMap<String, String>>>,
     random: Rc<Cell<u64>>,
     deferred: Rc<RefCell<Vec<LocalBoxFuture<'static, ()>>>>,
@@ -75,6 +76,7 @@ impl Simulator {
             queue: SimQueue::new(&clock),
             keeper: SimKeeper::nowhere(),
             clock,
+            short_lived: Rc::default(),
             secrets: Rc::default(),
             random: Rc::new(Cell::new(seed)),
             deferred: Rc::default(),
@@ -95,11 +97,17 @@ impl Simulator {
             http: self.http.clone(),
             queue: self.queue.isolate(),
             keeper: self.keeper.isolate(),
+            short_lived: Rc::clone(&self.short_lived),
             secrets: Rc::clone(&self.secrets),
             random: Rc::clone(&self.random),
             deferred: Rc::default(),
             log: Rc::default(),
         }
+    }
+
+    /// Makes this a host whose instances come and go quickly, for all isolates.
+    pub fn make_short_lived(&self) {
+        self.short_lived.set(true);
     }
 
     /// Sets a secret, for all isolates.
@@ -201,6 +209,10 @@ impl Platform for Simulator {
 
     fn clock(&self) -> &SimClock {
         &self.clock
+    }
+
+    fn is_short_lived(&self) -> bool {
+        self.short_lived.get()
     }
 
     fn random(&self, out: &mut [u8]) {

@@ -11,7 +11,7 @@ use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use crate::bindings::spin::{key_value, sqlite, variables};
 use crate::key_value::Stores;
-use crate::manifest::Application;
+use crate::manifest::Given;
 use crate::outbound::{Outbound, Sender};
 
 /// Everything a component may import here.
@@ -31,11 +31,11 @@ impl HasData for Spin {
     type Data<'a> = &'a mut Guest;
 }
 
-/// What all instances share.
+/// What all instances of one component share.
 #[derive(Clone)]
 pub struct Shared {
-    /// What the manifest says.
-    pub application: Arc<Application>,
+    /// What the manifest gives the component.
+    pub given: Arc<Given>,
     /// The key-value stores.
     pub key_value: Stores,
     /// The folder the databases are in.
@@ -48,8 +48,8 @@ pub struct Shared {
 pub struct Guest {
     /// What the component has opened.
     pub table: ResourceTable,
-    /// What the manifest says.
-    pub application: Arc<Application>,
+    /// What the manifest gives the component.
+    pub given: Arc<Given>,
     /// The key-value stores.
     pub key_value: Stores,
     /// The folder the databases are in.
@@ -66,14 +66,14 @@ impl Guest {
         wasi.inherit_stdout().inherit_stderr();
         Self {
             table: ResourceTable::new(),
-            application: Arc::clone(&shared.application),
+            given: Arc::clone(&shared.given),
             key_value: shared.key_value.clone(),
             databases: shared.databases.clone(),
             wasi: wasi.build(),
             http: WasiHttpCtx::new(),
             outbound: Outbound {
                 sender: shared.sender.clone(),
-                application: Arc::clone(&shared.application),
+                given: Arc::clone(&shared.given),
             },
         }
     }

@@ -77,7 +77,7 @@ impl<T: Send + 'static> HostStoreWithStore<T> for Spin {
     ) -> Result<Result<Resource<Store>, Error>> {
         accessor.with(|mut access| {
             let guest = access.get();
-            if !guest.application.key_value_stores.contains(&label) {
+            if !guest.given.key_value_stores.contains(&label) {
                 return Ok(Err(Error::AccessDenied));
             }
             let stores = guest.key_value.clone();

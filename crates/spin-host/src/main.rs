@@ -1,4 +1,4 @@
-//! `spin-host`: runs the component of a `spin.toml`, so that anyone with only cargo can run
+//! `spin-host`: runs the components of a `spin.toml`, so that anyone with only cargo can run
 //! and test the Spin function.
 //!
 //! It implements the interfaces a component meets in Spin 4.1, not its own: through wasmtime
@@ -8,8 +8,8 @@
 //! manifest lists ([`manifest`], [`allowed`]), and is called like `spin up`. A component that
 //! imports anything else does not start here, and the error names the import.
 //!
-//! Its limits. It listens on loopback only and speaks HTTP/1.1 without TLS. One component,
-//! which gets every path; the HTTP trigger alone; no `runtime-config.toml`: key-value stores
+//! Its limits. It listens on loopback only and speaks HTTP/1.1 without TLS. The HTTP trigger
+//! alone, its routes without named segments; no `runtime-config.toml`: key-value stores
 //! and databases are SQLite files in the state folder. Of the headers Spin adds it sets
 //! `spin-client-addr`. Options of outbound requests (their timeouts) are passed over. A
 //! component that computes without end is not ended, and nothing limits its memory. It is
@@ -47,12 +47,13 @@ use crate::guest::Shared;
 use crate::instances::Instances;
 use crate::key_value::Stores;
 use crate::manifest::Application;
+use crate::serve::Components;
 
 const HELP: &str = "\
 spin-host [--from SPIN.TOML] [--listen ADDRESS:PORT] [--state-dir DIR]
           [--variable NAME=VALUE|NAME=@FILE]… [--key-value KEY=VALUE]…
 
-Serves the component of a manifest over HTTP until it is told to stop (SIGINT or SIGTERM).
+Serves the components of a manifest over HTTP until it is told to stop (SIGINT or SIGTERM).
 Prints `listening on http://ADDRESS:PORT` when it answers. Options are those of `spin up`.
 
   --from       the manifest (default spin.toml)
@@ -156,8 +157,8 @@ fn content(value: String) -> Result<String> {
     }
 }
 
-/// What the instances share, with the state folder there and filled.
-fn shared(options: &Options) -> Result<Shared> {
+/// The components by the routes that lead to them, with the state folder there and filled.
+fn components(options: &Options) -> Result<Components> {
     let application = Application::read(&options.manifest, &options.variables)?;
     let state = &options.state;
     std::fs::create_dir_all(state).with_context(|| format!("cannot create {}", state.display()))?;
@@ -165,12 +166,21 @@ fn shared(options: &Options) -> Result<Shared> {
     for (key, value) in &options.values {
         key_value.set(DEFAULT_STORE, key, value.as_bytes())?;
     }
-    Ok(Shared {
-        application: Arc::new(application),
-        key_value,
-        databases: state.clone(),
-        sender: outbound::sender(),
-    })
+    let sender = outbound::sender();
+    let Application { components, routes } = application;
+    let components = components.into_iter().map(|(id, given)| {
+        let source = given.source.clone();
+        let shared = Shared {
+            given: Arc::new(given),
+            key_value: key_value.clone(),
+            databases: state.clone(),
+            sender: sender.clone(),
+        };
+        let instances = Instances::of(&source, shared)
+            .with_context(|| format!("cannot run {}", source.display()))?;
+        Ok((id, instances))
+    });
+    Ok(Components::new(routes, components.collect::<Result<_>>()?))
 }
 
 async fn run(options: Options) -> Result<()> {
@@ -182,10 +192,7 @@ async fn run(options: Options) -> Result<()> {
     let listener = TcpListener::bind(options.listen)
         .await
         .with_context(|| format!("cannot listen on {}", options.listen))?;
-    let shared = shared(&options)?;
-    let source = shared.application.source.clone();
-    let instances = Instances::of(&source, shared)
-        .with_context(|| format!("cannot run {}", source.display()))?;
+    let components = components(&options)?;
     println!("listening on http://{}", listener.local_addr()?);
     let stop = async {
         tokio::select! {
@@ -193,6 +200,6 @@ async fn run(options: Options) -> Result<()> {
             _ = terminated.recv() => {}
         }
     };
-    serve::until(listener, instances, stop).await;
+    serve::until(listener, components, stop).await;
     Ok(())
 }

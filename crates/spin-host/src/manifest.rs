@@ -1,8 +1,9 @@
-//! `spin.toml`, as far as one component behind the HTTP trigger needs it.
+//! `spin.toml`, as far as components behind the HTTP trigger need it.
 //!
-//! Read: the component's source, its variables and their definitions, the labels of its
-//! key-value stores and databases, and the hosts it may send requests to. A manifest with
-//! more than one component is refused; whatever else it says is passed over.
+//! Read: the routes of the HTTP trigger, and of each component its source, its variables and
+//! their definitions, the labels of its key-value stores and databases, and the hosts it may
+//! send requests to. Other triggers and components written out in a route are refused;
+//! whatever else a manifest says is passed over.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -13,8 +14,16 @@ use wasmtime::{Result, bail, format_err};
 
 use crate::allowed::Allowed;
 
-/// What a component is given, with every variable in its place.
+/// What is served: components, and the paths that lead to them.
 pub struct Application {
+    /// Each component by its id.
+    pub components: BTreeMap<String, Given>,
+    /// Where each route leads.
+    pub routes: Vec<(Route, String)>,
+}
+
+/// What a component is given, with every variable in its place.
+pub struct Given {
     /// The WebAssembly component.
     pub source: PathBuf,
     /// What the component asks for by name.
@@ -27,11 +36,55 @@ pub struct Application {
     pub allowed: Allowed,
 }
 
+/// The paths of one trigger: one path, or with `/...` at its end all that begin with it.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Route {
+    path: String,
+    below: bool,
+}
+
+impl Route {
+    fn parse(text: &str) -> Result<Self> {
+        let (path, below) = match text.strip_suffix("/...") {
+            Some(path) => (path, true),
+            None => (text, false),
+        };
+        let segments = || path.split('/').skip(1);
+        if !(path.is_empty() && below || path.starts_with('/'))
+            || segments().any(|segment| segment.starts_with(':') || segment == "...")
+        {
+            bail!("the route {text:?} is not understood");
+        }
+        Ok(Self {
+            path: path.to_owned(),
+            below,
+        })
+    }
+
+    /// How well it fits a path: as Spin has it, one path before all below another, and of
+    /// two of the same kind the longer one. `None` if it does not lead there.
+    pub fn fits(&self, path: &str) -> Option<(bool, usize)> {
+        let rest = path.strip_prefix(self.path.as_str())?;
+        let fits = match self.below {
+            true => rest.is_empty() || rest.starts_with('/'),
+            false => rest.is_empty(),
+        };
+        fits.then_some((!self.below, self.path.len()))
+    }
+}
+
 #[derive(Deserialize)]
 struct Manifest {
     #[serde(default)]
     variables: BTreeMap<String, Variable>,
+    trigger: BTreeMap<String, Vec<Trigger>>,
     component: BTreeMap<String, Component>,
+}
+
+#[derive(Deserialize)]
+struct Trigger {
+    route: String,
+    component: String,
 }
 
 #[derive(Deserialize)]
@@ -66,24 +119,45 @@ impl Application {
     fn parse(text: &str, folder: &Path, given: &BTreeMap<String, String>) -> Result<Self> {
         let manifest: Manifest = toml::from_str(text).map_err(|e| format_err!("{e}"))?;
         let values = values(&manifest.variables, given)?;
-        let mut components = manifest.component.into_values();
-        let (Some(component), None) = (components.next(), components.next()) else {
-            bail!("this host runs exactly one component");
-        };
-        let fill = |text: &String| filled(text, &values);
-        Ok(Self {
-            source: folder.join(component.source),
-            variables: component
-                .variables
-                .iter()
-                .map(|(name, text)| Ok((name.clone(), fill(text)?)))
-                .collect::<Result<_>>()?,
-            key_value_stores: component.key_value_stores,
-            sqlite_databases: component.sqlite_databases,
-            allowed: {
-                let hosts = component.allowed_outbound_hosts.iter().map(fill);
-                Allowed::parse(&hosts.collect::<Result<Vec<_>>>()?)?
-            },
+        let components = manifest.component.into_iter();
+        let components = components
+            .map(|(id, component)| Ok((id, component.given(folder, &values)?)))
+            .collect::<Result<BTreeMap<_, _>>>()?;
+        let mut routes = Vec::new();
+        for (kind, triggers) in manifest.trigger {
+            if kind != "http" {
+                bail!("this host has no trigger {kind:?}");
+            }
+            for Trigger { route, component } in triggers {
+                if !components.contains_key(&component) {
+                    bail!("the route {route:?} leads to no component");
+                }
+                routes.push((Route::parse(&route)?, component));
+            }
+        }
+        Ok(Self { components, routes })
+    }
+}
+
+/// Where a path leads, of routes.
+pub fn led<'a, T>(routes: &'a [(Route, T)], path: &str) -> Option<&'a T> {
+    let fitting = routes.iter();
+    let fitting = fitting.filter_map(|(route, to)| Some((route.fits(path)?, to)));
+    fitting.max_by_key(|(fit, _)| *fit).map(|(_, to)| to)
+}
+
+impl Component {
+    fn given(self, folder: &Path, values: &BTreeMap<String, String>) -> Result<Given> {
+        let fill = |text: &String| filled(text, values);
+        let variables = self.variables.iter();
+        let variables = variables.map(|(name, text)| Ok((name.clone(), fill(text)?)));
+        let hosts = self.allowed_outbound_hosts.iter().map(fill);
+        Ok(Given {
+            source: folder.join(self.source),
+            variables: variables.collect::<Result<_>>()?,
+            key_value_stores: self.key_value_stores,
+            sqlite_databases: self.sqlite_databases,
+            allowed: Allowed::parse(&hosts.collect::<Result<Vec<_>>>()?)?,
         })
     }
 }
@@ -144,6 +218,11 @@ mod tests {
         [[trigger.http]]
         route = "/..."
         component = "one"
+        [[trigger.http]]
+        route = "/timer"
+        component = "two"
+        [component.two]
+        source = "two.wasm"
         [component.one]
         source = "one.wasm"
         key_value_stores = ["default"]
@@ -164,13 +243,35 @@ mod tests {
     #[test]
     fn variables_are_filled_in_from_what_is_given_and_from_defaults() {
         let application = parsed(&[("key", "k")]).unwrap();
-        assert_eq!(application.source, Path::new("folder/one.wasm"));
-        assert_eq!(application.variables["seal"], "k");
-        assert_eq!(application.variables["both"], "k-info");
-        assert_eq!(application.key_value_stores, ["default"]);
-        assert!(application.sqlite_databases.is_empty());
+        let one = &application.components["one"];
+        assert_eq!(one.source, Path::new("folder/one.wasm"));
+        assert_eq!(one.variables["seal"], "k");
+        assert_eq!(one.variables["both"], "k-info");
+        assert_eq!(one.key_value_stores, ["default"]);
+        assert!(one.sqlite_databases.is_empty());
         let uri = "https://info.example.com/mcp".parse().unwrap();
-        assert!(application.allowed.allows(&uri));
+        assert!(one.allowed.allows(&uri));
+        assert!(!application.components["two"].allowed.allows(&uri));
+    }
+
+    #[test]
+    fn a_path_leads_to_the_component_of_its_closest_route() {
+        let application = parsed(&[("key", "k")]).unwrap();
+        for (path, component) in [
+            ("/", "one"),
+            ("/mcp", "one"),
+            ("/timer", "two"),
+            ("/timer/", "one"),
+            ("/timers", "one"),
+        ] {
+            assert_eq!(led(&application.routes, path).unwrap(), component, "{path}");
+        }
+        for (route, fits) in [("/a/...", true), ("/a", true), ("/a/b/...", false)] {
+            assert_eq!(Route::parse(route).unwrap().fits("/a").is_some(), fits);
+        }
+        for route in ["", "a", "/:name", "/.../a"] {
+            assert!(Route::parse(route).is_err(), "{route}");
+        }
     }
 
     #[test]

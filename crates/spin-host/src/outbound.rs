@@ -13,7 +13,7 @@ use hyper_util::client::legacy::{Client, Error as Failed};
 use hyper_util::rt::TokioExecutor;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 
-use crate::manifest::Application;
+use crate::manifest::Given;
 
 /// How long a connection is kept without work: shorter than servers keep theirs (Node: five
 /// seconds), so that a request seldom meets one that is being closed.
@@ -42,7 +42,7 @@ pub struct Outbound {
     /// Sends what is allowed.
     pub sender: Sender,
     /// Says what is.
-    pub application: Arc<Application>,
+    pub given: Arc<Given>,
 }
 
 /// What comes back from sending: a response, and the connection that carries it.
@@ -56,7 +56,7 @@ impl WasiHttpHooks for Outbound {
         _options: Option<RequestOptions>,
         _io: Io,
     ) -> Box<dyn Future<Output = Sent> + Send> {
-        if !self.application.allowed.allows(request.uri()) {
+        if !self.given.allowed.allows(request.uri()) {
             eprintln!(
                 "a request to {} was refused: allowed_outbound_hosts does not list it",
                 request.uri().authority().map_or("?", |a| a.as_str())

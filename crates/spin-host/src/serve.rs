@@ -1,6 +1,7 @@
-//! HTTP/1.1 towards the clients: accepts connections, hands each request to an instance,
-//! and streams what comes back.
+//! HTTP/1.1 towards the clients: accepts connections, hands each request to an instance
+//! of the component its path leads to, and streams what comes back.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -21,6 +22,7 @@ use wasmtime_wasi_http::handler::ProxyHandler;
 use wasmtime_wasi_http::{Error, WasiBody};
 
 use crate::instances::Instances;
+use crate::manifest::{self, Route};
 
 /// Connections served at once; the next ones wait to be accepted.
 const CONNECTIONS_MAX: usize = 1024;
@@ -36,25 +38,41 @@ const CLIENT_ADDRESS: &str = "spin-client-addr";
 
 type Handler = ProxyHandler<Instances>;
 
+/// What answers, by the routes that lead there.
+#[derive(Clone)]
+pub struct Components(Arc<[(Route, Handler)]>);
+
+impl Components {
+    /// Those of `instances`, by their ids, that routes lead to.
+    pub fn new(routes: Vec<(Route, String)>, instances: BTreeMap<String, Instances>) -> Self {
+        let handlers = instances.into_iter();
+        let handlers: BTreeMap<_, _> = handlers
+            .map(|(id, instances)| (id, Handler::new(instances)))
+            .collect();
+        let routes = routes.into_iter();
+        let routes = routes.filter_map(|(route, id)| Some((route, handlers.get(&id)?.clone())));
+        Self(routes.collect())
+    }
+}
+
 /// Serves until `stop`, then lets what has begun come to its end.
-pub async fn until(listener: TcpListener, instances: Instances, stop: impl Future<Output = ()>) {
-    let handler = Handler::new(instances);
+pub async fn until(listener: TcpListener, components: Components, stop: impl Future<Output = ()>) {
     let connections = GracefulShutdown::new();
     tokio::select! {
-        () = accept(&listener, &handler, &connections) => {}
+        () = accept(&listener, &components, &connections) => {}
         () = stop => {}
     }
     drop(listener);
     let _ = tokio::time::timeout(STOP_MAX, connections.shutdown()).await;
 }
 
-async fn accept(listener: &TcpListener, handler: &Handler, connections: &GracefulShutdown) {
+async fn accept(listener: &TcpListener, components: &Components, connections: &GracefulShutdown) {
     let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     // Never closed: there is always a permit to wait for.
     while let Ok(permit) = Arc::clone(&room).acquire_owned().await {
         match listener.accept().await {
             Ok((stream, client)) => {
-                let ended = connection(stream, client, handler.clone(), connections);
+                let ended = connection(stream, client, components.clone(), connections);
                 tokio::spawn(async move {
                     ended.await;
                     drop(permit);
@@ -72,12 +90,12 @@ async fn accept(listener: &TcpListener, handler: &Handler, connections: &Gracefu
 fn connection(
     stream: TcpStream,
     client: SocketAddr,
-    handler: Handler,
+    components: Components,
     connections: &GracefulShutdown,
 ) -> impl Future<Output = ()> + Send + use<> {
     let answer = service_fn(move |request| {
-        let handler = handler.clone();
-        async move { Ok::<_, Infallible>(answer(&handler, client, request).await) }
+        let components = components.clone();
+        async move { Ok::<_, Infallible>(answer(&components, client, request).await) }
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -91,7 +109,7 @@ fn connection(
 }
 
 async fn answer(
-    handler: &Handler,
+    components: &Components,
     client: SocketAddr,
     request: Request<Incoming>,
 ) -> Response<WasiBody> {
@@ -100,6 +118,9 @@ async fn answer(
         Some(uri) => head.uri = uri,
         None => return bare(StatusCode::BAD_REQUEST),
     }
+    let Some(handler) = manifest::led(&components.0, head.uri.path()) else {
+        return bare(StatusCode::NOT_FOUND);
+    };
     // Written over whatever the client says there.
     if let Ok(client) = HeaderValue::try_from(client.to_string()) {
         head.headers.insert(CLIENT_ADDRESS, client);

@@ -19,7 +19,7 @@ pub struct Database(File);
 
 impl Guest {
     fn open_database(&mut self, label: &str) -> Result<Result<Resource<Database>, Error>> {
-        let known = &self.application.sqlite_databases;
+        let known = &self.given.sqlite_databases;
         if !known.iter().any(|each| each == label) {
             return Ok(Err(Error::AccessDenied));
         }

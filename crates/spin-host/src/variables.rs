@@ -11,7 +11,7 @@ impl Host for Guest {}
 impl<T: Send + 'static> HostWithStore<T> for Spin {
     async fn get(accessor: &Accessor<T, Self>, name: String) -> Result<Result<String, Error>> {
         accessor.with(|mut access| {
-            let value = access.get().application.variables.get(&name).cloned();
+            let value = access.get().given.variables.get(&name).cloned();
             Ok(value.ok_or(Error::Undefined(name)))
         })
     }

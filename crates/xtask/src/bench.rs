@@ -5,10 +5,11 @@
 //! that all legs see the same machine. The numbers compare the legs; they are no promise
 //! about Cloudflare's network.
 
+mod cold;
 mod echo;
 mod load;
-mod spin;
 mod tasks;
+mod tokens;
 mod wire;
 
 use std::path::PathBuf;
@@ -31,14 +32,15 @@ use crate::progress::say;
 pub const HELP: &str = "\
 cargo xtask bench [FLAG …]
 
-Calls an echo tool directly and through the gateway, in turn, and compares.
+Calls an echo tool directly, through a Worker that only passes on, through the gateway, and
+through one with everything on, in turn, and compares. What is added, is to the pass-through.
 
   --seconds N        length of each leg (default 5)
   --connections N    connections kept busy, one request at a time each (default 8)
   --rounds N         how often the legs alternate (default 2)
   --auth dev|off     whether the gateway checks a token (default dev)
-  --spin             the Spin component as well: its calls beside the Worker's, its size, and
-                     what the first request of an instance costs
+  --spin             the Spin component as well: its calls, its size and what a new instance
+                     costs, beside the Worker's
   --json             print the result as JSON
 
   --tasks N          instead, N tasks of many principals, to their ends: how long they take,
@@ -46,11 +48,16 @@ Calls an echo tool directly and through the gateway, in turn, and compares.
                      costs that could have become one
   --clients N        clients that submit and poll them (default 50)
   --work-ms N        how long the tool takes (default 100)
+
+  --tokens N         instead, N tokens of each signature algorithm, each sent twice: what
+                     verifying one costs, and what one costs that is remembered
 ";
 
 /// How long each leg runs before it counts.
 const WARM_UP: Duration = Duration::from_secs(1);
 
+/// How many rules the policy of the busy gateway has.
+const RULES: usize = 10;
 /// A limit no run reaches, so that calls are counted and none is refused.
 const LIMIT_REQUESTS: u32 = 1_000_000;
 const LIMIT_WINDOW_MS: u32 = 60_000;
@@ -65,6 +72,7 @@ struct Flags {
     tasks: Option<usize>,
     clients: usize,
     work_ms: u64,
+    tokens: Option<usize>,
 }
 
 /// Runs the command.
@@ -74,12 +82,15 @@ pub fn run(arguments: Arguments) -> Result<()> {
     if let Some(count) = flags.tasks {
         return tasks::run(&layout, &flags, count);
     }
+    if let Some(count) = flags.tokens {
+        return tokens::run(&layout, flags.json, count);
+    }
     let upstream = Echo::start()?.port;
     let url = format!("http://127.0.0.1:{upstream}/mcp");
     let options = Options {
         raw: true,
         auth: flags.auth,
-        config: Some(configuration(&layout, json!({}))?),
+        config: Some(configuration(&layout, "bench", json!({}))?),
         pass_through: Some(url.clone()),
         ..Options::bare("echo", &url)
     };
@@ -89,8 +100,17 @@ pub fn run(arguments: Arguments) -> Result<()> {
         .as_ref()
         .context("the gateway is not on bare workerd")?;
     let passing = raw.pass_through.context("nothing passes requests on")?;
+    // Both workers are built from one tree and share nothing else.
+    let busy = Gateway::start(
+        &layout,
+        &Options {
+            config: Some(configuration(&layout, "busy", everything())?),
+            pass_through: None,
+            ..options.clone()
+        },
+    )?;
     let spin = match flags.spin {
-        true => Some(spin::start(&layout, &url, &options)?),
+        true => Some(on_spin(&layout, &url, &options)?),
         false => None,
     };
     let load = |port, token| {
@@ -108,6 +128,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
             "through the gateway",
             load(gateway.port, gateway.token.as_deref()),
         ),
+        Leg::new("with everything on", load(busy.port, busy.token.as_deref())),
     ];
     if let Some(spin) = &spin {
         let load = load(spin.port, spin.token.as_deref());
@@ -128,9 +149,21 @@ pub fn run(arguments: Arguments) -> Result<()> {
     }
     report(&flags, &mut legs, raw.counts()?);
     match &spin {
-        Some(spin) => spin::report(&layout, spin),
+        Some(spin) => cold::report(&layout, &gateway.dir.join("raw"), spin),
         None => Ok(()),
     }
+}
+
+/// The component in front of the same upstream, with the same configuration.
+fn on_spin(layout: &Layout, upstream: &str, worker: &Options) -> Result<Gateway> {
+    let options = Options {
+        auth: worker.auth,
+        config: worker.config.clone(),
+        port: Some(0),
+        spin: true,
+        ..Options::bare("echo", upstream)
+    };
+    Gateway::start(layout, &options)
 }
 
 /// One way to the upstream.
@@ -153,8 +186,8 @@ impl Leg {
 }
 
 /// A configuration that counts calls, as a gateway in use does, and never refuses one.
-fn configuration(layout: &Layout, besides: Value) -> Result<PathBuf> {
-    let file = layout.dev().join("bench.yaml");
+fn configuration(layout: &Layout, name: &str, besides: Value) -> Result<PathBuf> {
+    let file = layout.dev().join(format!("{name}.yaml"));
     make_dir(&layout.dev())?;
     let mut config = json!({
         "apiVersion": "tidegate/v1",
@@ -172,6 +205,30 @@ fn configuration(layout: &Layout, besides: Value) -> Result<PathBuf> {
     Ok(file)
 }
 
+/// Whatever can be asked for about every call: further limits of both kinds, a policy, and
+/// the tool's own rule.
+fn everything() -> Value {
+    let rate = json!({"requests": LIMIT_REQUESTS, "windowMs": LIMIT_WINDOW_MS});
+    let tool = format!("echo__{TOOL}");
+    let denials = (1..RULES).map(|number| {
+        json!({"name": format!("deny-{number}"), "effect": "deny", "tools": ["*"],
+            "when": format!("arguments.text == 'never {number}' && principal.subject != ''")})
+    });
+    let allow = json!({"name": "allow", "effect": "allow", "tools": ["*"]});
+    json!({
+        "limits": {
+            "perClient": rate,
+            "rules": [
+                {"name": "tenant", "rate": rate, "per": ["tenant"]},
+                {"name": "tool", "rate": rate, "per": ["principal", "tool"], "tools": [tool]},
+                {"name": "exact", "rate": rate, "per": ["principal"], "counter": "atomic"},
+            ],
+        },
+        "policy": {"rules": denials.chain([allow]).collect::<Vec<_>>()},
+        "tools": [{"name": tool, "rateLimit": rate, "idempotent": true}],
+    })
+}
+
 fn parse(mut arguments: Arguments) -> Result<Flags> {
     let mut flags = Flags {
         seconds: 5,
@@ -183,6 +240,7 @@ fn parse(mut arguments: Arguments) -> Result<Flags> {
         tasks: None,
         clients: 50,
         work_ms: 100,
+        tokens: None,
     };
     while let Some(argument) = arguments.next()? {
         match argument.as_str() {
@@ -194,6 +252,7 @@ fn parse(mut arguments: Arguments) -> Result<Flags> {
             "--json" => flags.json = true,
             "--tasks" => flags.tasks = Some(arguments.parsed("number of tasks")?),
             "--clients" => flags.clients = arguments.parsed("number of clients")?,
+            "--tokens" => flags.tokens = Some(arguments.parsed("number of tokens")?),
             "--work-ms" => flags.work_ms = arguments.parsed("number of milliseconds")?,
             other => return unexpected(other),
         }
@@ -203,12 +262,15 @@ fn parse(mut arguments: Arguments) -> Result<Flags> {
 
 fn report(flags: &Flags, legs: &mut [Leg], kv: KvCounts) {
     let direct = legs[0].sample.per_second();
+    let passing = [50, 99].map(|percent| legs[1].sample.percentile(percent));
     if flags.json {
         let legs: Vec<_> = legs
             .iter_mut()
             .map(|leg| {
                 json!({"name": leg.name, "callsPerSecond": leg.sample.per_second(),
                     "p50Us": leg.sample.percentile(50), "p99Us": leg.sample.percentile(99),
+                    "addedP50Us": i64::from(leg.sample.percentile(50)) - i64::from(passing[0]),
+                    "addedP99Us": i64::from(leg.sample.percentile(99)) - i64::from(passing[1]),
                     "calls": leg.sample.calls(), "errors": leg.sample.errors,
                     "kvReads": leg.kv.reads, "kvWrites": leg.kv.writes})
             })
@@ -221,12 +283,14 @@ fn report(flags: &Flags, legs: &mut [Leg], kv: KvCounts) {
         return;
     }
     println!(
-        "\n{:<24}{:>10}{:>9}{:>9}{:>9}{:>8}{:>8}{:>10}{:>10}",
+        "\n{:<24}{:>10}{:>9}{:>9}{:>9}{:>11}{:>11}{:>8}{:>8}{:>10}{:>10}",
         format!("{} connections", flags.connections),
         "calls/s",
         "share",
         "p50 µs",
         "p99 µs",
+        "added p50",
+        "added p99",
         "calls",
         "errors",
         "KV reads",
@@ -234,12 +298,14 @@ fn report(flags: &Flags, legs: &mut [Leg], kv: KvCounts) {
     );
     for leg in legs {
         println!(
-            "{:<24}{:>10.0}{:>8.1}%{:>9}{:>9}{:>8}{:>8}{:>10}{:>10}",
+            "{:<24}{:>10.0}{:>8.1}%{:>9}{:>9}{:>11}{:>11}{:>8}{:>8}{:>10}{:>10}",
             leg.name,
             leg.sample.per_second(),
             100.0 * leg.sample.per_second() / direct,
             leg.sample.percentile(50),
             leg.sample.percentile(99),
+            i64::from(leg.sample.percentile(50)) - i64::from(passing[0]),
+            i64::from(leg.sample.percentile(99)) - i64::from(passing[1]),
             leg.sample.calls(),
             leg.sample.errors,
             leg.kv.reads,

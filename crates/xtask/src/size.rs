@@ -76,13 +76,17 @@ pub fn run(mut arguments: Arguments) -> Result<()> {
     Ok(())
 }
 
+/// A file's size, in bytes.
 #[derive(Clone, Copy, Default)]
-struct Size {
-    raw: u64,
-    gzip: u64,
+pub struct Size {
+    /// As it is.
+    pub raw: u64,
+    /// Compressed as well as gzip can.
+    pub gzip: u64,
 }
 
-fn measure(file: &Path) -> Result<Size> {
+/// Measures one file.
+pub fn measure(file: &Path) -> Result<Size> {
     let content = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
     let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
     encoder.write_all(&content)?;
@@ -92,7 +96,8 @@ fn measure(file: &Path) -> Result<Size> {
     })
 }
 
-fn kib(bytes: u64) -> String {
+/// Bytes in words.
+pub fn kib(bytes: u64) -> String {
     let tenths = bytes * 10 / 1024;
     format!("{}.{} KiB", tenths / 10, tenths % 10)
 }

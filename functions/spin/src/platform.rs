@@ -49,6 +49,11 @@ impl Platform for Host {
         &WasiClock
     }
 
+    /// An instance ends after 128 requests, or an idle second.
+    fn is_short_lived(&self) -> bool {
+        true
+    }
+
     fn random(&self, out: &mut [u8]) {
         if getrandom::fill(out).is_err() {
             // Going on would make guessable keys and identifiers. This ends the instance.

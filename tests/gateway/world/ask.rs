@@ -21,6 +21,8 @@ pub struct Ask {
     body: Option<Vec<Bytes>>,
     by: Token,
     certificate: Option<[u8; 32]>,
+    /// Address and country, as the platform sees them.
+    from: (Option<String>, Option<String>),
 }
 
 #[derive(Clone)]
@@ -79,6 +81,7 @@ impl Ask {
             body: None,
             by: Token::Of("ada".to_owned()),
             certificate: None,
+            from: (Some("203.0.113.7".to_owned()), None),
         };
         ask.header("content-type", "application/json")
             .header("accept", "application/json, text/event-stream")
@@ -199,6 +202,12 @@ impl Ask {
         self
     }
 
+    /// Comes from there, as far as the platform can tell.
+    pub fn from(mut self, address: Option<&str>, country: Option<&str>) -> Self {
+        self.from = (address.map(str::to_owned), country.map(str::to_owned));
+        self
+    }
+
     /// Shows a TLS certificate of this digest.
     pub fn certificate(mut self, digest: [u8; 32]) -> Self {
         self.certificate = Some(digest);
@@ -233,8 +242,8 @@ impl Ask {
                 .insert("authorization", format!("Bearer {token}").parse().unwrap());
         }
         request.extensions_mut().insert(Peer {
-            address: Some("203.0.113.7".to_owned()),
-            country: None,
+            address: self.from.0,
+            country: self.from.1,
             certificate: self.certificate,
         });
         request

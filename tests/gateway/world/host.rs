@@ -126,6 +126,10 @@ impl Platform for Isolate {
         self.0.sim.clock()
     }
 
+    fn is_short_lived(&self) -> bool {
+        self.0.sim.is_short_lived()
+    }
+
     fn random(&self, out: &mut [u8]) {
         self.0.sim.random(out);
     }

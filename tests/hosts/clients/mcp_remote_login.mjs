@@ -21,13 +21,24 @@ let said = "";
 let authorized = false;
 wire.stderr.on("data", async (chunk) => {
   said += chunk;
-  const url = /(http:\/\/127\.0\.0\.1:\d+\/auth\?\S+)/.exec(said)?.[1];
+  // Whole only when something follows it.
+  const url = /(http:\/\/127\.0\.0\.1:\d+\/auth\?\S+)\s/.exec(said)?.[1];
   if (!url || authorized) return;
   authorized = true;
   const back = new URL(url).searchParams.get("redirect_uri");
-  // The bridge itself listens there.
-  await fetch(await visit(url, back));
+  await bring(await visit(url, back));
 });
+
+// The bridge itself listens there; a user's browser takes longer than it needs for that.
+async function bring(url, until = Date.now() + 20_000) {
+  try {
+    return await fetch(url);
+  } catch (error) {
+    if (error.cause?.code !== "ECONNREFUSED" || Date.now() > until) throw error;
+    await new Promise((resolve) => setTimeout(resolve, 200));
+    return bring(url, until);
+  }
+}
 
 const client = new Client({ name: "mcp-remote", version: "1" });
 try {

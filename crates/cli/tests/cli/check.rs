@@ -197,6 +197,17 @@ fn what_a_spin_manifest_lacks_is_a_problem_of_the_configuration() {
         assert!(run.err.contains(lacking), "{lacking}: {}", run.err);
     }
     assert_eq!(manifest("\"https://*:*\"", "search_token").code, 0);
+    let whole = fs::read_to_string(folder.path().join("spin.toml")).unwrap();
+    let queue = "[component.queue]\nallowed_outbound_hosts = []\n";
+    fs::write(folder.path().join("spin.toml"), whole + queue).unwrap();
+    let run = tidegate(folder.path(), &["check", "--spin", "spin.toml"]);
+    assert_eq!(run.code, 1, "{}", run.out);
+    assert!(
+        run.err.contains("the component \"queue\" has no variable"),
+        "{}",
+        run.err
+    );
+    assert!(!run.err.contains("\"tidegate\""), "{}", run.err);
     let run = tidegate(folder.path(), &["check", "--spin", "nowhere.toml"]);
     assert_eq!(run.code, 2, "{}", run.err);
 }

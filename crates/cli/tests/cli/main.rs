@@ -12,6 +12,7 @@ mod keys;
 mod policy;
 mod push;
 mod schemas;
+mod switches;
 mod tasks;
 
 use std::path::{Path, PathBuf};

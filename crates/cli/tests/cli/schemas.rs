@@ -17,12 +17,14 @@ use tidegate_gateway::limits::{RateFamily, SeatFamily};
 use tidegate_gateway::mailbox::MailFamily;
 use tidegate_gateway::queue::Message;
 use tidegate_gateway::session::SessionFamily;
+use tidegate_gateway::switches::{SwitchboardFamily, SwitchesFamily};
 use tidegate_gateway::tasks::directory::DirectoryFamily;
 use tidegate_gateway::tasks::record::{Record, TaskFamily};
 use tidegate_gateway::tasks::roster::RosterFamily;
 use tidegate_gateway::tasks::store::PartFamily;
 use tidegate_gateway::tasks::sweep::SweepFamily;
 use tidegate_gateway::tasks::tenants::TenantFamily;
+use tidegate_gateway::upstream::circuit::{CircuitFamily, TurnFamily};
 use tidegate_gateway::upstream::facts::UpstreamFamily;
 
 use super::{folder, root, tidegate};
@@ -70,10 +72,14 @@ fn every_example_is_a_record_of_its_family_and_every_family_has_one() {
         family::<ProofFamily>(),
         family::<RevocationFamily>(),
         family::<RevokedFamily>(),
+        family::<SwitchesFamily>(),
+        family::<SwitchboardFamily>(),
         family::<RateFamily>(),
         family::<SeatFamily>(),
         family::<QuotaFamily>(),
         family::<UpstreamFamily>(),
+        family::<CircuitFamily>(),
+        family::<TurnFamily>(),
         family::<CatalogFamily>(),
         family::<TaskFamily>(),
         family::<PartFamily>(),

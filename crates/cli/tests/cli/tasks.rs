@@ -1,6 +1,6 @@
 //! `tidegate tasks`, against a server that stands in for a gateway.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
@@ -10,22 +10,25 @@ use serde_json::{Value, json};
 
 use super::{Run, run};
 
-const TOKEN: &str = "an-operators-token-of-some-length";
+pub const TOKEN: &str = "an-operators-token-of-some-length";
 const ID: &str = "0123456789abcdef0123456789abcdef";
 const OTHER: &str = "fedcba9876543210fedcba9876543210";
 
 /// Answers each connection with the next of what it was given, and notes what it was asked.
-struct StandIn {
+pub struct StandIn {
     url: String,
     heard: Arc<Mutex<Vec<String>>>,
+    bodies: Arc<Mutex<Vec<Value>>>,
 }
 
 impl StandIn {
-    fn start(answers: Vec<(u16, Value)>) -> Self {
+    pub fn start(answers: Vec<(u16, Value)>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let heard: Arc<Mutex<Vec<String>>> = Arc::default();
         let notes = Arc::clone(&heard);
+        let bodies: Arc<Mutex<Vec<Value>>> = Arc::default();
+        let brought = Arc::clone(&bodies);
         thread::spawn(move || {
             for (status, answer) in answers {
                 let (mut stream, _) = listener.accept().unwrap();
@@ -34,6 +37,17 @@ impl StandIn {
                 while !head.ends_with("\r\n\r\n") {
                     assert!(reader.read_line(&mut head).unwrap() > 0);
                 }
+                let length = head.lines().find_map(|line| {
+                    let (name, value) = line.split_once(':')?;
+                    let length = name.eq_ignore_ascii_case("content-length");
+                    length.then(|| value.trim().parse().unwrap())
+                });
+                let mut body = vec![0; length.unwrap_or(0)];
+                reader.read_exact(&mut body).unwrap();
+                brought
+                    .lock()
+                    .unwrap()
+                    .extend(serde_json::from_slice::<Value>(&body));
                 notes.lock().unwrap().push(head);
                 let body = answer.to_string();
                 let length = body.len();
@@ -43,7 +57,7 @@ impl StandIn {
                 write!(stream, "{head}\r\n{body}").unwrap();
             }
         });
-        Self { url, heard }
+        Self { url, heard, bodies }
     }
 
     fn run(&self, arguments: &[&str]) -> Run {
@@ -53,8 +67,21 @@ impl StandIn {
         )
     }
 
+    /// Has any command ask it.
+    pub fn ask(&self, arguments: &[&str]) -> Run {
+        command(
+            &[arguments, &["--gateway", &self.url]].concat(),
+            Some(TOKEN),
+        )
+    }
+
+    /// The bodies that were sent, in order.
+    pub fn bodies(&self) -> Vec<Value> {
+        self.bodies.lock().unwrap().clone()
+    }
+
     /// The request lines, in order.
-    fn asked(&self) -> Vec<String> {
+    pub fn asked(&self) -> Vec<String> {
         let heard = self.heard.lock().unwrap();
         let lines = heard.iter().map(|head| head.lines().next().unwrap());
         lines.map(|line| line.replace(" HTTP/1.1", "")).collect()
@@ -62,11 +89,12 @@ impl StandIn {
 }
 
 fn tasks(arguments: &[&str], token: Option<&str>) -> Run {
+    command(&[&["tasks"], arguments].concat(), token)
+}
+
+pub fn command(arguments: &[&str], token: Option<&str>) -> Run {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
-    command
-        .arg("tasks")
-        .args(arguments)
-        .env_remove("TIDEGATE_ADMIN_TOKEN");
+    command.args(arguments).env_remove("TIDEGATE_ADMIN_TOKEN");
     if let Some(token) = token {
         command.env("TIDEGATE_ADMIN_TOKEN", token);
     }

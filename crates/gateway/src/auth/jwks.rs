@@ -35,7 +35,7 @@ use crate::platform::{Clock, LogLevel, Platform};
 use crate::seal::hex;
 use crate::time::Timestamp;
 
-pub(crate) use discovery::{document, is_safe};
+pub(crate) use discovery::document;
 pub(super) use key::Key;
 pub(crate) use origin::AGENT;
 

@@ -8,7 +8,6 @@
 
 mod door;
 
-use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::time::Duration;
@@ -23,16 +22,14 @@ use crate::config::Revocation;
 use crate::error::{Error, Fault};
 use crate::keyspace::{Family, Key, Store, atomic_get, kv_get};
 use crate::platform::{Clock, Platform};
+use crate::published::Published;
 use crate::seal::hex;
 use crate::time::Timestamp;
 
+pub use crate::published::{LIST_FRESH, LIST_KEPT};
 pub use door::PATH;
-pub(crate) use door::answer;
+pub(crate) use door::{answer, unauthorized};
 
-/// How long the list is used before KV is asked again.
-pub const LIST_FRESH: Duration = Duration::from_secs(15);
-/// How long the list is used while KV cannot be asked.
-pub const LIST_KEPT: Duration = Duration::from_secs(10 * 60);
 /// Most entries of the list.
 pub const ENTRIES_MAX: usize = 10_000;
 /// How long an entry of the atomic store holds: longer than any token should last.
@@ -145,10 +142,7 @@ impl Family for RevokedFamily {
 }
 
 /// What an isolate remembers of the list.
-#[derive(Default)]
-pub(super) struct Memory {
-    list: RefCell<Option<(Timestamp, Rc<RevocationRecord>)>>,
-}
+pub(super) type Memory = Published<RevocationRecord>;
 
 /// Whether something the principal stands on has been revoked.
 pub(super) async fn holds<P: Platform>(
@@ -197,25 +191,17 @@ fn ids(principal: &Principal) -> BTreeSet<String> {
     .collect()
 }
 
-/// The list as last heard of. What cannot be read replaces nothing.
+/// The list as last heard of.
 async fn list<P: Platform>(platform: &P, memory: &Memory) -> Result<Rc<RevocationRecord>, Fault> {
-    let now = platform.clock().now();
-    let known = memory.list.borrow().clone();
-    let within = |age: Duration| {
-        let (read_at, list) = known.as_ref()?;
-        (now >= *read_at && now.since(*read_at) < age).then(|| Rc::clone(list))
-    };
-    if let Some(list) = within(LIST_FRESH) {
-        return Ok(list);
-    }
-    let reason = match kv_get(platform.kv(), &Key::<RevocationFamily>::single()).await {
-        Ok(list) if list.as_ref().is_none_or(|list| list.v == 1) => {
-            let list = Rc::new(list.unwrap_or_default());
-            *memory.list.borrow_mut() = Some((now, Rc::clone(&list)));
-            return Ok(list);
+    let read = async {
+        match kv_get(platform.kv(), &Key::<RevocationFamily>::single()).await {
+            Ok(list) if list.as_ref().is_none_or(|list| list.v == 1) => {
+                Ok(list.unwrap_or_default())
+            }
+            Ok(_) => Err("of a version that is not known".to_owned()),
+            Err(e) => Err(e.to_string()),
         }
-        Ok(_) => "of a version that is not known".to_owned(),
-        Err(e) => e.to_string(),
     };
-    within(LIST_KEPT).ok_or_else(|| Fault::Dependency(format!("the list of revocations: {reason}")))
+    let what = "the list of revocations";
+    memory.get(platform, LIST_FRESH, what, read).await
 }

@@ -7,6 +7,8 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use url::{Host, Url};
 
+use super::bounds::URL_MAX;
+
 /// Whether the host is this machine: `localhost`, a name below it, or a loopback address.
 pub fn is_loopback(url: &Url) -> bool {
     match url.host() {
@@ -29,6 +31,16 @@ pub fn is_internal(url: &Url) -> bool {
         Some(Host::Ipv6(address)) => is_internal_v6(address),
         None => true,
     }
+}
+
+/// Whether the gateway may fetch a URL that somebody else has written: a token, a server or a
+/// document. It must be https to a public host and say nothing of users, or, where whoever
+/// wrote it is this machine, of this machine too.
+pub fn may_be_fetched(url: &Url, by_loopback: bool) -> bool {
+    let local = by_loopback && is_loopback(url) && matches!(url.scheme(), "http" | "https");
+    let public = url.scheme() == "https" && !is_internal(url);
+    let plain = url.username().is_empty() && url.password().is_none();
+    (local || public) && plain && url.as_str().len() <= URL_MAX
 }
 
 fn is_localhost(name: &str) -> bool {
@@ -63,6 +75,8 @@ fn is_internal_v4(address: Ipv4Addr) -> bool {
         // Carrier-grade NAT (RFC 6598); one cloud serves metadata from it.
         || (a == 100 && (64..128).contains(&b))
         || (a == 192 && b == 0 && c == 0)
+        // Relays of 6to4 (RFC 7526).
+        || (a == 192 && b == 88 && c == 99)
         // Benchmarking (RFC 2544).
         || (a == 198 && (18..20).contains(&b))
         || a >= 240
@@ -72,24 +86,26 @@ fn is_internal_v6(address: Ipv6Addr) -> bool {
     if let Some(inner) = embedded_v4(address) {
         return is_internal_v4(inner);
     }
-    let first = address.segments()[0];
-    address.is_loopback()
-        || address.is_unspecified()
-        || address.is_multicast()
-        || address.is_unique_local()
-        || address.is_unicast_link_local()
-        // Deprecated site-local addresses (RFC 3879) are still routed inside some networks.
-        || (first & 0xffc0) == 0xfec0
+    // Only 2000::/3 is given out for the public (RFC 4291): all else is loopback, link-local,
+    // unique local, the site-local of old, multicast, or of no use yet.
+    let [first, second, ..] = address.segments();
+    first & 0xe000 != 0x2000
+        // Protocol assignments, Teredo's tunnels among them (RFC 2928, RFC 4380).
+        || (first == 0x2001 && second < 0x0200)
+        // Documentation (RFC 3849, RFC 9637).
+        || (first == 0x2001 && second == 0x0db8)
+        || first & 0xfff0 == 0x3ff0
 }
 
-/// The IPv4 address inside a mapped (RFC 4291), NAT64 (RFC 6052) or 6to4 (RFC 3056) one.
+/// The IPv4 address inside a mapped or compatible (RFC 4291), NAT64 (RFC 6052) or 6to4
+/// (RFC 3056) one.
 fn embedded_v4(address: Ipv6Addr) -> Option<Ipv4Addr> {
     let join = |high: u16, low: u16| {
         let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
         Ipv4Addr::new(a, b, c, d)
     };
     match address.segments() {
-        [0, 0, 0, 0, 0, 0xffff, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] => {
+        [0, 0, 0, 0, 0, 0 | 0xffff, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] => {
             Some(join(high, low))
         }
         [0x2002, high, low, ..] => Some(join(high, low)),
@@ -128,6 +144,24 @@ mod tests {
             ("http://[fd00:ec2::254]/", true, false),
             ("http://[fe80::1]/", true, false),
             ("http://[64:ff9b::a00:1]/", true, false),
+            ("http://[64:ff9b::808:808]/", false, false),
+            ("http://[64:ff9b:1::808:808]/", true, false),
+            ("http://[2002:808:808::]/", false, false),
+            ("http://[::10.0.0.1]/", true, false),
+            ("http://[::ffff:8.8.8.8]/", false, false),
+            ("http://[fec0::1]/", true, false),
+            ("http://[fc00::1]/", true, false),
+            ("http://[ff02::1]/", true, false),
+            ("http://[100::1]/", true, false),
+            ("http://[2001::808:808]/", true, false),
+            ("http://[2001:db8::1]/", true, false),
+            ("http://[3fff::1]/", true, false),
+            ("http://192.88.99.1/", true, false),
+            ("http://198.18.0.1/", true, false),
+            ("http://255.255.255.255/", true, false),
+            ("http://0177.0.0.1/", true, true),
+            ("http://127.1/", true, true),
+            ("http://①②⑦.0.0.1/", true, true),
             ("http://[2002:a00:1::]/", true, false),
             ("http://[::ffff:169.254.169.254]/", true, false),
             ("http://metadata.google.internal/", true, false),
@@ -139,5 +173,36 @@ mod tests {
             assert_eq!(is_internal(&url), internal, "internal: {text}");
             assert_eq!(is_loopback(&url), loopback, "loopback: {text}");
         }
+    }
+
+    #[test]
+    fn what_others_write_is_fetched_over_https_from_the_public_alone() {
+        // By anybody, and by somebody on this machine.
+        for (text, expected) in [
+            ("https://keys.example.com/jwks", [true, true]),
+            ("https://keys.example.com:8443/jwks?v=1", [true, true]),
+            ("http://keys.example.com/jwks", [false, false]),
+            ("http://127.0.0.1:9000/jwks", [false, true]),
+            ("https://localhost/jwks", [false, true]),
+            ("ftp://localhost/jwks", [false, false]),
+            ("file:///etc/passwd", [false, false]),
+            ("data:application/json,{}", [false, false]),
+            ("gopher://127.0.0.1:11211/x", [false, false]),
+            ("https://10.0.0.1/jwks", [false, false]),
+            ("https://169.254.169.254/latest/meta-data", [false, false]),
+            ("https://[::ffff:169.254.169.254]/", [false, false]),
+            ("https://metadata.google.internal/", [false, false]),
+            ("https://vault/", [false, false]),
+            ("https://user@keys.example.com/", [false, false]),
+            ("https://user:pw@keys.example.com/", [false, false]),
+            ("https://:pw@keys.example.com/", [false, false]),
+            ("https://keys.example.com@127.0.0.1/", [false, false]),
+        ] {
+            let url = Url::parse(text).unwrap();
+            let found = [false, true].map(|local| may_be_fetched(&url, local));
+            assert_eq!(found, expected, "{text}");
+        }
+        let long = Url::parse(&format!("https://a.example/{}", "a".repeat(URL_MAX))).unwrap();
+        assert!(!may_be_fetched(&long, true));
     }
 }

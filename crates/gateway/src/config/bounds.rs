@@ -46,6 +46,16 @@ pub const EXACT_WINDOW_MS: RangeInclusive<u64> = 1_000..=2_678_400_000;
 pub const RATE_REQUESTS: RangeInclusive<u64> = 1..=1_000_000;
 /// Largest request body, in bytes: 1 KiB to 16 MiB.
 pub const REQUEST_BODY_BYTES: RangeInclusive<u64> = 1024..=16 * 1024 * 1024;
+/// Most entries of one list of addresses or countries.
+pub const EDGE_ENTRIES_MAX: usize = 1024;
+/// Header fields of a request: what a client of MCP sends, and what proxies add, is below 40.
+pub const HEADER_FIELDS: RangeInclusive<u64> = 32..=1024;
+/// Most header fields, unless the configuration says otherwise.
+pub const HEADER_FIELDS_DEFAULT: u32 = 100;
+/// Bytes of all header fields: room for the longest token, and a little.
+pub const HEADER_BYTES: RangeInclusive<u64> = 20_480..=131_072;
+/// Most bytes of all header fields, unless the configuration says otherwise.
+pub const HEADER_BYTES_DEFAULT: u32 = 65_536;
 /// How long a task can be read, in milliseconds: one minute to seven days.
 pub const TASK_TTL_MS: RangeInclusive<u64> = 60_000..=604_800_000;
 /// How often clients are asked to poll a task, in milliseconds.
@@ -64,3 +74,10 @@ pub const FAILURE_THRESHOLD: RangeInclusive<u64> = 1..=1_000;
 pub const RESET_INTERVAL_MS: RangeInclusive<u64> = 100..=3_600_000;
 /// Probes through a half-open circuit at once.
 pub const HALF_OPEN_REQUESTS: RangeInclusive<u64> = 1..=100;
+/// Failing calls of a hundred that open a circuit.
+pub const FAILURE_PERCENT: RangeInclusive<u64> = 1..=100;
+/// Length of the window failing calls are counted in, in milliseconds: one second to ten
+/// minutes.
+pub const FAILURE_WINDOW_MS: RangeInclusive<u64> = 1_000..=600_000;
+/// Calls without which a share of failures says nothing.
+pub const FAILURE_CALLS: RangeInclusive<u64> = 1..=10_000;

@@ -5,8 +5,10 @@
 //! agree. No message repeats a value that could be a secret written in the wrong place.
 
 mod access;
+mod edge;
 mod oauth;
 mod policy;
+mod resilience;
 mod upstreams;
 
 use std::collections::BTreeSet;
@@ -17,10 +19,9 @@ use url::Url;
 
 use super::address::{is_internal, is_loopback};
 use super::bounds::{
-    ALLOWED_ORIGINS_MAX, EXACT_WINDOW_MS, FAILURE_THRESHOLD, HALF_OPEN_REQUESTS, LIMIT_RULES_MAX,
-    NAMES_MAX, RATE_REQUESTS, RATE_WINDOW_MS, REQUEST_BODY_BYTES, RESET_INTERVAL_MS,
-    SHORT_TEXT_MAX, TASK_AFTER_MS, TASK_POLL_INTERVAL_MS, TASK_TIMEOUT_MS, TASK_TTL_MS,
-    TASKS_OPEN_PER_PRINCIPAL, TASKS_OPEN_PER_TENANT, URL_MAX,
+    ALLOWED_ORIGINS_MAX, EXACT_WINDOW_MS, LIMIT_RULES_MAX, NAMES_MAX, RATE_REQUESTS,
+    RATE_WINDOW_MS, REQUEST_BODY_BYTES, SHORT_TEXT_MAX, TASK_AFTER_MS, TASK_POLL_INTERVAL_MS,
+    TASK_TIMEOUT_MS, TASK_TTL_MS, TASKS_OPEN_PER_PRINCIPAL, TASKS_OPEN_PER_TENANT, URL_MAX,
 };
 use super::{API_VERSION, Config, Counter, Environment, Rate};
 
@@ -57,6 +58,7 @@ impl Config {
         identity(self, &mut findings);
         public_url(self, &mut findings);
         allowed_origins(self, &mut findings);
+        edge::edge(self, &mut findings);
         access::authentication(self, &mut findings);
         upstreams::upstreams(self, &mut findings);
         access::tools(self, &mut findings);
@@ -294,8 +296,9 @@ fn limit_rules(config: &Config, findings: &mut Findings) {
         }
         findings.short_text(&format!("{at}/name"), &rule.name);
         let windows = match rule.counter {
-            Counter::Kv => &RATE_WINDOW_MS,
-            Counter::Atomic => &EXACT_WINDOW_MS,
+            // Where nothing is said, either counter must be able to serve it.
+            None | Some(Counter::Kv) => &RATE_WINDOW_MS,
+            Some(Counter::Atomic) => &EXACT_WINDOW_MS,
         };
         let requests = rule.rate.requests.into();
         findings.within(
@@ -330,25 +333,7 @@ fn numbers(config: &Config, findings: &mut Findings) {
             "bytes",
         );
     }
-    let breaker = &config.circuit_breaker;
-    findings.within(
-        "/circuitBreaker/failureThreshold",
-        breaker.failure_threshold.into(),
-        &FAILURE_THRESHOLD,
-        "failures",
-    );
-    findings.within(
-        "/circuitBreaker/resetIntervalMs",
-        breaker.reset_interval_ms,
-        &RESET_INTERVAL_MS,
-        "ms",
-    );
-    findings.within(
-        "/circuitBreaker/halfOpenMaxRequests",
-        breaker.half_open_max_requests.into(),
-        &HALF_OPEN_REQUESTS,
-        "requests",
-    );
+    resilience::circuit_breaker(config, findings);
     findings.within("/tasks/ttlMs", config.tasks.ttl_ms, &TASK_TTL_MS, "ms");
     findings.within(
         "/tasks/pollIntervalMs",

@@ -20,6 +20,7 @@ use url::form_urlencoded::{Serializer, byte_serialize};
 
 use crate::auth;
 use crate::body::Body;
+use crate::config::address::{is_loopback, may_be_fetched};
 use crate::config::{Grant, OAuth};
 use crate::context::Context;
 use crate::error::{Error, Fault};
@@ -152,7 +153,7 @@ fn read_metadata(document: &[u8], oauth: &OAuth, base: &Url) -> Result<Endpoints
         return Err("the metadata of its authorization server is of another issuer");
     }
     let authorization = metadata.authorization_endpoint;
-    let safe = |url: &Url| auth::is_safe(base, url);
+    let safe = |url: &Url| may_be_fetched(url, is_loopback(base));
     if !safe(&metadata.token_endpoint) || !authorization.as_ref().is_none_or(safe) {
         return Err("the metadata of its authorization server points to no public https URL");
     }

@@ -43,7 +43,7 @@ pub fn check(
     settings: &Settings,
 ) -> Result<(Head, Body), Error> {
     let (parts, body) = request.into_parts();
-    if let Some(origin) = parts.headers.get(ORIGIN) {
+    for origin in parts.headers.get_all(ORIGIN) {
         let allowed = origin
             .to_str()
             .is_ok_and(|origin| origin_allowed(origin, settings));

@@ -4,9 +4,15 @@
 //! A window is a bucket of fixed length. An isolate that needs more adds a chunk to the
 //! bucket's counter; what the sum leaves of the limit is its own to give out, without asking
 //! anybody, until the bucket is over. So **no more than the limit is ever admitted in one
-//! bucket**, whatever the isolates do and however many there are; what a lease does not give
-//! out is lost to the others, at most a chunk for each isolate, which is a
-//! [`CHUNKS`]th of the limit. One operation serves a chunk of requests.
+//! bucket**, whatever the isolates do and however many there are.
+//!
+//! What a lease does not give out is lost to the others, also when its isolate ends early. A
+//! chunk is at most a [`CHUNKS`]th of the limit and at most what the isolate has given out in
+//! the bucket before it asks, but for a single call's cost. So an isolate that has admitted
+//! `a` loses at most `min(a, limit / `[`CHUNKS`]`)`, and a call's cost where another limit
+//! refused that call: of a limit that stands alone **at least half is admitted before anybody
+//! is refused**, though each isolate ends after its first calls. An isolate asks once for each
+//! chunk, and some ten times more while its chunks grow.
 //!
 //! Where the store does not answer nothing is admitted beyond what is leased: an exact limit
 //! that lets through what it cannot count is none.
@@ -27,6 +33,8 @@ use crate::time::Timestamp;
 pub const CHUNKS: u32 = 64;
 /// Largest chunk.
 pub const CHUNK_MAX: u32 = 1000;
+/// When a request may come again for which there was room that others took first.
+const CONTENDED: Duration = Duration::from_secs(1);
 /// How much longer than its bucket a counter is kept: isolates' clocks differ.
 const LIFETIME_MARGIN: Duration = Duration::from_secs(60);
 
@@ -46,13 +54,22 @@ impl Family for QuotaFamily {
 pub(super) struct Lease {
     bucket: u64,
     left: u32,
-    /// Whether the counter has reached the limit.
-    over: bool,
+    /// How much this isolate has given out.
+    given: u32,
+    /// How much nobody had leased when this isolate last asked.
+    free: Option<u32>,
 }
 
 /// How much is asked for at a time.
-fn chunk(rate: Rate, cost: u32) -> u32 {
-    (rate.requests / CHUNKS).clamp(1, CHUNK_MAX).max(cost)
+fn chunk(rate: Rate, cost: u32, given: u32) -> u32 {
+    let most = (rate.requests / CHUNKS).clamp(1, CHUNK_MAX);
+    given.min(most).max(cost)
+}
+
+/// Whether asking could help a request that would be refused.
+pub(super) fn lacks(memory: &Memory, limit: &Limit<'_>, now: Timestamp) -> bool {
+    let lease = held(memory, limit, now);
+    lease.free != Some(0) && lease.left < limit.cost
 }
 
 /// Sees to it that this isolate holds as much as the request costs, if there is as much.
@@ -62,12 +79,11 @@ pub(super) async fn provide<P: Platform>(
     limit: &Limit<'_>,
 ) -> Result<(), Error> {
     let (now, rate, subject) = (platform.clock().now(), limit.rate, Subject::of(limit));
-    let bucket = window::bucket(rate, now);
-    let lease = held(memory, &subject, bucket);
-    if lease.over || lease.left >= limit.cost {
+    if !lacks(memory, limit, now) {
         return Ok(());
     }
-    let asked = chunk(rate, limit.cost);
+    let bucket = window::bucket(rate, now);
+    let asked = chunk(rate, limit.cost, held(memory, limit, now).given);
     let until = now + window::rest(rate, now) + LIFETIME_MARGIN;
     let sum = atomic_add(
         platform.atomic(),
@@ -76,13 +92,15 @@ pub(super) async fn provide<P: Platform>(
         until,
     )
     .await?;
-    let beyond = u32::try_from(sum.saturating_sub(rate.requests.into()).max(0)).unwrap_or(u32::MAX);
+    let difference = i64::from(rate.requests).saturating_sub(sum);
+    let free = u32::try_from(difference.max(0)).unwrap_or(u32::MAX);
+    let beyond = u32::try_from(difference.saturating_neg().max(0)).unwrap_or(u32::MAX);
     // What others of this isolate's requests have done meanwhile counts too.
-    let lease = held(memory, &subject, bucket);
+    let lease = held(memory, limit, now);
     let lease = Lease {
-        bucket,
         left: lease.left.saturating_add(asked.saturating_sub(beyond)),
-        over: lease.over || beyond > 0,
+        free: Some(lease.free.unwrap_or(u32::MAX).min(free)),
+        ..lease
     };
     memory.limits.leases.insert(subject, lease);
     Ok(())
@@ -90,30 +108,36 @@ pub(super) async fn provide<P: Platform>(
 
 /// Whether what is held is enough.
 pub(super) fn decide(memory: &Memory, limit: &Limit<'_>, now: Timestamp) -> Decision {
-    match remaining(memory, limit, now) >= u64::from(limit.cost) {
-        true => Decision::Admit,
-        false => Decision::Refuse {
-            retry_after: window::rest(limit.rate, now),
+    let lease = held(memory, limit, now);
+    if lease.left >= limit.cost {
+        return Decision::Admit;
+    }
+    Decision::Refuse {
+        retry_after: match lease.free {
+            Some(0) => window::rest(limit.rate, now),
+            // Others of this isolate's requests were quicker, or the window is new.
+            Some(_) | None => CONTENDED,
         },
     }
 }
 
-/// How much this isolate holds.
+/// How much is left, as far as this isolate knows.
 pub(super) fn remaining(memory: &Memory, limit: &Limit<'_>, now: Timestamp) -> u64 {
-    let bucket = window::bucket(limit.rate, now);
-    held(memory, &Subject::of(limit), bucket).left.into()
+    let lease = held(memory, limit, now);
+    u64::from(lease.left) + u64::from(lease.free.unwrap_or_default())
 }
 
 /// Gives out what the request costs.
 pub(super) fn count(memory: &Memory, limit: &Limit<'_>, now: Timestamp) {
-    let (subject, bucket) = (Subject::of(limit), window::bucket(limit.rate, now));
-    let mut lease = held(memory, &subject, bucket);
+    let mut lease = held(memory, limit, now);
     lease.left = lease.left.saturating_sub(limit.cost);
-    memory.limits.leases.insert(subject, lease);
+    lease.given = lease.given.saturating_add(limit.cost);
+    memory.limits.leases.insert(Subject::of(limit), lease);
 }
 
-fn held(memory: &Memory, subject: &Subject, bucket: u64) -> Lease {
-    let held = memory.limits.leases.get(subject);
+fn held(memory: &Memory, limit: &Limit<'_>, now: Timestamp) -> Lease {
+    let bucket = window::bucket(limit.rate, now);
+    let held = memory.limits.leases.get(&Subject::of(limit));
     held.filter(|lease| lease.bucket == bucket)
         .unwrap_or(Lease {
             bucket,

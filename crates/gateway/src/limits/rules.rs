@@ -18,6 +18,8 @@ pub(crate) struct Counted<'a> {
     pub(crate) rule: Option<&'a ToolRule>,
     /// Whether it is about a task.
     pub(crate) polls: bool,
+    /// Whether limits are counted exactly that do not say how.
+    pub(crate) exact: bool,
 }
 
 /// One limit with the subject it needs.
@@ -53,7 +55,11 @@ pub(crate) fn applying<'a>(settings: &'a Settings, counted: &Counted<'a>) -> Vec
         rate: limit.rate,
         subject: subject(limit, counted),
         cost,
-        exact: limit.counter == Counter::Atomic,
+        exact: match limit.counter {
+            None => counted.exact,
+            Some(Counter::Kv) => false,
+            Some(Counter::Atomic) => true,
+        },
         own: limit.per.iter().any(|per| matches!(per, Per::Principal)),
     });
     let tools = counted.rule.and_then(|rule| {
@@ -62,7 +68,7 @@ pub(crate) fn applying<'a>(settings: &'a Settings, counted: &Counted<'a>) -> Vec
             rate: rule.rate_limit?,
             subject: counted.principal.id.as_str().to_owned(),
             cost,
-            exact: false,
+            exact: counted.exact,
             own: true,
         })
     });
@@ -71,7 +77,7 @@ pub(crate) fn applying<'a>(settings: &'a Settings, counted: &Counted<'a>) -> Vec
         rate: settings.config.tasks.poll_limit,
         subject: counted.principal.id.as_str().to_owned(),
         cost: 1,
-        exact: false,
+        exact: counted.exact,
         own: true,
     });
     named.chain(tools).chain(polls).collect()

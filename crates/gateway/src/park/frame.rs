@@ -70,6 +70,7 @@ pub(crate) fn read(body: Body) -> impl Stream<Item = Result<Frame, String>> {
 pub(crate) enum Failed {
     Protocol(u16, Failure),
     Unavailable(String, Option<u64>),
+    Busy(String, bool, Option<u64>),
     Lost(String),
     Timeout(String, u64),
     Invalid(String, String),
@@ -94,6 +95,11 @@ impl From<Error> for Failed {
                     upstream,
                     retry_after,
                 } => Self::Unavailable(upstream, retry_after.map(millis)),
+                Rejection::UpstreamBusy {
+                    upstream,
+                    limited,
+                    retry_after,
+                } => Self::Busy(upstream, limited, retry_after.map(millis)),
                 Rejection::UpstreamLost { upstream } => Self::Lost(upstream),
                 Rejection::UpstreamTimeout { upstream, timeout } => {
                     Self::Timeout(upstream, millis(timeout))
@@ -120,7 +126,11 @@ impl From<Error> for Failed {
                 | Rejection::InsufficientScope { .. }
                 | Rejection::RateLimited { .. }
                 | Rejection::SessionUnknown
-                | Rejection::TooManyTasks { .. } => Self::Fault(rejection.to_string()),
+                | Rejection::TooManyTasks { .. }
+                | Rejection::AddressNotAllowed
+                | Rejection::CountryNotAllowed
+                | Rejection::HeadersTooLarge { .. }
+                | Rejection::Killed { .. } => Self::Fault(rejection.to_string()),
             },
         }
     }
@@ -137,6 +147,12 @@ impl From<Failed> for Error {
             .into(),
             Failed::Unavailable(upstream, retry_after) => Rejection::UpstreamUnavailable {
                 upstream,
+                retry_after: retry_after.map(Duration::from_millis),
+            }
+            .into(),
+            Failed::Busy(upstream, limited, retry_after) => Rejection::UpstreamBusy {
+                upstream,
+                limited,
                 retry_after: retry_after.map(Duration::from_millis),
             }
             .into(),

@@ -400,6 +400,7 @@ fn may_pass(error: &Error) -> bool {
             Rejection::UpstreamUnavailable { .. }
                 | Rejection::UpstreamLost { .. }
                 | Rejection::UpstreamTimeout { .. }
+                | Rejection::UpstreamBusy { .. }
                 | Rejection::UpstreamInvalid { .. }
         )
     )

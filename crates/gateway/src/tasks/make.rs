@@ -25,6 +25,7 @@ use crate::platform::{Platform, Version};
 use crate::route::One;
 use crate::seal::hex;
 use crate::settings::Settings;
+use crate::switches;
 
 /// Largest arguments a task keeps, in bytes.
 pub const ARGUMENTS_MAX: usize = 256 * 1024;
@@ -162,6 +163,7 @@ pub(super) fn begin<P: Platform>(
         handle,
         owner: owner.clone(),
         tenant: tenant.clone(),
+        subject: switches::subject_of(&asked.principal),
         upstream: asked.upstream,
         tool: asked.tool,
         prefixed: asked.prefixed,

@@ -28,6 +28,9 @@ pub struct Record {
     /// That principal's tenant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tenant: Option<String>,
+    /// That principal's subject, hashed as revocations are.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub subject: String,
     /// Configured name of the upstream.
     pub upstream: String,
     /// The tool's own name at the upstream.

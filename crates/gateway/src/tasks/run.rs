@@ -34,6 +34,7 @@ use crate::keyspace::ReadError;
 use crate::platform::{Keeper, LogLevel, Platform, Queue};
 use crate::queue::{Consumed, Message};
 use crate::seal::hex;
+use crate::switches;
 
 /// How long a run may go without renewing its lease.
 pub const LEASE: Duration = Duration::from_secs(60);
@@ -91,14 +92,32 @@ pub async fn run<P: Platform>(context: &Context<P>, id: &str) -> Consumed {
         Standing::Running(until) => Consumed::Retry {
             after: until.since(context.now()) + STORE_PAUSE,
         },
-        Standing::Ready | Standing::Lost => match context.platform.keeper() {
-            Some(keeper) => in_keeper(context, keeper, id).await,
-            None => match begin(context, id).await {
-                Ok(run) => run.work().await,
-                Err(consumed) => consumed,
-            },
-        },
+        Standing::Ready | Standing::Lost => {
+            if let Some(consumed) = killed(context, id, &record).await {
+                return consumed;
+            }
+            match context.platform.keeper() {
+                Some(keeper) => in_keeper(context, keeper, id).await,
+                None => match begin(context, id).await {
+                    Ok(run) => run.work().await,
+                    Err(consumed) => consumed,
+                },
+            }
+        }
     }
+}
+
+/// What becomes of a task that operators have switched off: it fails with their reason. It
+/// does not wait, for whoever switches on again would not expect what was asked long ago to
+/// be done then.
+async fn killed<P: Platform>(context: &Context<P>, id: &str, record: &Record) -> Option<Consumed> {
+    if switches::refresh(context).await.is_err() {
+        return Some(Consumed::Retry { after: STORE_PAUSE });
+    }
+    let tool = (record.upstream.as_str(), record.tool.as_str());
+    let owner = (record.tenant.as_deref(), record.subject.as_str());
+    let error = switches::stops_task(context, tool, owner)?;
+    Some(fail(context, id, &error.response(id).error.message).await)
 }
 
 fn unreadable<P: Platform>(context: &Context<P>, id: &str, error: &ReadError) -> Consumed {

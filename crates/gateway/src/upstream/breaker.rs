@@ -1,17 +1,23 @@
-//! Circuit breaker for one upstream.
+//! Circuit breaker for one upstream, or one tool of one.
 //!
-//! Closed lets calls through and counts consecutive failures; Open refuses for a while;
-//! HalfOpen lets a few probes through and goes by what comes of them.
+//! Closed lets calls through and counts failures: those in a row, and if the rule says so
+//! the share of them in a sliding [`window`]; Open refuses for a while; HalfOpen lets a few
+//! probes through and goes by what comes of them. A success never opens a circuit.
 //!
 //! Advisory: every request is answered correctly if this state is lost or never shared.
 //! It promises to refuse only for a bounded time: a probe whose outcome is never recorded
 //! (its request was cancelled) is forgotten after [`PROBE_LEASE_MAX`] at the latest, and a
 //! clock that steps back cannot keep a circuit open longer than one reset interval.
 
+mod pair;
+mod window;
+
 use std::time::Duration;
 
 use crate::config::CircuitBreaker;
 use crate::time::Timestamp;
+pub use pair::{Opened, Pair, Seen};
+use window::Window;
 
 /// Longest time unanswered probes keep others from being let through.
 pub const PROBE_LEASE_MAX: Duration = Duration::from_secs(60);
@@ -59,16 +65,30 @@ pub enum Outcome {
     Failure,
 }
 
-/// The circuit of one upstream.
+/// That a circuit opened in another isolate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Trip {
+    /// When, by that isolate's clock.
+    pub opened_at: Timestamp,
+    /// Until when it refuses calls.
+    pub until: Timestamp,
+}
+
+/// One circuit.
 #[derive(Debug, Clone)]
 pub struct Breaker {
     state: State,
+    window: Window,
+    /// When a call last succeeded.
+    answered_at: Option<Timestamp>,
 }
 
 impl Default for Breaker {
     fn default() -> Self {
         Self {
             state: State::Closed { failures: 0 },
+            window: Window::default(),
+            answered_at: None,
         }
     }
 }
@@ -84,70 +104,125 @@ impl Breaker {
         matches!(self.state, State::Open { .. })
     }
 
-    /// Decides one call. Each [`Admission::Pass`] should be followed by [`Breaker::record`].
-    pub fn admit(&mut self, now: Timestamp, rule: &CircuitBreaker) -> Admission {
+    /// Until when the circuit refuses every call, if it does.
+    pub const fn open_until(&self) -> Option<Timestamp> {
         match self.state {
-            State::Closed { .. } => Admission::Pass,
+            State::Open { until } => Some(until),
+            State::Closed { .. } | State::HalfOpen { .. } => None,
+        }
+    }
+
+    /// How long a call would have to wait; `None` if it may pass. Changes nothing.
+    pub fn refuses(&self, now: Timestamp, rule: &CircuitBreaker) -> Option<Duration> {
+        match self.state {
+            State::Closed { .. } => None,
             State::Open { until } => {
                 let left = until.since(now).min(reset_interval(rule));
-                if left > Duration::ZERO {
-                    // Taken up again, so that time that steps back does not add up.
-                    self.state = State::Open { until: now + left };
-                    return Admission::Refuse { retry_after: left };
-                }
-                self.probe(now, 1)
+                (left > Duration::ZERO).then_some(left)
             }
             State::HalfOpen {
                 in_flight,
                 probed_at,
             } => {
-                let lease = reset_interval(rule).min(PROBE_LEASE_MAX);
+                let lease = lease(rule);
                 let age = now.since(probed_at);
                 // Before `probed_at`: the clock stepped back, and the lease with it.
-                if in_flight == 0 || age >= lease || now < probed_at {
-                    self.probe(now, 1)
-                } else if in_flight < rule.half_open_max_requests {
-                    self.probe(now, in_flight + 1)
-                } else {
-                    Admission::Refuse {
-                        retry_after: lease.saturating_sub(age),
-                    }
-                }
+                let over = age >= lease || now < probed_at;
+                (!over && in_flight >= rule.half_open_max_requests)
+                    .then(|| lease.saturating_sub(age))
             }
         }
     }
 
-    /// Learns from one call.
-    pub fn record(&mut self, now: Timestamp, outcome: Outcome, rule: &CircuitBreaker) {
-        self.state = match (self.state, outcome) {
-            (State::Closed { .. }, Outcome::Success) => State::Closed { failures: 0 },
-            (State::Closed { failures }, Outcome::Failure) => {
-                let failures = failures.saturating_add(1);
-                if failures >= rule.failure_threshold {
-                    open(now, rule)
-                } else {
-                    State::Closed { failures }
-                }
+    /// Decides one call. Each [`Admission::Pass`] should be followed by [`Breaker::record`].
+    pub fn admit(&mut self, now: Timestamp, rule: &CircuitBreaker) -> Admission {
+        if let Some(retry_after) = self.refuses(now, rule) {
+            if self.is_open() {
+                // Taken up again, so that time that steps back does not add up.
+                let until = now + retry_after;
+                self.state = State::Open { until };
             }
-            // A call let through before the circuit opened says nothing of the upstream now.
-            (State::Open { until }, Outcome::Success | Outcome::Failure) => State::Open { until },
-            (State::HalfOpen { .. }, Outcome::Success) => State::Closed { failures: 0 },
-            (State::HalfOpen { .. }, Outcome::Failure) => open(now, rule),
+            return Admission::Refuse { retry_after };
+        }
+        let in_flight = match self.state {
+            State::Closed { .. } => return Admission::Pass,
+            State::Open { .. } => 1,
+            State::HalfOpen {
+                in_flight,
+                probed_at,
+            } => {
+                let over = now.since(probed_at) >= lease(rule) || now < probed_at;
+                if over { 1 } else { in_flight + 1 }
+            }
         };
-    }
-
-    const fn probe(&mut self, now: Timestamp, in_flight: u32) -> Admission {
         self.state = State::HalfOpen {
             in_flight,
             probed_at: now,
         };
         Admission::Pass
     }
-}
 
-fn open(now: Timestamp, rule: &CircuitBreaker) -> State {
-    State::Open {
-        until: now + reset_interval(rule),
+    /// Learns from one call; tells whether that opened the circuit.
+    pub fn record(&mut self, now: Timestamp, outcome: Outcome, rule: &CircuitBreaker) -> bool {
+        if outcome == Outcome::Success {
+            self.answered_at = Some(now);
+        }
+        match (self.state, outcome) {
+            (State::Closed { .. }, Outcome::Success) => {
+                self.count(now, false, rule);
+                self.state = State::Closed { failures: 0 };
+                false
+            }
+            (State::Closed { failures }, Outcome::Failure) => {
+                let failures = failures.saturating_add(1);
+                self.state = State::Closed { failures };
+                let too_often = self.count(now, true, rule);
+                let trips = too_often || failures >= rule.failure_threshold;
+                if trips {
+                    self.open(now + reset_interval(rule));
+                }
+                trips
+            }
+            // A call let through before the circuit opened says nothing of the upstream now.
+            (State::Open { .. }, Outcome::Success | Outcome::Failure) => false,
+            (State::HalfOpen { .. }, Outcome::Success) => {
+                self.state = State::Closed { failures: 0 };
+                false
+            }
+            (State::HalfOpen { .. }, Outcome::Failure) => {
+                self.open(now + reset_interval(rule));
+                true
+            }
+        }
+    }
+
+    /// Learns that the circuit opened elsewhere; tells whether it opened here for that. It
+    /// does for no longer than one reset interval, and not where a call has succeeded since.
+    pub fn hear(&mut self, now: Timestamp, trip: Trip, rule: &CircuitBreaker) -> bool {
+        let left = trip.until.since(now).min(reset_interval(rule));
+        let closed = matches!(self.state, State::Closed { .. });
+        let answered = self.answered_at.is_some_and(|at| at >= trip.opened_at);
+        let opens = closed && !answered && left > Duration::ZERO;
+        if opens {
+            self.open(now + left);
+        }
+        opens
+    }
+
+    /// Counts a call in the window; tells whether too many in it have failed.
+    fn count(&mut self, now: Timestamp, failed: bool, rule: &CircuitBreaker) -> bool {
+        match &rule.failure_rate {
+            Some(rate) => {
+                self.window.count(now, failed, rate);
+                self.window.exceeds(now, rate)
+            }
+            None => false,
+        }
+    }
+
+    fn open(&mut self, until: Timestamp) {
+        self.state = State::Open { until };
+        self.window = Window::default();
     }
 }
 
@@ -155,234 +230,12 @@ const fn reset_interval(rule: &CircuitBreaker) -> Duration {
     Duration::from_millis(rule.reset_interval_ms)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const RULE: CircuitBreaker = CircuitBreaker {
-        failure_threshold: 3,
-        reset_interval_ms: 10_000,
-        half_open_max_requests: 2,
-    };
-
-    #[test]
-    fn only_consecutive_failures_open_the_circuit() {
-        let mut breaker = Breaker::default();
-        for outcome in [
-            Outcome::Failure,
-            Outcome::Failure,
-            Outcome::Success,
-            Outcome::Failure,
-            Outcome::Failure,
-        ] {
-            breaker.record(Timestamp(0), outcome, &RULE);
-            assert_eq!(breaker.admit(Timestamp(0), &RULE), Admission::Pass);
-        }
-        breaker.record(Timestamp(0), Outcome::Failure, &RULE);
-        assert!(breaker.is_open());
-    }
-
-    #[test]
-    fn an_open_circuit_says_when_it_lets_a_probe_through() {
-        let mut breaker = opened(Timestamp(1_000));
-        assert_eq!(breaker.admit(Timestamp(4_000), &RULE), refused(7_000));
-        assert_eq!(breaker.admit(Timestamp(10_999), &RULE), refused(1));
-        assert_eq!(breaker.admit(Timestamp(11_000), &RULE), Admission::Pass);
-    }
-
-    #[test]
-    fn a_half_open_circuit_lets_no_more_probes_through_than_the_rule_says() {
-        let mut breaker = opened(Timestamp(0));
-        assert_eq!(breaker.admit(Timestamp(10_000), &RULE), Admission::Pass);
-        assert_eq!(breaker.admit(Timestamp(12_000), &RULE), Admission::Pass);
-        assert_eq!(breaker.admit(Timestamp(13_000), &RULE), refused(9_000));
-    }
-
-    #[test]
-    fn the_first_outcome_of_a_probe_decides() {
-        let cases = [
-            (Outcome::Success, State::Closed { failures: 0 }),
-            (
-                Outcome::Failure,
-                State::Open {
-                    until: Timestamp(20_500),
-                },
-            ),
-        ];
-        for (outcome, expected) in cases {
-            let mut breaker = opened(Timestamp(0));
-            breaker.admit(Timestamp(10_000), &RULE);
-            breaker.record(Timestamp(10_500), outcome, &RULE);
-            assert_eq!(breaker.state(), expected);
-        }
-    }
-
-    #[test]
-    fn a_late_outcome_does_not_move_an_open_circuit() {
-        for outcome in [Outcome::Success, Outcome::Failure] {
-            let mut breaker = opened(Timestamp(0));
-            breaker.record(Timestamp(9_000), outcome, &RULE);
-            assert_eq!(
-                breaker.state(),
-                State::Open {
-                    until: Timestamp(10_000)
-                }
-            );
-        }
-    }
-
-    #[test]
-    fn probes_that_are_never_recorded_do_not_keep_the_circuit_half_open() {
-        let mut breaker = opened(Timestamp(0));
-        breaker.admit(Timestamp(10_000), &RULE);
-        breaker.admit(Timestamp(10_000), &RULE);
-        assert_eq!(breaker.admit(Timestamp(19_999), &RULE), refused(1));
-        assert_eq!(breaker.admit(Timestamp(20_000), &RULE), Admission::Pass);
-
-        let slow = CircuitBreaker {
-            reset_interval_ms: 3_600_000,
-            half_open_max_requests: 1,
-            ..RULE
-        };
-        let mut breaker = Breaker {
-            state: State::HalfOpen {
-                in_flight: 1,
-                probed_at: Timestamp(0),
-            },
-        };
-        assert_eq!(breaker.admit(Timestamp(59_999), &slow), refused(1));
-        assert_eq!(breaker.admit(Timestamp(60_000), &slow), Admission::Pass);
-    }
-
-    #[test]
-    fn a_clock_that_steps_back_does_not_prolong_a_refusal() {
-        let mut breaker = opened(Timestamp(100_000));
-        assert_eq!(breaker.admit(Timestamp(50_000), &RULE), refused(10_000));
-        assert_eq!(breaker.admit(Timestamp(60_000), &RULE), Admission::Pass);
-        assert_eq!(breaker.admit(Timestamp(30_000), &RULE), Admission::Pass);
-    }
-
-    /// The breaker as its definition reads: a history, looked through from the start.
-    #[derive(Default)]
-    struct Reference {
-        /// Outcomes while closed, since the circuit last closed.
-        closed: Vec<Outcome>,
-        opened_at: Option<Timestamp>,
-        /// When each probe since the circuit opened was let through.
-        probes: Vec<Timestamp>,
-        probed: bool,
-    }
-
-    impl Reference {
-        fn passes(&mut self, now: Timestamp, rule: &CircuitBreaker) -> bool {
-            let Some(opened_at) = self.opened_at else {
-                return true;
-            };
-            let reset = Duration::from_millis(rule.reset_interval_ms);
-            let lease = reset.min(PROBE_LEASE_MAX);
-            if self
-                .probes
-                .last()
-                .is_some_and(|latest| now.since(*latest) >= lease)
-            {
-                self.probes.clear();
-            }
-            let pass = now >= opened_at + reset
-                && self.probes.len() < rule.half_open_max_requests as usize;
-            if pass {
-                self.probes.push(now);
-                self.probed = true;
-            }
-            pass
-        }
-
-        fn learns(&mut self, now: Timestamp, outcome: Outcome, rule: &CircuitBreaker) {
-            if self.opened_at.is_some() {
-                if self.probed {
-                    let opened_at = (outcome == Outcome::Failure).then_some(now);
-                    *self = Self {
-                        opened_at,
-                        ..Self::default()
-                    };
-                }
-                return;
-            }
-            self.closed.push(outcome);
-            let failed = self
-                .closed
-                .iter()
-                .rev()
-                .take_while(|outcome| **outcome == Outcome::Failure)
-                .count();
-            if failed >= rule.failure_threshold as usize {
-                self.opened_at = Some(now);
-            }
-        }
-    }
-
-    #[test]
-    fn random_histories_agree_with_the_reference() {
-        for seed in 1..=200_u64 {
-            let mut random = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15);
-            let mut next = |bound: u64| {
-                random ^= random << 13;
-                random ^= random >> 7;
-                random ^= random << 17;
-                random % bound
-            };
-            let rule = CircuitBreaker {
-                failure_threshold: 1 + next(4) as u32,
-                reset_interval_ms: 1 + next(90_000),
-                half_open_max_requests: 1 + next(3) as u32,
-            };
-            let (mut breaker, mut reference) = (Breaker::default(), Reference::default());
-            let mut now = Timestamp(1_000_000);
-            for step in 0..400 {
-                now = now + Duration::from_millis(next(rule.reset_interval_ms / 2 + 2));
-                if next(2) == 0 {
-                    let passes = breaker.admit(now, &rule) == Admission::Pass;
-                    assert_eq!(
-                        passes,
-                        reference.passes(now, &rule),
-                        "seed {seed}, step {step}: {breaker:?}"
-                    );
-                } else {
-                    let outcome = if next(3) == 0 {
-                        Outcome::Success
-                    } else {
-                        Outcome::Failure
-                    };
-                    breaker.record(now, outcome, &rule);
-                    reference.learns(now, outcome, &rule);
-                    let closed = matches!(breaker.state(), State::Closed { .. });
-                    assert_eq!(
-                        closed,
-                        reference.opened_at.is_none(),
-                        "seed {seed}, step {step}: {breaker:?}"
-                    );
-                }
-            }
-            let later = now + Duration::from_millis(rule.reset_interval_ms) + PROBE_LEASE_MAX;
-            assert_eq!(
-                breaker.admit(later, &rule),
-                Admission::Pass,
-                "seed {seed}: never wedged"
-            );
-        }
-    }
-
-    fn opened(at: Timestamp) -> Breaker {
-        let mut breaker = Breaker::default();
-        for _ in 0..RULE.failure_threshold {
-            breaker.record(at, Outcome::Failure, &RULE);
-        }
-        assert!(breaker.is_open());
-        breaker
-    }
-
-    fn refused(ms: u64) -> Admission {
-        Admission::Refuse {
-            retry_after: Duration::from_millis(ms),
-        }
-    }
+/// How long probes are waited for before others are let through.
+fn lease(rule: &CircuitBreaker) -> Duration {
+    reset_interval(rule).min(PROBE_LEASE_MAX)
 }
+
+#[cfg(test)]
+mod reference;
+#[cfg(test)]
+mod tests;

@@ -35,6 +35,9 @@ const MODERN_FRESH: Duration = Duration::from_secs(3600);
 /// Facts this much older need not be written again: isolates that begin together ask
 /// together.
 const RECENT_MS: u64 = 30_000;
+/// Facts are doubted no oftener than this: an upstream that refuses all it is asked is not
+/// asked each time what it is.
+const DOUBT_AFTER: Duration = Duration::from_secs(1);
 /// How long a legacy upstream's facts are used before it is asked again.
 const LEGACY_FRESH: Duration = Duration::from_secs(600);
 
@@ -78,6 +81,20 @@ impl Facts {
             && ClientCapabilities(self.capabilities()).has_extension(EXT_TASKS)
     }
 
+    /// Whether an answer that does not fit is reason to ask again: nobody has fixed what the
+    /// upstream is, it was not asked just now, and nobody doubted it just now.
+    pub(super) fn doubt<P: Platform>(&self, exchange: &Exchange<'_, P>) -> bool {
+        let (now, upstream) = (exchange.context.now(), exchange.upstream);
+        let doubted = &exchange.context.memory.upstream.facts.doubted;
+        let last = doubted.get(&upstream.name).unwrap_or_default();
+        let last = last.max(Timestamp(self.checked_at_ms));
+        let doubt = upstream.era == EraChoice::Auto && now.since(last) >= DOUBT_AFTER;
+        if doubt {
+            doubted.insert(upstream.name.clone(), now);
+        }
+        doubt
+    }
+
     fn fresh(&self, now: Timestamp) -> bool {
         let lifetime = match self.era() {
             Era::Modern => MODERN_FRESH,
@@ -119,12 +136,15 @@ impl Family for UpstreamFamily {
 /// What an isolate remembers of its upstreams.
 pub(crate) struct Memory {
     known: Bounded<String, Rc<Facts>>,
+    /// When an upstream's facts were last doubted, by its name.
+    doubted: Bounded<String, Timestamp>,
 }
 
 impl Default for Memory {
     fn default() -> Self {
         Self {
             known: Bounded::new(REMEMBERED_MAX),
+            doubted: Bounded::new(REMEMBERED_MAX),
         }
     }
 }
@@ -212,7 +232,7 @@ pub(crate) async fn ask<P: Platform>(
 
 /// Name, URL, credentials and the era it is configured to speak: with any other it is another
 /// server, or shows another face.
-fn identity(upstream: &Upstream, rather: Era) -> String {
+pub(super) fn identity(upstream: &Upstream, rather: Era) -> String {
     let mut hash = Sha256::new();
     hash.update(upstream.name.as_bytes());
     hash.update([0]);

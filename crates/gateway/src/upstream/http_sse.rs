@@ -10,6 +10,7 @@ use futures_util::StreamExt;
 use http::header::ACCEPT;
 use http::{HeaderValue, Method, Request, StatusCode, Uri};
 use tidegate_mcp::json::Object;
+use url::Url;
 
 use super::Exchange;
 use super::patience::Patience;
@@ -17,6 +18,7 @@ use super::session::{self, Session, Terms};
 use super::wire::{self, Events, Messages};
 use crate::auth::PrincipalId;
 use crate::body::Body;
+use crate::config::bounds::URL_MAX;
 use crate::error::{Error, Rejection};
 use crate::platform::Platform;
 
@@ -47,6 +49,9 @@ pub(crate) async fn open<P: Platform>(
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
             let upstream = upstream();
             return Err(Rejection::UpstreamUnauthorized { upstream }.into());
+        }
+        status if wire::is_busy(status) => {
+            return Err(wire::busy(exchange, status, response.headers()));
         }
         status if status.is_client_error() => {
             let upstream = upstream();
@@ -91,7 +96,9 @@ async fn endpoint<P: Platform>(
     };
     let own = &exchange.upstream.url;
     let resolved = own.join(named.trim()).ok();
-    let resolved = resolved.filter(|url| url.origin() == own.origin());
+    let at_home = |url: &Url| url.origin() == own.origin() && url.as_str().len() <= URL_MAX;
+    let plain = |url: &Url| url.username().is_empty() && url.password().is_none();
+    let resolved = resolved.filter(|url| at_home(url) && plain(url));
     resolved
         .and_then(|url| url.as_str().parse().ok())
         .ok_or_else(|| exchange.invalid("its endpoint is not at its own origin"))

@@ -11,16 +11,23 @@ use super::modern::{self, trace};
 use super::patience::Patience;
 use super::{Exchange, Outgoing, aside, facts, http_sse, not_asked, reply, resume, session, wire};
 use crate::egress::Reply;
-use crate::error::Error;
+use crate::error::{Error, Rejection};
 use crate::platform::Platform;
 
 pub(super) async fn call<P: Platform>(
     exchange: &Exchange<'_, P>,
     outgoing: Outgoing,
+    facts: &facts::Facts,
 ) -> Result<Reply, Error> {
     let terms = session::Terms::of(&outgoing);
-    let session = session::open(exchange, &outgoing.principal, &terms).await;
-    let session = session.map_err(not_asked)?;
+    let session = match session::open(exchange, &outgoing.principal, &terms).await {
+        Ok(session) => session,
+        // Perhaps it has become one that opens no sessions.
+        Err(Error::Rejection(
+            Rejection::UpstreamRefused { .. } | Rejection::UpstreamInvalid { .. },
+        )) if facts.doubt(exchange) => return again(exchange, outgoing).await,
+        Err(error) => return Err(not_asked(error)),
+    };
     match legacy_once(exchange, &outgoing, &session).await {
         // The upstream does not know the session any more, so it did not run the call.
         Err(session::Lost::Session) => {
@@ -37,18 +44,24 @@ async fn again<P: Platform>(
     exchange: &Exchange<'_, P>,
     outgoing: Outgoing,
 ) -> Result<Reply, Error> {
-    let facts = facts::ask(exchange, &outgoing.principal, Era::Legacy).await;
+    let facts = facts::ask(exchange, &outgoing.principal, outgoing.spoken()).await;
     let facts = facts.map_err(not_asked)?;
     match facts.era() {
         Era::Modern => modern::call(exchange, outgoing, &facts).await,
-        Era::Legacy => {
-            let terms = session::Terms::of(&outgoing);
-            let session = session::open(exchange, &outgoing.principal, &terms).await;
-            legacy_once(exchange, &outgoing, &session.map_err(not_asked)?)
-                .await
-                .map_err(|lost| lost.into_error(exchange))
-        }
+        Era::Legacy => afresh(exchange, &outgoing).await,
     }
+}
+
+/// A call of an upstream that has just been asked what it is.
+pub(super) async fn afresh<P: Platform>(
+    exchange: &Exchange<'_, P>,
+    outgoing: &Outgoing,
+) -> Result<Reply, Error> {
+    let terms = session::Terms::of(outgoing);
+    let session = session::open(exchange, &outgoing.principal, &terms).await;
+    legacy_once(exchange, outgoing, &session.map_err(not_asked)?)
+        .await
+        .map_err(|lost| lost.into_error(exchange))
 }
 
 async fn legacy_once<P: Platform>(

@@ -5,10 +5,10 @@ use tidegate_mcp::headers;
 use tidegate_mcp::json::Object;
 use tidegate_mcp::jsonrpc::{Request, RequestId};
 use tidegate_mcp::meta::{self, RequestMeta};
-use tidegate_mcp::version::ProtocolVersion;
+use tidegate_mcp::version::{Era, ProtocolVersion};
 
-use super::facts::Facts;
-use super::{Declares, Exchange, Outgoing, reply, wire};
+use super::facts::{self, Facts};
+use super::{Declares, Exchange, Outgoing, legacy, reply, wire};
 use crate::context::Context;
 use crate::egress::Reply;
 use crate::error::Error;
@@ -16,12 +16,12 @@ use crate::platform::Platform;
 
 pub(super) async fn call<P: Platform>(
     exchange: &Exchange<'_, P>,
-    outgoing: Outgoing,
+    mut outgoing: Outgoing,
     facts: &Facts,
 ) -> Result<Reply, Error> {
     let (version, id) = (facts.version, exchange.next_id());
     let relay = reply::Relay::of(&outgoing, &id);
-    let mut params = outgoing.params;
+    let mut params = std::mem::take(&mut outgoing.params);
     let mut envelope = modern_meta(exchange.context, &outgoing.meta, version, &id);
     let understood = match outgoing.tasks {
         Declares::Never | Declares::Insisted => false,
@@ -48,17 +48,24 @@ pub(super) async fn call<P: Platform>(
             value.map_err(|_| exchange.invalid("a name that fits no header"))?,
         );
     }
-    head.extend(outgoing.param_headers);
-    let request = Request {
+    head.extend(std::mem::take(&mut outgoing.param_headers));
+    let mut request = Request {
         id: id.clone(),
         method: outgoing.method.as_str().to_owned(),
         params,
     };
     let patience = exchange.patience();
-    let messages = wire::post(exchange, head, request.to_json())
-        .await?
-        .into_messages(exchange, &id, &patience)
-        .await?;
+    let mut answer = wire::post(exchange, head, request.to_json()).await?;
+    if answer.knows_no_modern(exchange).await? && facts.doubt(exchange) {
+        // It did not act on the request. What answers now may be another server.
+        let asked = facts::ask(exchange, &outgoing.principal, outgoing.spoken()).await;
+        if asked.is_ok_and(|facts| facts.era() == Era::Legacy) {
+            request.params.remove("_meta");
+            outgoing.params = request.params;
+            return legacy::afresh(exchange, &outgoing).await;
+        }
+    }
+    let messages = answer.into_messages(exchange, &id, &patience).await?;
     reply::read(exchange, messages, id, relay, reply::Dialect::Modern).await
 }
 

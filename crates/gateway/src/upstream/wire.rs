@@ -10,7 +10,7 @@ use async_stream::stream;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::{self, LocalBoxStream};
-use http::header::{ACCEPT, CONTENT_TYPE, USER_AGENT};
+use http::header::{ACCEPT, CONTENT_TYPE, RETRY_AFTER, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use tidegate_mcp::jsonrpc::{self, Message, Posted, RequestId};
 use tidegate_mcp::sse;
@@ -26,6 +26,10 @@ use crate::platform::{HttpClient, HttpError, Platform};
 
 /// Largest whole response body read from an upstream, in bytes.
 pub(crate) const RESPONSE_MAX: usize = 8 * 1024 * 1024;
+/// Codes implementations of older revisions give errors of their own, such as a missing session.
+const OLD_CODES: std::ops::RangeInclusive<i64> = -32_019..=-32_000;
+/// Longest time an upstream can send clients away for.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
 /// Header of sessions (2025-03-26 to 2025-11-25).
 pub const SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
 
@@ -174,20 +178,49 @@ impl Answer {
     }
 
     /// Whether the upstream says it does not know the session: 404 by the book, or 400
-    /// with words about the session, as some servers answer. Any other 400 is an answer.
+    /// with words about the session, as some servers answer. One that has become modern
+    /// knows none. Any other 400 is an answer.
     pub(crate) async fn session_lost<P: Platform>(
         &mut self,
         exchange: &Exchange<'_, P>,
         session: &Session,
     ) -> Result<bool, Error> {
-        if session.id.is_none() || self.status() != StatusCode::BAD_REQUEST {
+        if self.status() != StatusCode::BAD_REQUEST {
             return Ok(session.id.is_some() && self.status() == StatusCode::NOT_FOUND);
         }
+        let bytes = self.peek(exchange).await?;
+        let modern = [
+            jsonrpc::HEADER_MISMATCH,
+            jsonrpc::UNSUPPORTED_PROTOCOL_VERSION,
+        ];
+        let words = || String::from_utf8_lossy(&bytes).to_ascii_lowercase();
+        Ok(refusal(&bytes).is_some_and(|code| modern.contains(&code))
+            || session.id.is_some() && words().contains("session"))
+    }
+
+    /// Whether this is how a server of older revisions refuses what it does not know: for want
+    /// of a session, or in words that are not JSON-RPC.
+    pub(crate) async fn knows_no_modern<P: Platform>(
+        &mut self,
+        exchange: &Exchange<'_, P>,
+    ) -> Result<bool, Error> {
+        let refuses = matches!(
+            self.status(),
+            StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED
+        );
+        if !refuses {
+            return Ok(false);
+        }
+        let code = refusal(&self.peek(exchange).await?);
+        Ok(code.is_none_or(|code| code == jsonrpc::INVALID_REQUEST || OLD_CODES.contains(&code)))
+    }
+
+    /// The whole body, which stays there to be read.
+    async fn peek<P: Platform>(&mut self, exchange: &Exchange<'_, P>) -> Result<Bytes, Error> {
         let body = std::mem::replace(self.response.body_mut(), Body::empty());
         let bytes = read(exchange, body).await?;
-        let words = String::from_utf8_lossy(&bytes).to_ascii_lowercase();
-        *self.response.body_mut() = Body::from(bytes);
-        Ok(words.contains("session"))
+        *self.response.body_mut() = Body::from(bytes.clone());
+        Ok(bytes)
     }
 
     /// Whether the body is an event stream.
@@ -238,6 +271,9 @@ impl Answer {
         let bytes = read(exchange, body).await?;
         let messages = whole(&bytes, id);
         if messages.is_empty() {
+            if is_busy(parts.status) {
+                return Err(busy(exchange, parts.status, &parts.headers));
+            }
             if parts.status.is_client_error() {
                 let upstream = exchange.upstream.name.clone();
                 return Err(Rejection::UpstreamRefused { upstream }.into());
@@ -249,6 +285,37 @@ impl Answer {
         }
         Ok(stream::iter(messages.into_iter().map(Ok)).boxed_local())
     }
+}
+
+/// The code of the JSON-RPC error a body holds, if it does.
+fn refusal(bytes: &[u8]) -> Option<i64> {
+    match jsonrpc::parse(bytes) {
+        Ok(Posted::One(Message::Response(response))) => {
+            response.outcome.err().map(|error| error.code)
+        }
+        Ok(_) | Err(_) => None,
+    }
+}
+
+/// Whether a status says that the upstream could not be bothered just now.
+pub(crate) fn is_busy(status: StatusCode) -> bool {
+    status == StatusCode::TOO_MANY_REQUESTS || status == StatusCode::SERVICE_UNAVAILABLE
+}
+
+/// What an answer of such a status becomes. `Retry-After` counts where it is in seconds.
+pub(crate) fn busy<P: Platform>(
+    exchange: &Exchange<'_, P>,
+    status: StatusCode,
+    headers: &HeaderMap,
+) -> Error {
+    let after = headers.get(RETRY_AFTER).and_then(|text| text.to_str().ok());
+    let seconds = after.and_then(|text| text.trim().parse().ok());
+    Rejection::UpstreamBusy {
+        upstream: exchange.upstream.name.clone(),
+        limited: status == StatusCode::TOO_MANY_REQUESTS,
+        retry_after: seconds.map(|seconds| Duration::from_secs(seconds).min(RETRY_AFTER_MAX)),
+    }
+    .into()
 }
 
 /// A whole body, within the bounds of size and time.

@@ -64,7 +64,7 @@ pub fn run(layout: &Layout, flags: &Flags, count: usize) -> Result<()> {
     let options = Options {
         raw: true,
         auth: true,
-        config: Some(configuration(layout, rules)?),
+        config: Some(configuration(layout, "bench", rules)?),
         metered: true,
         ..Options::bare("echo", &format!("http://127.0.0.1:{}/mcp", upstream.port))
     };

@@ -12,9 +12,6 @@ use crate::layout::{Layout, make_dir, read, write_atomically, write_private};
 use crate::process::{Session, command, output};
 use crate::progress::say;
 
-/// The manifest's component.
-const COMPONENT: &str = "tidegate";
-
 /// What to run.
 pub struct Run<'a> {
     /// Logs and what is made for the run.
@@ -120,7 +117,6 @@ fn manifest_for(
             .map(|name| line.replace("NAME", name))
             .collect::<String>()
     };
-    let assigned = format!("[component.{COMPONENT}.variables]");
     let mut text = String::new();
     for line in own.lines() {
         let line = match line.split_once(" = ") {
@@ -134,7 +130,7 @@ fn manifest_for(
         text.push('\n');
         if line == "[variables]" {
             text.push_str(&missing("NAME = { required = true, secret = true }\n"));
-        } else if line == assigned {
+        } else if line.starts_with("[component.") && line.ends_with(".variables]") {
             text.push_str(&missing("NAME = \"{{ NAME }}\"\n"));
         }
     }
@@ -174,10 +170,11 @@ mod tests {
         let hosts = BTreeSet::from(["http://127.0.0.1:1".to_owned()]);
         let text = manifest_for(&own, Path::new("/built/it.wasm"), &variables, &hosts).unwrap();
         let count = |line: &str| text.lines().filter(|each| *each == line).count();
-        assert_eq!(count("source = \"/built/it.wasm\""), 1, "{text}");
+        let components = 2;
+        assert_eq!(count("source = \"/built/it.wasm\""), components, "{text}");
         assert_eq!(
             count("allowed_outbound_hosts = [\"http://127.0.0.1:1\"]"),
-            1,
+            components,
             "{text}"
         );
         assert_eq!(
@@ -187,12 +184,12 @@ mod tests {
         );
         assert_eq!(
             count("harbour_token = \"{{ harbour_token }}\""),
-            1,
+            components,
             "{text}"
         );
         assert_eq!(
             text.matches("\ntidegate_sealing_key = ").count(),
-            2,
+            1 + components,
             "{text}"
         );
     }

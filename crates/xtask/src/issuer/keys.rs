@@ -35,19 +35,8 @@ impl Signer {
 
     /// A signed token that says exactly `claims`.
     pub fn sign(&self, claims: &Claims) -> Result<String> {
-        let claims = JWTClaims {
-            issued_at: None,
-            expires_at: None,
-            invalid_before: None,
-            issuer: None,
-            subject: None,
-            audiences: None,
-            jwt_id: None,
-            nonce: None,
-            custom: claims.0.clone(),
-        };
         self.0
-            .sign(claims)
+            .sign(claims.to_sign())
             .map_err(|error| anyhow!("cannot sign a token: {error}"))
     }
 
@@ -102,6 +91,21 @@ impl Claims {
             self.0.remove(name);
         } else {
             self.0.insert(name.to_owned(), value);
+        }
+    }
+
+    /// Exactly these, to be signed with any key.
+    pub fn to_sign(&self) -> JWTClaims<Map<String, Value>> {
+        JWTClaims {
+            issued_at: None,
+            expires_at: None,
+            invalid_before: None,
+            issuer: None,
+            subject: None,
+            audiences: None,
+            jwt_id: None,
+            nonce: None,
+            custom: self.0.clone(),
         }
     }
 

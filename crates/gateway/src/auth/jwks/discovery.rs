@@ -10,8 +10,7 @@ use url::Url;
 
 use super::origin::{Failure, get};
 use crate::config::Issuer;
-use crate::config::address::{is_internal, is_loopback};
-use crate::config::bounds::URL_MAX;
+use crate::config::address::{is_loopback, may_be_fetched};
 use crate::platform::Platform;
 
 const OAUTH: &str = "/.well-known/oauth-authorization-server";
@@ -46,14 +45,6 @@ pub(crate) async fn document<P: Platform>(platform: &P, base: &Url) -> Result<By
     Err(reason)
 }
 
-/// Whether what an issuer's metadata points to may be asked: at a public https URL, or on
-/// this machine where the issuer itself is.
-pub(crate) fn is_safe(base: &Url, url: &Url) -> bool {
-    let local = is_loopback(base) && is_loopback(url);
-    let safe = url.scheme() == "https" && !is_internal(url);
-    (local || safe) && url.as_str().len() <= URL_MAX && url.username().is_empty()
-}
-
 /// Where metadata may be, in the order clients look for it (MCP 2026-07-28, authorization
 /// server metadata discovery).
 fn places(issuer: &Url) -> Vec<Url> {
@@ -77,7 +68,7 @@ fn read(document: &[u8], issuer: &Issuer, base: &Url) -> Result<Url, String> {
         return Err("the metadata is of another issuer".to_owned());
     }
     let url = metadata.jwks_uri;
-    if !is_safe(base, &url) {
+    if !may_be_fetched(&url, is_loopback(base)) {
         return Err("the metadata points to keys that are not at a public https URL".to_owned());
     }
     Ok(url)

@@ -79,7 +79,7 @@ pub(crate) async fn answer<P: Platform>(
     }
 }
 
-fn unauthorized() -> Response<Body> {
+pub(crate) fn unauthorized() -> Response<Body> {
     let words = json!({ "error": "show the deployment's TIDEGATE_ADMIN_TOKEN as a bearer token" });
     let mut response = json_response(StatusCode::UNAUTHORIZED, words.to_string());
     let scheme = HeaderValue::from_static("Bearer");

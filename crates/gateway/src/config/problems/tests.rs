@@ -3,6 +3,10 @@
 use serde_json::{Value, json};
 
 use super::*;
+use crate::config::bounds::{
+    FAILURE_CALLS, FAILURE_PERCENT, FAILURE_THRESHOLD, FAILURE_WINDOW_MS, HALF_OPEN_REQUESTS,
+    RESET_INTERVAL_MS,
+};
 
 /// A configuration without problems, for a deployed gateway.
 pub(crate) fn sound() -> Config {
@@ -576,6 +580,9 @@ fn every_number_has_bounds() {
         ("/circuitBreaker/failureThreshold", FAILURE_THRESHOLD),
         ("/circuitBreaker/resetIntervalMs", RESET_INTERVAL_MS),
         ("/circuitBreaker/halfOpenMaxRequests", HALF_OPEN_REQUESTS),
+        ("/circuitBreaker/failureRate/percent", FAILURE_PERCENT),
+        ("/circuitBreaker/failureRate/windowMs", FAILURE_WINDOW_MS),
+        ("/circuitBreaker/failureRate/minimumCalls", FAILURE_CALLS),
         ("/tasks/ttlMs", TASK_TTL_MS),
         ("/tasks/pollIntervalMs", TASK_POLL_INTERVAL_MS),
         ("/tasks/afterMs", TASK_AFTER_MS),
@@ -585,7 +592,7 @@ fn every_number_has_bounds() {
         ("/tools/0/taskAfterMs", TASK_AFTER_MS),
     ] {
         let mut document = document();
-        document["circuitBreaker"] = json!({});
+        document["circuitBreaker"] = json!({ "failureRate": { "percent": 50 } });
         document["tasks"] = json!({});
         let (least, most) = (*range.start(), *range.end());
         check(
@@ -677,6 +684,16 @@ fn a_limit_says_what_it_counts_and_for_whom() {
                 json!("nowhere__*"),
                 "not configured",
             ),
+            (
+                "/limits/rules/1/counter → /limits/rules/1/rate/windowMs",
+                json!("kv"),
+                "out of range",
+            ),
+            (
+                "/limits/rules/1/counter → /limits/rules/1/rate/windowMs",
+                json!(null),
+                "out of range",
+            ),
             ("/limits/rules/0/rate/requests", json!(0), "out of range"),
             (
                 "/limits/rules/0/rate/windowMs",
@@ -686,6 +703,51 @@ fn a_limit_says_what_it_counts_and_for_whom() {
             (
                 "/limits/rules/1/rate/windowMs",
                 json!(2_678_400_001_u64),
+                "out of range",
+            ),
+        ],
+    );
+}
+
+#[test]
+fn what_is_let_in_at_the_edge_is_checked() {
+    let many = vec!["10.0.0.0/8"; 1025];
+    check(
+        &document(),
+        &[
+            (
+                "/edge → /edge/addresses/allow/0",
+                json!({ "addresses": { "allow": ["10.0.0.0/33"] } }),
+                "neither an address nor a network",
+            ),
+            (
+                "/edge → /edge/addresses/deny/1",
+                json!({ "addresses": { "deny": ["::1", "office.example.com"] } }),
+                "neither an address nor a network",
+            ),
+            (
+                "/edge → /edge/addresses/allow",
+                json!({ "addresses": { "allow": many } }),
+                "too many",
+            ),
+            (
+                "/edge → /edge/countries/allow/0",
+                json!({ "countries": { "allow": ["de"] } }),
+                "not a country",
+            ),
+            (
+                "/edge → /edge/countries/deny/0",
+                json!({ "countries": { "deny": ["XX"] } }),
+                "not a country",
+            ),
+            (
+                "/edge → /edge/maxHeaders",
+                json!({ "maxHeaders": 8 }),
+                "out of range",
+            ),
+            (
+                "/edge → /edge/maxHeaderBytes",
+                json!({ "maxHeaderBytes": 1024 }),
                 "out of range",
             ),
         ],

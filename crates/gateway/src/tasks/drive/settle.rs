@@ -72,7 +72,14 @@ impl<P: Platform> Run<P> {
         let record = &self.known.1;
         let pause = pause(record.attempts);
         match error {
-            Error::Rejection(Rejection::UpstreamUnavailable { retry_after, .. }) => {
+            Error::Rejection(
+                Rejection::UpstreamUnavailable { retry_after, .. }
+                | Rejection::UpstreamBusy {
+                    limited: true,
+                    retry_after,
+                    ..
+                },
+            ) => {
                 let after = retry_after.unwrap_or_default().max(pause);
                 (record.attempts < ATTEMPTS_MAX).then_some(after)
             }

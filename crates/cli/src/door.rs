@@ -80,6 +80,25 @@ impl Gateway {
         self.answer(request.send_empty())
     }
 
+    /// Has `path` done as `asked` says; by `DELETE`, undone.
+    pub fn change(&self, path: &str, asked: &Value, undo: bool) -> Result<Value, Failure> {
+        let url = self.at(path)?;
+        let bearer = format!("Bearer {}", self.token);
+        let body = asked.to_string();
+        let sent = match undo {
+            false => self
+                .agent
+                .post(url.as_str())
+                .header("authorization", bearer)
+                .send(body),
+            true => {
+                let request = self.agent.delete(url.as_str()).force_send_body();
+                request.header("authorization", bearer).send(body)
+            }
+        };
+        self.answer(sent)
+    }
+
     fn at(&self, path: &str) -> Result<Url, Failure> {
         let url = self.origin.join(path);
         url.map_err(|error| Failure::Usage(format!("--gateway: {error}")))
@@ -119,7 +138,10 @@ impl Gateway {
             (404, Some("unknown_task")) => {
                 format!("{message} `tidegate tasks list` prints those there are.")
             }
-            (409, _) => {
+            (404, Some("unknown_switch")) => {
+                format!("{message} `tidegate kill --list` prints what is.")
+            }
+            (409, Some("wrong_state")) => {
                 let state = answer["task"]["status"]
                     .as_str()
                     .unwrap_or("in another state");

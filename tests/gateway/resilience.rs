@@ -1,0 +1,3 @@
+//! What becomes of calls whose upstream fails.
+
+mod circuits;
