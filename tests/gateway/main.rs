@@ -31,6 +31,7 @@ mod canary;
 mod catalog_cache;
 mod configuration;
 mod converse;
+mod credentials;
 mod deep_health;
 mod door;
 mod dry_run;

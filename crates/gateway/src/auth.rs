@@ -40,6 +40,7 @@ use judging::Judging;
 
 pub use dpop::ProofFamily;
 pub use gateway_key::{KEY_ISSUER, KEY_PREFIX, KeyFamily, KeyHash, KeyRecord, NewKey};
+pub(crate) use jwks::{AGENT, document};
 pub use jwks::{JwksFamily, JwksRecord};
 pub use principal::{Principal, PrincipalId};
 
@@ -163,6 +164,19 @@ impl Refused {
         let reason = self.0;
         Rejection::Unauthenticated { challenge, reason }.into()
     }
+}
+
+/// The token in a request that has been accepted, if it is one an authorization server gave.
+pub(crate) fn shown<'a>(
+    headers: &'a HeaderMap,
+    principal: &Principal,
+    resource: &Resource,
+) -> Option<&'a str> {
+    if principal.issuer.is_empty() || principal.issuer == KEY_ISSUER {
+        return None;
+    }
+    let shown = Credentials::read(headers, resource).ok()?;
+    Some(shown.token)
 }
 
 /// Finds out who sent a request to `resource`; where the configuration asks nobody, that is

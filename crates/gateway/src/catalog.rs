@@ -21,6 +21,7 @@ use crate::auth::{Principal, PrincipalId};
 use crate::canary;
 use crate::config::Upstream;
 use crate::context::Context;
+use crate::credentials;
 use crate::discover::upstreams;
 use crate::error::{Error, Rejection};
 use crate::ingress::Endpoint;
@@ -249,6 +250,13 @@ async fn merge<'a, P: Platform>(
                     upstream,
                     item: item.clone(),
                 }));
+            }
+            Err(Error::Rejection(Rejection::NotConnected { .. })) if kind == Kind::Tools => {
+                answered = true;
+                merged.declared = true;
+                merged.hints = merged.hints.combine(CacheHints::NONE);
+                let item = credentials::connect_tool(&upstream.name);
+                merged.entries.push(Entry { upstream, item });
             }
             Err(error) => {
                 let fields = json!({ "upstream": upstream.name, "list": kind.member(), "reason": error.to_string() });

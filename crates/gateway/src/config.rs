@@ -8,6 +8,7 @@ pub mod address;
 pub mod bounds;
 mod edge;
 mod issuer;
+mod oauth;
 pub mod policy;
 mod problems;
 pub mod quota;
@@ -26,6 +27,7 @@ use url::Url;
 pub use bounds::{TOOL_RULES_MAX, UPSTREAM_NAME_MAX, UPSTREAMS_MAX};
 pub use edge::{Edge, Listed};
 pub use issuer::{Algorithm, Binding, Introspection, Issuer};
+pub use oauth::{Grant, OAuth, SignIn};
 pub use policy::{Classification, Clearance, Effect, Policy, PolicyRule};
 pub use problems::Problem;
 pub use quota::{Price, Quota};
@@ -341,6 +343,8 @@ pub enum Credentials {
         /// `${secret:NAME}`, resolved through the platform's secrets.
         value: SecretRef,
     },
+    /// `Authorization: Bearer …` with a token the gateway gets by itself.
+    OAuth(Box<OAuth>),
 }
 
 /// A reference to a platform secret, written `${secret:NAME}`. Plain text is refused.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures_util::future::{self, Either};
 
+use crate::credentials::Caller;
 use crate::ingress::Peer;
 use crate::memory::Memory;
 use crate::platform::{Clock, LogLevel, Platform};
@@ -24,6 +25,9 @@ pub struct Context<P> {
     pub peer: Rc<Peer>,
     /// When the call at hand must have been answered, upstreams and all.
     pub deadline: Option<Timestamp>,
+    /// Who is asking, for upstreams that are shown credentials of the caller's; nobody
+    /// where no request is being answered.
+    pub caller: Option<Rc<Caller>>,
 }
 
 impl<P> Clone for Context<P> {
@@ -34,6 +38,7 @@ impl<P> Clone for Context<P> {
             settings: Rc::clone(&self.settings),
             peer: Rc::clone(&self.peer),
             deadline: self.deadline,
+            caller: self.caller.clone(),
         }
     }
 }

@@ -22,6 +22,7 @@ use crate::catalog;
 use crate::config::{Execution, ToolRule};
 use crate::context::Context;
 use crate::converse::{self, Conversation};
+use crate::credentials::{self, Asking};
 use crate::discover;
 use crate::dry_run;
 use crate::egress::{Dispatch, Event, Question, Reply};
@@ -67,7 +68,15 @@ pub struct Work {
 }
 
 /// Begins the work. Nothing has happened until the result is awaited.
-pub fn begin<P: Platform>(context: &Context<P>, mut work: Work) -> Dispatch {
+pub fn begin<P: Platform>(context: &Context<P>, work: Work) -> Dispatch {
+    let context = context.clone();
+    let asking = Asking::of(&context, &work.permit.principal.id, &work.call);
+    let done = once(&context, work);
+    async move { credentials::answer(&context, asking, done.await) }.boxed_local()
+}
+
+/// Does the work, once where it has a key.
+fn once<P: Platform>(context: &Context<P>, mut work: Work) -> Dispatch {
     match idempotency::keyed(context, &mut work) {
         Ok(None) => make(context, work),
         Ok(Some(keyed)) => {
@@ -143,6 +152,10 @@ async fn made<P: Platform>(
             if one.method == Method::ToolsCall {
                 // How a client of 2025-11-25 asks for a task: between it and the gateway.
                 one.params.remove("task");
+            }
+            credentials::ready(&context, &principal.id, &mut one).await?;
+            if let Some(reply) = credentials::connected(&one) {
+                return Ok(reply);
             }
             let parked = rounds::resume(&context, &principal.id, &mut one)?;
             let client = &mut call.meta.client_capabilities;

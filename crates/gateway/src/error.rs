@@ -222,6 +222,22 @@ pub enum Rejection {
         /// Its configured name.
         upstream: String,
     },
+    /// There is nothing to show the upstream, so it was not asked.
+    #[error("no_credentials")]
+    NoCredentials {
+        /// Its configured name.
+        upstream: String,
+        /// Why not, in words that reveal nothing secret.
+        reason: String,
+    },
+    /// The caller has no account connected at the upstream, so it was not asked.
+    #[error("not_connected")]
+    NotConnected {
+        /// Its configured name.
+        upstream: String,
+        /// Where the caller, and nobody else, connects one.
+        link: Option<String>,
+    },
     /// The upstream refuses the gateway's own credentials.
     #[error("upstream_unauthorized")]
     UpstreamUnauthorized {
@@ -549,6 +565,26 @@ impl Rejection {
                     upstream,
                     format!("Upstream `{upstream}` refuses the form of the request."),
                 ),
+            ),
+            Self::NoCredentials { upstream, reason } => plain(
+                StatusCode::BAD_GATEWAY,
+                failed(upstream, format!("The gateway has no token for upstream `{upstream}`: {reason}.")),
+            ),
+            Self::NotConnected { upstream, link: Some(link) } => plain(
+                StatusCode::FORBIDDEN,
+                RpcError::new(
+                    REFUSED,
+                    format!("Upstream `{upstream}` needs an account of yours. Connect it at {link} and try again."),
+                )
+                .with_data(json!({ "reason": label, "upstream": upstream, "url": link })),
+            ),
+            Self::NotConnected { upstream, link: None } => plain(
+                StatusCode::FORBIDDEN,
+                RpcError::new(
+                    REFUSED,
+                    format!("Upstream `{upstream}` needs an account of yours, and none is connected."),
+                )
+                .with_data(json!({ "reason": label, "upstream": upstream })),
             ),
             Self::UpstreamUnauthorized { upstream } => plain(
                 StatusCode::BAD_GATEWAY,

@@ -15,6 +15,7 @@ use crate::admin;
 use crate::auth::{metadata, revocation};
 use crate::body::Body;
 use crate::context::Context;
+use crate::credentials;
 use crate::edge;
 use crate::egress::{self, json_response};
 use crate::error::{Error, Rejection};
@@ -105,6 +106,11 @@ impl<P: Platform> Gateway<P> {
             }
             if let Some(rest) = path.strip_prefix(admin::ADMIN) {
                 return admin::answer(context, rest, request).await;
+            }
+            if let Some(rest) = path.strip_prefix(credentials::CONNECT)
+                && (rest.is_empty() || rest.starts_with('/'))
+            {
+                return credentials::serve(context, rest, &request).await;
             }
         }
         if let Some(path) = metadata::resource_path(&path) {
@@ -197,6 +203,7 @@ impl<P: Platform> Gateway<P> {
             settings,
             peer: Rc::default(),
             deadline: None,
+            caller: None,
         })
     }
 

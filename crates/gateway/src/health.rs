@@ -1,5 +1,6 @@
 //! `GET /health`: the function runs. `GET /health/deep`: each upstream is really asked,
-//! within [`CHECK_WITHIN`], at most once per [`PROBE_FRESH`] and isolate, however many ask.
+//! within [`CHECK_WITHIN`], at most once per [`PROBE_FRESH`] and isolate, however many ask; but
+//! for those that are shown credentials of the caller's.
 //!
 //! Anybody may have upstreams asked what they are. Whoever shows the operators' secret has
 //! them called as well, where the configuration names a tool that does nothing (`probe`):
@@ -189,6 +190,8 @@ async fn check<P: Platform>(context: &Context<P>, call: bool) -> Option<Checked>
     // What it last knew will do, if there is no more.
     let _ = switches::refresh(context).await;
     let upstreams = context.settings.config.upstreams.iter();
+    // To be asked on somebody's behalf, and here nobody is.
+    let upstreams = upstreams.filter(|upstream| !upstream.credentials.are_personal());
     let probed = upstreams.map(|upstream| probe(context, upstream, call, at + CHECK_WITHIN));
     let probes = stream::iter(probed).buffered(PROBES_AT_ONCE).collect();
     let checked = Checked {

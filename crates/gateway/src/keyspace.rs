@@ -128,6 +128,10 @@ pub const FAMILIES: &[(&str, Store)] = &[
         crate::idempotency::record::IdempotencyFamily::STORE,
     ),
     (
+        crate::credentials::GrantFamily::NAME,
+        crate::credentials::GrantFamily::STORE,
+    ),
+    (
         crate::session::SessionFamily::NAME,
         crate::session::SessionFamily::STORE,
     ),

@@ -15,6 +15,7 @@ pub mod catalog;
 pub mod config;
 pub mod context;
 pub mod converse;
+pub mod credentials;
 pub mod discover;
 pub mod dispatch;
 pub mod dry_run;

@@ -20,8 +20,9 @@ use crate::audit::Pending;
 use crate::auth::{self, Principal, Sender};
 use crate::body::Body;
 use crate::canary;
-use crate::config::ToolRule;
+use crate::config::{ToolRule, Upstream};
 use crate::context::Context;
+use crate::credentials::Caller;
 use crate::dispatch::{self, Work};
 use crate::dry_run;
 use crate::egress::{self, Asked};
@@ -60,6 +61,14 @@ pub async fn answer<P: Platform>(
     let mut audit = Pending::begin(platform, endpoint.key(), context.settings.digest.clone());
     let mut standings = Standings::default();
     let taken = take(context, endpoint, way, request, &mut audit, &mut standings).await;
+    let known = taken.as_ref().ok();
+    let context = &match known.and_then(|(head, admission, _)| caller(context, head, admission)) {
+        None => context.clone(),
+        Some(caller) => Context {
+            caller: Some(Rc::new(caller)),
+            ..context.clone()
+        },
+    };
     let mut response = match taken {
         Ok((head, admission, Ask::Call(call))) => {
             let principal = admission.principal;
@@ -96,6 +105,18 @@ pub async fn answer<P: Platform>(
     };
     standings.write(response.headers_mut());
     response
+}
+
+/// Who is asking, where the credentials of any upstream depend on it.
+fn caller<P: Platform>(context: &Context<P>, head: &Head, admission: &Admission) -> Option<Caller> {
+    let config = &context.settings.config;
+    let personal = |upstream: &Upstream| upstream.credentials.are_personal();
+    if !config.upstreams.iter().any(personal) {
+        return None;
+    }
+    let (principal, resource) = (&admission.principal, head.endpoint.resource(config));
+    let token = auth::shown(&head.headers, principal, &resource);
+    Some(Caller::of(principal, token))
 }
 
 /// Answers a request that is not looked at. The line says only where it came from: what it

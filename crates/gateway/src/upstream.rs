@@ -149,6 +149,8 @@ impl Outgoing {
 pub(crate) struct Exchange<'a, P> {
     pub(crate) context: &'a Context<P>,
     pub(crate) upstream: &'a Upstream,
+    /// On whose behalf.
+    pub(crate) principal: &'a PrincipalId,
     pub(crate) deadline: Timestamp,
     pub(crate) timeout: Duration,
 }
@@ -225,9 +227,11 @@ async fn once<P: Platform>(
         }
     };
     circuit::admit(context, upstream, tool.as_deref())?;
+    let principal = outgoing.principal.clone();
     let exchange = Exchange {
         context,
         upstream,
+        principal: &principal,
         deadline,
         timeout,
     };
@@ -306,6 +310,7 @@ pub async fn probe<P: Platform>(
     let exchange = Exchange {
         context,
         upstream,
+        principal: &principal.id,
         deadline: context.now() + timeout,
         timeout,
     };

@@ -11,6 +11,7 @@ use tidegate_gateway::auth::{JwksFamily, KeyFamily, ProofFamily};
 use tidegate_gateway::canary::CanaryFamily;
 use tidegate_gateway::catalog::shared::CatalogFamily;
 use tidegate_gateway::config::{Config, ConfigFamily, Snapshot};
+use tidegate_gateway::credentials::GrantFamily;
 use tidegate_gateway::idempotency::record::{self, IdempotencyFamily};
 use tidegate_gateway::keyspace::{FAMILIES, Family};
 use tidegate_gateway::limits::leased::QuotaFamily;
@@ -95,6 +96,7 @@ fn every_example_is_a_record_of_its_family_and_every_family_has_one() {
         family::<TenantFamily>(),
         family::<SweepFamily>(),
         family::<IdempotencyFamily>(),
+        family::<GrantFamily>(),
         family::<SessionFamily>(),
         family::<MailFamily>(),
     ]

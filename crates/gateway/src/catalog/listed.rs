@@ -256,6 +256,10 @@ async fn fetch<P: Platform>(
             reason: e.to_string(),
         })?;
         listed.hints = listed.hints.combine(page.hints());
+        if upstream.credentials.are_personal() {
+            // Whatever it says: nobody else has shown it this.
+            listed.hints.scope = CacheScope::Private;
+        }
         listed.items.extend(page.items);
         cursor = page.next_cursor;
         if cursor.is_none() {

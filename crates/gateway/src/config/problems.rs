@@ -6,6 +6,7 @@
 
 mod access;
 mod edge;
+mod oauth;
 mod policy;
 mod quota;
 mod resilience;

@@ -112,6 +112,8 @@ impl Outcome {
             | Rejection::RequestToken { .. }
             | Rejection::UpstreamFull { .. }
             | Rejection::Overloaded
+            | Rejection::NoCredentials { .. }
+            | Rejection::NotConnected { .. }
             | Rejection::Killed { .. }
             | Rejection::KeyRefused(_)
             | Rejection::InsufficientScope { .. }

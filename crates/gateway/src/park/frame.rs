@@ -77,6 +77,8 @@ pub(crate) enum Failed {
     Full(String),
     Refused(String),
     Unauthorized(String),
+    NoCredentials(String, String),
+    NotConnected(String, Option<String>),
     /// Ours; what the log of the asking isolate says.
     Fault(String),
 }
@@ -108,6 +110,10 @@ impl From<Error> for Failed {
                 Rejection::UpstreamRefused { upstream }
                 | Rejection::HeadersRefused { upstream } => Self::Refused(upstream),
                 Rejection::UpstreamUnauthorized { upstream } => Self::Unauthorized(upstream),
+                Rejection::NoCredentials { upstream, reason } => {
+                    Self::NoCredentials(upstream, reason)
+                }
+                Rejection::NotConnected { upstream, link } => Self::NotConnected(upstream, link),
                 // What the asking isolate decides itself never comes from a keeper.
                 Rejection::NotFound
                 | Rejection::OriginNotAllowed
@@ -169,6 +175,12 @@ impl From<Failed> for Error {
             Failed::Full(upstream) => Rejection::UpstreamFull { upstream }.into(),
             Failed::Refused(upstream) => Rejection::UpstreamRefused { upstream }.into(),
             Failed::Unauthorized(upstream) => Rejection::UpstreamUnauthorized { upstream }.into(),
+            Failed::NoCredentials(upstream, reason) => {
+                Rejection::NoCredentials { upstream, reason }.into()
+            }
+            Failed::NotConnected(upstream, link) => {
+                Rejection::NotConnected { upstream, link }.into()
+            }
             Failed::Fault(reason) => Fault::Dependency(format!("in a keeper: {reason}")).into(),
         }
     }

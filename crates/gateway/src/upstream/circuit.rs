@@ -213,7 +213,11 @@ pub(super) fn note<P: Platform>(
             | Rejection::UpstreamBusy { limited: false, .. }
             | Rejection::UpstreamInvalid { .. },
         )) => Seen::Unwell,
-        Some(Error::Fault(_)) => return,
+        // Nothing of the upstream itself.
+        Some(
+            Error::Fault(_)
+            | Error::Rejection(Rejection::NoCredentials { .. } | Rejection::NotConnected { .. }),
+        ) => return,
         None | Some(Error::Rejection(_)) => Seen::Answered,
     };
     let (now, rule) = (context.now(), &context.settings.config.circuit_breaker);

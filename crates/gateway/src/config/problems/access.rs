@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::Findings;
+use super::{Findings, oauth};
 use crate::config::address::is_loopback;
 use crate::config::bounds::{
     COST, DESCRIPTION_MAX, ISSUERS_MAX, NAMES_MAX, REQUEST_TOKEN_AGE, TASK_AFTER_MS, TIMEOUT_MS,
@@ -80,6 +80,9 @@ fn issuer(at: &str, issuer: &Issuer, findings: &mut Findings) {
     }
     findings.names(&format!("{at}/audiences"), &issuer.audiences, "audiences");
     introspection(at, issuer, findings);
+    if let Some(sign_in) = &issuer.sign_in {
+        oauth::sign_in(&format!("{at}/signIn"), sign_in, findings);
+    }
     if issuer.algorithms.is_empty() {
         findings.add(
             format!("{at}/algorithms"),

@@ -437,6 +437,108 @@ fn a_deployed_gateway_reaches_public_https_servers_only() {
 }
 
 #[test]
+fn tokens_for_upstreams_come_from_a_named_server_by_a_secret_that_is_kept() {
+    let at = "/upstreams/0/credentials";
+    let with = |grant: &str| {
+        let mut document = document();
+        document["upstreams"][0]["credentials"] = json!({
+            "type": "oauth", "grant": grant, "issuer": "https://as.example.com", "clientId": "gw",
+            "clientSecret": "${secret:AS_SECRET}",
+        });
+        document
+    };
+    for grant in ["client", "exchange", "user"] {
+        let config: Config = serde_json::from_value(with(grant)).unwrap();
+        assert_eq!(config.problems(), []);
+        let field = |name: &str| format!("{at}/{name}");
+        check(
+            &with(grant),
+            &[
+                (&field("clientSecret"), json!("hunter2"), "not a reference"),
+                (&field("issuer"), json!("as.example.com"), "not an issuer"),
+                (&field("issuer"), json!("http://as.example.com"), "http"),
+                (
+                    &field("issuer"),
+                    json!("https://10.0.0.1"),
+                    "private network",
+                ),
+                (
+                    &field("resource"),
+                    json!("ftp://a.example"),
+                    "not an https URL",
+                ),
+                (&field("clientId"), json!(""), "is empty"),
+                (
+                    &format!("{at}/scopes → {at}/scopes/0"),
+                    json!(["a b"]),
+                    "more than one",
+                ),
+            ],
+        );
+    }
+    let endpoint = json!("https://as.example.com/x");
+    for (grant, name, value, place, message) in [
+        (
+            "client",
+            "clientSecret",
+            Value::Null,
+            "/clientSecret",
+            "is missing",
+        ),
+        (
+            "client",
+            "audience",
+            json!("x"),
+            "/audience",
+            "exchange only",
+        ),
+        ("user", "audience", json!("x"), "/audience", "exchange only"),
+        (
+            "client",
+            "authorizationEndpoint",
+            endpoint.clone(),
+            "/authorizationEndpoint",
+            "user only",
+        ),
+        (
+            "user",
+            "authorizationEndpoint",
+            endpoint.clone(),
+            "",
+            "not the other",
+        ),
+        ("user", "tokenEndpoint", endpoint, "", "not the other"),
+    ] {
+        let place = format!("{at}/{name} → {at}{place}");
+        check(&with(grant), &[(&place, value, message)]);
+    }
+    let sign_in = "/authentication/issuers/0/signIn";
+    let (id, secret) = (
+        format!("{sign_in}/clientId"),
+        format!("{sign_in}/clientSecret"),
+    );
+    for (value, place, message) in [
+        (json!({ "clientId": "" }), id, "is empty"),
+        (
+            json!({ "clientId": "gw", "clientSecret": "hunter2" }),
+            secret,
+            "not a reference",
+        ),
+    ] {
+        check(
+            &document(),
+            &[(&format!("{sign_in} → {place}"), value, message)],
+        );
+    }
+    let found = changed(with("user"), "/authentication", json!({ "type": "none" }));
+    assert!(
+        found
+            .iter()
+            .any(|problem| problem.pointer == format!("{at}/grant"))
+    );
+}
+
+#[test]
 fn credentials_are_references_in_headers_of_the_upstreams_own() {
     let (token, name) = (
         "/upstreams/0/credentials/token",
