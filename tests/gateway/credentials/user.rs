@@ -239,6 +239,7 @@ fn each_client_is_told_of_the_link_as_it_understands() {
     for (version, capabilities, code) in [
         ("2025-11-25", &url, -32042),
         ("2025-11-25", &form, -31000),
+        ("2025-06-18", &url, -31000),
         ("2025-06-18", &form, -31000),
         ("2025-03-26", &json!({}), -31000),
     ] {

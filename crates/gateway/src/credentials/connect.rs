@@ -238,13 +238,14 @@ pub(crate) fn answer<P: Platform>(
                 .with(STATE, &state);
             Ok(Reply::Result(result))
         }
-        Era::Legacy => {
+        // Older revisions know neither the code nor the mode.
+        Era::Legacy if asking.version == ProtocolVersion::LATEST_LEGACY => {
             question["elicitationId"] = hex(&context.random::<16>()).into();
             let error = RpcError::new(URL_ELICITATION_REQUIRED_LEGACY, message)
                 .with_data(json!({ "elicitations": [question] }));
             Err(Rejection::protocol(error).into())
         }
-        Era::Modern => Err(Rejection::NotConnected {
+        Era::Modern | Era::Legacy => Err(Rejection::NotConnected {
             upstream,
             link: Some(link),
         }
