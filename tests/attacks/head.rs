@@ -1,5 +1,6 @@
 //! What is refused by the head of a request alone, whoever sent it: foreign pages, heads and
-//! bodies that are too large; and what a client says of its own address is not believed.
+//! bodies that are too large; what a client says of its own address is not believed. And what
+//! is shown at a tenant's endpoint that is not for it.
 
 use serde_json::json;
 
@@ -8,6 +9,42 @@ use super::{Attack, Sent, Stage};
 /// What the gateway that is attacked is configured to take of a head.
 pub fn edge() -> serde_json::Value {
     json!({ "addresses": { "deny": ["203.0.113.0/24"] }, "maxHeaders": 64, "maxHeaderBytes": 24_576 })
+}
+
+/// The tenants of the gateway that is attacked.
+pub fn tenants() -> serde_json::Value {
+    json!([{ "name": "acme", "path": "acme" }, { "name": "globex", "path": "globex" }])
+}
+
+/// Tokens for one endpoint at another.
+fn elsewhere(stage: &Stage) -> Vec<Attack> {
+    const AUDIENCE: &str = "The token is not meant for this resource.";
+    let meant = |path: &str| stage.good(json!({ "aud": format!("{}{path}", stage.origin) }));
+    let rows = [
+        ("the gateway's token at a tenant's", "/mcp", "/t/acme/mcp"),
+        (
+            "a tenant's token at another's",
+            "/t/acme/mcp",
+            "/t/globex/mcp",
+        ),
+        ("a tenant's token at the gateway's", "/t/acme/mcp", "/mcp"),
+        (
+            "a tenant's token at its one upstream",
+            "/t/acme/mcp",
+            "/t/acme{alone}",
+        ),
+    ];
+    let row = |(name, of, at): (&str, &str, &str)| {
+        let at = at.replace("{alone}", stage.alone);
+        let sent = Sent::call(stage.tool).bearer(&meant(of)).to(&at);
+        stage.token_at(name, sent, AUDIENCE, &at)
+    };
+    let mut rows: Vec<Attack> = rows.into_iter().map(row).collect();
+    let unknown = Sent::call(stage.tool)
+        .bearer(&meant("/t/nobody/mcp"))
+        .to("/t/nobody/mcp");
+    rows.push(stage.row("a token for a tenant there is not", unknown, 404, None));
+    rows
 }
 
 pub fn rows(stage: &Stage) -> Vec<Attack> {
@@ -51,6 +88,7 @@ pub fn rows(stage: &Stage) -> Vec<Attack> {
     let mut large = call();
     large.body.push_str(&" ".repeat(1024 * 1024));
     rows.push(stage.row("a body too large", large, 413, None));
+    rows.extend(elsewhere(stage));
     rows
 }
 
@@ -61,6 +99,12 @@ pub fn forged(stage: &Stage) -> Vec<(&'static str, Sent)> {
         (
             "an address in X-Forwarded-For",
             call().with("x-forwarded-for", "203.0.113.9"),
+        ),
+        (
+            "a tenant's token at its endpoint",
+            Sent::call(stage.tool)
+                .bearer(&stage.good(json!({ "aud": format!("{}/t/acme/mcp", stage.origin) })))
+                .to("/t/acme/mcp"),
         ),
         (
             "an address in Forwarded",

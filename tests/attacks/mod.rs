@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 pub use authority::Authority;
 pub use forge::Stage;
-pub use head::edge;
+pub use head::{edge, tenants};
 
 /// An HTTP request, byte for byte.
 #[derive(Debug, Clone)]

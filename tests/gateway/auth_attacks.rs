@@ -9,7 +9,7 @@ use tidegate_gateway::body::Body;
 use tidegate_gateway::ingress::Peer;
 use tidegate_gateway::platform::Clock;
 
-use crate::attacks::{Authority, Sent, Stage, authority, controls, edge, table};
+use crate::attacks::{Authority, Sent, Stage, authority, controls, edge, table, tenants};
 use crate::world::{Script, Setup, Told, World};
 
 const ISSUER: &str = "https://a.example.com";
@@ -56,7 +56,7 @@ fn stage() -> (World, Stage) {
     let world = Setup::new()
         .upstream("search", &Script::modern(&["echo", "scoped"]))
         .rule(json!({ "name": "search__scoped", "requiredScopes": ["harbour:write", "harbour:read"] }))
-        .config(&json!({ "authentication": { "issuers": issuers, "gatewayKeys": true }, "edge": edge() }))
+        .config(&json!({ "authentication": { "issuers": issuers, "gatewayKeys": true }, "edge": edge(), "tenants": tenants() }))
         .secret(authority::SECRET_NAME, authority::SECRET)
         .start();
     let keys = Arc::new(Authority::new());

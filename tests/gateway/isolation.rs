@@ -1,5 +1,6 @@
 //! Two tenants of one gateway: whatever they do, in whatever order, nothing of one reaches
-//! the other, not even that it exists. Seeded; a failing seed is named.
+//! the other, not even that it exists, however they are told apart: by a claim of their
+//! tokens, by their host, or by their path. Seeded; a failing seed is named.
 
 use std::collections::BTreeMap;
 
@@ -17,10 +18,22 @@ const STEPS: usize = 60;
 struct Tenant {
     /// In all it says, and so in all that is answered to it.
     canary: &'static str,
+    /// Where it sends what it asks.
+    place: (String, String),
+    /// The upstream only it sees.
+    alone: &'static str,
     token: String,
     said: u32,
     /// What it was given: handles, request states, sessions.
     held: BTreeMap<Kind, Vec<String>>,
+}
+
+/// What tells a tenant from another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum By {
+    Claim,
+    Host,
+    Path,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -53,15 +66,23 @@ fn world() -> World {
     let (new, old) = (Script::modern(&tools), Script::legacy("2025-11-25", &tools));
     new.on("tools/call", echo);
     old.on("tools/call", echo);
+    // Each has a tool of a name the other must not see.
+    let (north, south) = (Script::modern(&["NORTHERN"]), Script::modern(&["SOUTHERN"]));
+    north.on("tools/call", echo);
+    south.on("tools/call", echo);
+    let tenant = |name: &str| json!({ "name": name, "path": name, "host": format!("{name}.gw.example.com") });
     Setup::new()
         .upstream("new", &new)
         .upstream("old", &old)
+        .upstream_with("up-n", &north, &json!({ "tenants": ["north"] }))
+        .upstream_with("up-s", &south, &json!({ "tenants": ["south"] }))
         .rule(json!({ "name": "new__later", "execution": "task" }))
         .rule(json!({ "name": "old__later", "execution": "task" }))
         .config(&json!({
             "authentication": { "type": "jwt", "issuers": [{
                 "issuer": issuer::ISSUER, "jwksUri": format!("{}/keys", issuer::ISSUER), "tenantClaim": "tenant",
             }] },
+            "tenants": [tenant("north"), tenant("south")],
             "limits": { "rules": [
                 { "name": "tenant", "per": ["tenant"], "rate": { "requests": 100_000 } },
                 { "name": "exact", "per": ["principal"], "rate": { "requests": 100_000 }, "counter": "atomic" },
@@ -89,14 +110,31 @@ impl Dice {
 
 impl Tenant {
     /// Both tenants have a user and a client of the same name.
-    fn new(world: &World, name: &str, canary: &'static str) -> Self {
-        let claims = json!({ "sub": "sam", "client_id": "editor", "tenant": name });
+    fn new(world: &World, name: &str, canary: &'static str, way: By) -> Self {
+        let gateway = || "gw.example.com".to_owned();
+        let place = match way {
+            By::Claim => (gateway(), "/mcp".to_owned()),
+            By::Host => (format!("{name}.gw.example.com"), "/mcp".to_owned()),
+            By::Path => (gateway(), format!("/t/{name}/mcp")),
+        };
+        let audience = format!("https://{}{}", place.0, place.1);
+        let mut claims = json!({ "sub": "sam", "client_id": "editor", "aud": audience });
+        if way == By::Claim {
+            claims["tenant"] = name.into();
+        }
         Self {
             canary,
+            place,
+            alone: if name == "north" { "up-n" } else { "up-s" },
             token: world.token(&claims),
             said: 0,
             held: BTreeMap::new(),
         }
+    }
+
+    /// With its token, to where it asks.
+    fn send(&self, ask: Ask) -> Ask {
+        ask.at(&self.place.0).to(&self.place.1).token(&self.token)
     }
 
     fn word(&mut self) -> Value {
@@ -127,7 +165,8 @@ fn act(world: &World, me: &mut Tenant, dice: &mut Dice) -> Told {
     let call = |me: &mut Tenant, own: &str| {
         tool(&format!("{upstream}__{own}")).param("arguments", me.word())
     };
-    let ask = match dice.roll(9) {
+    let ask = match dice.roll(10) {
+        9 => tool(&format!("{}__{}", me.alone, me.canary)).param("arguments", me.word()),
         0 => modern("tools/list", json!({})),
         1 => call(me, "a"),
         2 => call(me, "fails"),
@@ -162,7 +201,7 @@ fn act(world: &World, me: &mut Tenant, dice: &mut Dice) -> Told {
             None => modern("prompts/list", json!({})),
         },
     };
-    let told = world.call(ask.token(&me.token));
+    let told = world.call(me.send(ask));
     if told.status == 200 && told.text.starts_with('{') {
         let answer: Value = serde_json::from_str(&told.text).unwrap();
         let result = &answer["result"];
@@ -187,15 +226,32 @@ fn trespass(world: &World, me: &Tenant, other: &Tenant, dice: &mut Dice) {
             legacy("2025-11-25", "tools/list", json!({})).header("mcp-session-id", text)
         }
     };
+    if dice.roll(4) == 0 {
+        return beside(world, me, other);
+    }
     let kind = [Kind::Handle, Kind::State, Kind::Session][dice.roll(3)];
     let Some(theirs) = dice.pick(other.of(kind)) else {
         return;
     };
-    let shown = world.call(using(kind, theirs).token(&me.token));
-    let invented = world.call(using(kind, "AQIDBAUGBwg").token(&me.token));
+    let shown = world.call(me.send(using(kind, theirs)));
+    let invented = world.call(me.send(using(kind, "AQIDBAUGBwg")));
     assert_eq!(shown.status, invented.status, "{kind:?}");
     assert_eq!(shown.error(), invented.error(), "{kind:?}");
     private(me, other, &shown);
+}
+
+/// The other's tool is as unknown as one that is nowhere, and its place takes no token of mine.
+fn beside(world: &World, me: &Tenant, other: &Tenant) {
+    let name = format!("{}__tool", other.alone);
+    let shown = world.call(me.send(tool(&name)));
+    let invented = world.call(me.send(tool("up-x__tool")));
+    let renamed = shown.text.replace(&name, "up-x__tool");
+    assert_eq!((shown.status, renamed), (invented.status, invented.text));
+    if other.place != me.place {
+        let told = world.call(other.send(modern("tools/list", json!({}))).token(&me.token));
+        assert!(matches!(told.status.as_u16(), 401 | 403), "{told:?}");
+        private(me, other, &told);
+    }
 }
 
 /// Nothing of the other's is in an answer.
@@ -218,8 +274,10 @@ fn private(me: &Tenant, other: &Tenant, told: &Told) {
 fn schedule(seed: u64) {
     let first = world();
     let isolates = [first.isolate(), first.isolate(), first];
-    let mut north = Tenant::new(&isolates[0], "north", "NORTHERN");
-    let mut south = Tenant::new(&isolates[0], "south", "SOUTHERN");
+    let ways = [By::Claim, By::Host, By::Path];
+    let by = |roll: u64| ways[usize::try_from(roll % 3).unwrap()];
+    let mut north = Tenant::new(&isolates[0], "north", "NORTHERN", by(seed));
+    let mut south = Tenant::new(&isolates[0], "south", "SOUTHERN", by(seed / 3));
     let mut dice = Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
     for _ in 0..STEPS {
         let world = &isolates[dice.roll(3)];

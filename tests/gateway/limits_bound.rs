@@ -2,6 +2,7 @@
 //! `tidegate_gateway::limits`, held against a fleet of isolates over many combinations of
 //! isolates, staleness and rate. `--nocapture` prints the table.
 
+mod bursts;
 mod fleet;
 mod writers;
 

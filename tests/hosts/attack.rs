@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use libtest_mimic::Trial;
 use serde_json::json;
 
-use crate::attacks::{Authority, Sent, Stage, authority, controls, edge, table};
+use crate::attacks::{Authority, Sent, Stage, authority, controls, edge, table, tenants};
 use crate::gateway::Gateway;
 use crate::work::trial;
 use crate::world::World;
@@ -49,7 +49,7 @@ impl Scene {
                 { "issuer": issuer, "dpop": "accept", "mtls": "accept", "introspection": introspection },
                 { "issuer": other, "jwksUri": format!("{base}/other-keys"), "algorithms": ["RS256"] },
             ] },
-            "edge": edge(),
+            "edge": edge(), "tenants": tenants(),
             "upstreams": [{ "name": "everything", "url": world.recorders().0.url() }],
             "tools": [{ "name": "everything__get-sum", "requiredScopes": ["harbour:write", "harbour:read"] }],
         });

@@ -45,10 +45,15 @@ pub enum Command {
     /// Look after the tasks of a running gateway
     #[command(subcommand)]
     Tasks(Tasks),
+    /// Have the upstreams of a running gateway asked and called, and say how they are; exit
+    /// code 1 unless all are healthy
+    Health(Door),
     /// Switch something off at a running gateway, or list what is
     Kill(Kill),
     /// Switch something on again
     Revive(Revive),
+    /// Show what is used of the quotas of a running gateway
+    Usage(Usage),
     /// Print the JSON Schema of tidegate.yaml
     Schema {
         /// Write it, and the schema of the snapshot, into a folder instead
@@ -78,6 +83,8 @@ pub enum Command {
     },
     /// Refuse a token, subject, client or tenant from now on, or no longer
     Revoke(Revoke),
+    /// Sign one call of a tool that takes no others
+    RequestToken(crate::request_token::RequestToken),
 }
 
 /// What to do with keys.
@@ -412,6 +419,35 @@ pub struct Revive {
     /// The issuer whose subject a principal is
     #[arg(long, value_name = "URL")]
     pub issuer: Option<String>,
+}
+
+/// Which quotas, and whose use of them.
+#[derive(Args)]
+pub struct Usage {
+    /// Which gateway.
+    #[command(flatten)]
+    pub door: Door,
+    /// Only this quota
+    #[arg(long, value_name = "NAME")]
+    pub quota: Option<String>,
+    /// Only of this token subject
+    #[arg(long, value_name = "SUBJECT")]
+    pub principal: Option<String>,
+    /// Only of this OAuth client
+    #[arg(long, value_name = "ID")]
+    pub client: Option<String>,
+    /// Only of this tenant
+    #[arg(long, value_name = "TENANT")]
+    pub tenant: Option<String>,
+    /// Only of this tool, as upstream__tool
+    #[arg(long, value_name = "NAME")]
+    pub tool: Option<String>,
+    /// In this day or month (UTC), as 2026-11-21 or 2026-11 [default: today and this month]
+    #[arg(long, value_name = "PERIOD")]
+    pub period: Option<String>,
+    /// List at most so many
+    #[arg(long, value_name = "COUNT", default_value_t = 1000)]
+    pub limit: usize,
 }
 
 /// Which gateway, and how to say what it answers. The token is TIDEGATE_ADMIN_TOKEN of the

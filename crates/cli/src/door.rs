@@ -73,6 +73,17 @@ impl Gateway {
         self.answer(request.call())
     }
 
+    /// How the gateway is: what `/health/deep` says, under whatever status.
+    pub fn health(&self) -> Result<Value, Failure> {
+        let request = self.agent.get(self.at("/health/deep")?.as_str());
+        let request = request.header("authorization", format!("Bearer {}", self.token));
+        let (status, answer) = self.read(request.call())?;
+        match answer["status"].is_string() {
+            true => Ok(answer),
+            false => Err(Failure::Failed(self.refusal(status, &answer))),
+        }
+    }
+
     /// Has `path` done.
     pub fn post(&self, path: &str) -> Result<Value, Failure> {
         let request = self.agent.post(self.at(path)?.as_str());
@@ -105,6 +116,13 @@ impl Gateway {
     }
 
     fn answer(&self, response: Result<Response<Body>, ureq::Error>) -> Result<Value, Failure> {
+        match self.read(response)? {
+            (200, answer) if answer.is_object() => Ok(answer),
+            (status, answer) => Err(Failure::Failed(self.refusal(status, &answer))),
+        }
+    }
+
+    fn read(&self, response: Result<Response<Body>, ureq::Error>) -> Result<(u16, Value), Failure> {
         let unreachable = |error: ureq::Error| {
             let origin = &self.origin;
             Failure::Failed(format!(
@@ -115,11 +133,7 @@ impl Gateway {
         let status = response.status().as_u16();
         let body = response.body_mut().with_config().limit(ANSWER_MAX);
         let text = body.read_to_string().map_err(unreachable)?;
-        let answer: Value = serde_json::from_str(&text).unwrap_or_default();
-        match status {
-            200 if answer.is_object() => Ok(answer),
-            _ => Err(Failure::Failed(self.refusal(status, &answer))),
-        }
+        Ok((status, serde_json::from_str(&text).unwrap_or_default()))
     }
 
     fn refusal(&self, status: u16, answer: &Value) -> String {

@@ -2,7 +2,8 @@
 //! tasks of one that runs.
 //!
 //! What `check` accepts the gateway accepts: both ask the same code. Secrets stay
-//! references; this program never resolves one. Exit codes: 0, all is well; 1, the
+//! references, which this program never resolves; what it signs with it is told by the
+//! environment. Exit codes: 0, all is well; 1, the
 //! configuration has problems, or publishing failed, or the gateway refused; 2, it was
 //! called wrongly.
 
@@ -10,6 +11,7 @@ mod args;
 mod document;
 mod door;
 mod finding;
+mod health;
 mod init;
 mod keys;
 mod load;
@@ -17,12 +19,14 @@ mod manifest;
 mod overlay;
 mod policy;
 mod push;
+mod request_token;
 mod revoke;
 mod store;
 mod structure;
 mod suggest;
 mod switches;
 mod tasks;
+mod usage;
 mod yaml;
 
 use std::io::{self, Write};
@@ -86,9 +90,11 @@ fn run(command: Command, out: &mut impl Write) -> Result<(), Failure> {
         } => check(&source, spin.as_deref(), format, out),
         Command::Compile { source, out: file } => compile(&source, file.as_deref(), out),
         Command::Push(push) => push::push(&push, out),
+        Command::Health(door) => health::health(&door, out),
         Command::Kill(kill) => switches::kill(&kill, out),
         Command::Revive(revive) => switches::revive(&revive, out),
         Command::Tasks(asked) => tasks::tasks(asked, out),
+        Command::Usage(asked) => usage::usage(&asked, out),
         Command::Schema { out: folder } => schema(folder.as_deref(), out),
         Command::Policy { command } => match command {
             args::Policy::Test {
@@ -103,6 +109,7 @@ fn run(command: Command, out: &mut impl Write) -> Result<(), Failure> {
         Command::Init { file, force } => init::init(&file, force, out),
         Command::Keys { command } => keys::run(&command, out),
         Command::Revoke(revoke) => revoke::run(&revoke, out),
+        Command::RequestToken(call) => request_token::sign(&call, out),
     }
 }
 

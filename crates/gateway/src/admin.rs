@@ -1,10 +1,10 @@
-//! The operators' door: `/admin/tasks`, and who may pass it; `/admin/revocations` is
-//! `auth::revocation`'s.
+//! The operators' door: `/admin/tasks` and `/admin/usage`, and who may pass it;
+//! `/admin/revocations` is `auth::revocation`'s.
 //!
 //! It is there only where the platform has the secret [`ADMIN_TOKEN`], and opens to who
 //! shows it as a bearer token; without the secret these paths are like any that is not
 //! served. Every request leaves one audit line, also a refused one. What is shown and done is
-//! decided in `tasks::operate`.
+//! decided in `tasks::operate` and `quotas`.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -22,6 +22,7 @@ use crate::egress::{self, json_response};
 use crate::error::{Error, Fault, Rejection};
 use crate::ingress::Peer;
 use crate::platform::{LogLevel, Platform};
+use crate::quotas;
 use crate::seal::hex;
 use crate::tasks::operate::{self, Cursor, Done, Filter, State, is_id};
 
@@ -38,6 +39,7 @@ enum Asked {
     Show(String),
     Cancel(String),
     Retry(String),
+    Usage(quotas::Filter, quotas::Cursor),
 }
 
 /// Why there is no answer.
@@ -75,6 +77,7 @@ pub(crate) async fn answer<P: Platform>(
         Ok(Asked::Show(id)) => ("tasks.show", Some(id.clone())),
         Ok(Asked::Cancel(id)) => ("tasks.cancel", Some(id.clone())),
         Ok(Asked::Retry(id)) => ("tasks.retry", Some(id.clone())),
+        Ok(Asked::Usage(..)) => ("usage.list", None),
         Err(_) => ("none", None),
     };
     let answered = match asked {
@@ -98,6 +101,16 @@ pub(crate) async fn answer<P: Platform>(
     });
     context.platform.log(LogLevel::Info, &line.to_string());
     response
+}
+
+/// Whether a request with these headers is an operator's.
+pub(crate) async fn is_operator<P: Platform>(context: &Context<P>, headers: &HeaderMap) -> bool {
+    if !headers.contains_key(AUTHORIZATION) {
+        return false;
+    }
+    let secret = context.platform.secret(ADMIN_TOKEN).await;
+    let secret = secret.filter(|secret| secret.expose().len() >= ADMIN_TOKEN_MIN);
+    secret.is_some_and(|secret| shows(context, headers, secret.expose()))
 }
 
 /// Whether a request with these headers shows the secret, once. Compared as authentication codes under a key of
@@ -134,6 +147,10 @@ fn read<P: Platform>(
         ["tasks"] => {
             let (filter, cursor) = query(context, request.uri().query().unwrap_or_default())?;
             (Asked::List(filter, cursor), Method::GET, "GET")
+        }
+        ["usage"] => {
+            let (filter, cursor) = usage(request.uri().query().unwrap_or_default())?;
+            (Asked::Usage(filter, cursor), Method::GET, "GET")
         }
         ["tasks", id] => (Asked::Show(task(id)?), Method::GET, "GET"),
         ["tasks", id, "cancel"] => (Asked::Cancel(task(id)?), Method::POST, "POST"),
@@ -175,12 +192,46 @@ fn query<P: Platform>(context: &Context<P>, query: &str) -> Result<(Filter, Curs
     Ok((filter, cursor))
 }
 
+fn usage(query: &str) -> Result<(quotas::Filter, quotas::Cursor), Refused> {
+    let (mut filter, mut cursor) = (quotas::Filter::default(), quotas::Cursor::default());
+    for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
+        let value = value.into_owned();
+        match &*name {
+            "quota" => filter.quota = Some(value),
+            "principal" => filter.principal = Some(value),
+            "client" => filter.client = Some(value),
+            "tenant" => filter.tenant = Some(value),
+            "tool" => filter.tool = Some(value),
+            "period" if quotas::Filter::is_period(&value) => filter.period = Some(value),
+            "period" => {
+                let words = "`period` must be a day or a month: `2026-11-21`, `2026-11`.";
+                return Err(Refused::Query(words.to_owned()));
+            }
+            "cursor" => {
+                let words = "`cursor` must be a `nextCursor` of another page.";
+                let given = quotas::Cursor::parse(&value);
+                cursor = given.ok_or_else(|| Refused::Query(words.to_owned()))?;
+            }
+            _ => {
+                let words = "There is no such parameter: use `quota`, `principal`, `client`, \
+                             `tenant`, `tool`, `period`, `cursor`.";
+                return Err(Refused::Query(words.to_owned()));
+            }
+        }
+    }
+    Ok((filter, cursor))
+}
+
 type Answered = (Response<Body>, Cow<'static, str>);
 
 async fn act<P: Platform>(context: &Context<P>, asked: Asked) -> Result<Answered, Refused> {
     let done = match asked {
         Asked::List(filter, cursor) => {
             let page = operate::list(context, &filter, cursor).await?;
+            return Ok((shown(StatusCode::OK, &page)?, "ok".into()));
+        }
+        Asked::Usage(filter, cursor) => {
+            let page = quotas::list(context, &filter, cursor).await?;
             return Ok((shown(StatusCode::OK, &page)?, "ok".into()));
         }
         Asked::Show(id) => match operate::show(context, &id).await? {

@@ -4,9 +4,10 @@
 //! The line is written when the answer has ended, also when the client went away first:
 //! a [`Pending`] record that is dropped unfinished says so.
 
+use std::cell::OnceCell;
 use std::rc::Rc;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::auth::Principal;
 use crate::platform::{Clock, LogLevel, Platform};
@@ -53,6 +54,9 @@ pub struct Record {
     /// Configured name of the upstream.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub upstream: Option<String>,
+    /// Configured name of the upstream that answered in its place, if one did.
+    #[serde(skip_serializing_if = "AnsweredBy::is_nobody")]
+    pub answered_by: AnsweredBy,
     /// Which version of it, where it has a canary: `stable`, `canary`, `rolledBack`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<&'static str>,
@@ -66,9 +70,15 @@ pub struct Record {
     /// if the principal is not cleared for the upstream.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub policy_rule: Option<String>,
+    /// Whether the tool was only to try.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub dry_run: bool,
     /// The operators' switch that stopped it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub switch: Option<String>,
+    /// The quotas that are nearly used up, or in the way.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub quotas: Vec<String>,
     /// `ok`, `tool_error`, `input_required`, `task`, `cancelled`, `disconnected`, or an
     /// error's label.
     pub outcome: String,
@@ -79,6 +89,28 @@ pub struct Record {
     pub duration_ms: u64,
     /// Digest of the configuration that decided.
     pub config: String,
+}
+
+/// Which other upstream answered a call; noted by whoever makes it, while it is under way.
+#[derive(Debug, Clone, Default)]
+pub struct AnsweredBy(Rc<OnceCell<String>>);
+
+impl AnsweredBy {
+    /// Notes who is asked in the first one's place.
+    pub(crate) fn note(&self, upstream: &str) {
+        // Nobody is asked after that one.
+        let _ = self.0.set(upstream.to_owned());
+    }
+
+    fn is_nobody(&self) -> bool {
+        self.0.get().is_none()
+    }
+}
+
+impl Serialize for AnsweredBy {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        self.0.get().serialize(to)
+    }
 }
 
 /// A record that will be written exactly once.

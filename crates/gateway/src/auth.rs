@@ -33,12 +33,14 @@ use crate::error::{Error, Rejection};
 use crate::ingress::Peer;
 use crate::memory::Bounded;
 use crate::platform::Platform;
+use crate::tenancy::Site;
 use challenge::Scheme;
 use credentials::Credentials;
 use judging::Judging;
 
 pub use dpop::ProofFamily;
 pub use gateway_key::{KEY_ISSUER, KEY_PREFIX, KeyFamily, KeyHash, KeyRecord, NewKey};
+pub(crate) use jwks::{AGENT, document};
 pub use jwks::{JwksFamily, JwksRecord};
 pub use principal::{Principal, PrincipalId};
 
@@ -81,12 +83,28 @@ pub struct Resource {
     pub metadata_url: String,
     /// Whether tokens bound to a key of the client's are taken (RFC 9449).
     pub proofs: bool,
+    /// The tenant it is of, where its URL says so.
+    pub tenant: Option<String>,
 }
 
 impl Resource {
     /// The resource at `endpoint_path`, such as `/mcp` or `/servers/x/mcp`.
     pub fn of(config: &Config, endpoint_path: &str) -> Self {
-        let origin = config.public_url.as_str().trim_end_matches('/');
+        Self::at(config, config.public_url.as_str(), endpoint_path, None)
+    }
+
+    /// The resource at a path of one tenant's part of the gateway.
+    pub fn within(config: &Config, site: &Site, endpoint_path: &str) -> Self {
+        Self::at(
+            config,
+            &site.origin,
+            endpoint_path,
+            Some(site.tenant.clone()),
+        )
+    }
+
+    fn at(config: &Config, origin: &str, endpoint_path: &str, tenant: Option<String>) -> Self {
+        let origin = origin.trim_end_matches('/');
         let path = endpoint_path.trim_end_matches('/');
         let proofs = match &config.authentication {
             Authentication::Jwt { issuers, .. } => {
@@ -98,6 +116,15 @@ impl Resource {
             url: format!("{origin}{path}"),
             metadata_url: format!("{origin}{}{path}", metadata::WELL_KNOWN),
             proofs,
+            tenant,
+        }
+    }
+
+    /// Whether a principal of this tenant may be at it.
+    fn takes(&self, principal: &Principal) -> Result<(), Error> {
+        match &self.tenant {
+            Some(_) if principal.tenant != self.tenant => Err(Rejection::OtherTenant.into()),
+            Some(_) | None => Ok(()),
         }
     }
 }
@@ -139,6 +166,19 @@ impl Refused {
     }
 }
 
+/// The token in a request that has been accepted, if it is one an authorization server gave.
+pub(crate) fn shown<'a>(
+    headers: &'a HeaderMap,
+    principal: &Principal,
+    resource: &Resource,
+) -> Option<&'a str> {
+    if principal.issuer.is_empty() || principal.issuer == KEY_ISSUER {
+        return None;
+    }
+    let shown = Credentials::read(headers, resource).ok()?;
+    Some(shown.token)
+}
+
 /// Finds out who sent a request to `resource`; where the configuration asks nobody, that is
 /// the anonymous principal.
 pub async fn authenticate<P: Platform>(
@@ -154,7 +194,9 @@ pub async fn authenticate<P: Platform>(
             gateway_keys,
             revocation,
         } => (issuers, *gateway_keys, *revocation),
-        Authentication::None => return Ok(Rc::new(Principal::anonymous())),
+        Authentication::None => {
+            return Ok(Rc::new(Principal::anonymous_of(resource.tenant.clone())));
+        }
     };
     let shown = Credentials::read(sender.headers, resource)?;
     let refuse = |refused: Refused| refused.rejection(resource, shown.scheme);
@@ -165,7 +207,6 @@ pub async fn authenticate<P: Platform>(
         let judging = Judging {
             platform,
             memory,
-            config,
             issuers,
             sender,
             resource,
@@ -173,6 +214,7 @@ pub async fn authenticate<P: Platform>(
         };
         judging.principal().await?
     };
+    resource.takes(&principal)?;
     if revocation::holds(platform, &memory.revocation, revocation, &principal).await? {
         return Err(refuse(Refused("The token has been revoked.")));
     }

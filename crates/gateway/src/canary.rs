@@ -310,11 +310,14 @@ async fn hear<P: Platform>(context: &Context<P>, upstream: &str) {
     }
 }
 
-/// What deep health says of the canaries there are.
-pub(crate) async fn health<P: Platform>(context: &Context<P>) -> Vec<Value> {
+/// What deep health says of the canaries of upstreams that are `seen`.
+pub(crate) async fn health<P: Platform>(
+    context: &Context<P>,
+    seen: impl Fn(&str) -> bool,
+) -> Vec<Value> {
     let mut told = Vec::new();
     for upstream in &context.settings.config.upstreams {
-        let Some(canary) = &upstream.canary else {
+        let Some(canary) = upstream.canary.as_ref().filter(|_| seen(&upstream.name)) else {
             continue;
         };
         look(context, upstream).await;

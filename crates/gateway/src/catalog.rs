@@ -21,6 +21,7 @@ use crate::auth::{Principal, PrincipalId};
 use crate::canary;
 use crate::config::Upstream;
 use crate::context::Context;
+use crate::credentials;
 use crate::discover::upstreams;
 use crate::error::{Error, Rejection};
 use crate::ingress::Endpoint;
@@ -93,7 +94,7 @@ pub async fn list<P: Platform>(
     let mut items = exposed(context, endpoint, principal, &asked, merged.entries);
     let next_cursor = if items.len() > offset.saturating_add(PAGE_MAX) {
         let next = Cursor {
-            path: endpoint.path(),
+            path: endpoint.key(),
             member: kind.member().to_owned(),
             principal: principal.id.clone(),
             offset: offset + PAGE_MAX,
@@ -196,7 +197,7 @@ fn open_cursor<P: Platform>(
         .sealer
         .open::<Cursor>(Purpose::Cursor, cursor);
     let fits = |cursor: &Cursor| {
-        cursor.path == endpoint.path()
+        cursor.path == endpoint.key()
             && cursor.member == kind.member()
             && cursor.principal == principal.id
     };
@@ -217,7 +218,7 @@ async fn merge<'a, P: Platform>(
 ) -> Result<Merged<'a>, Error> {
     // Where names tell upstreams apart, one that is switched off is not even asked; else the
     // names it has would go to others.
-    let apart = names::prefixed(&context.settings, endpoint) || *endpoint != Endpoint::Every;
+    let apart = names::prefixed(&context.settings, endpoint) || !endpoint.is_every();
     let left_out =
         |upstream: &&Upstream| apart && switches::kills_upstream(context, &upstream.name);
     let (off, on): (Vec<_>, Vec<_>) = upstreams(&context.settings, endpoint).partition(left_out);
@@ -249,6 +250,13 @@ async fn merge<'a, P: Platform>(
                     upstream,
                     item: item.clone(),
                 }));
+            }
+            Err(Error::Rejection(Rejection::NotConnected { .. })) if kind == Kind::Tools => {
+                answered = true;
+                merged.declared = true;
+                merged.hints = merged.hints.combine(CacheHints::NONE);
+                let item = credentials::connect_tool(&upstream.name);
+                merged.entries.push(Entry { upstream, item });
             }
             Err(error) => {
                 let fields = json!({ "upstream": upstream.name, "list": kind.member(), "reason": error.to_string() });

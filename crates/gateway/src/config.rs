@@ -8,11 +8,16 @@ pub mod address;
 pub mod bounds;
 mod edge;
 mod issuer;
+mod oauth;
 pub mod policy;
 mod problems;
+pub mod quota;
+mod request_token;
 mod resilience;
 mod rollout;
+pub mod safety;
 mod snapshot;
+mod tenant;
 
 use std::time::Duration;
 
@@ -22,12 +27,17 @@ use url::Url;
 pub use bounds::{TOOL_RULES_MAX, UPSTREAM_NAME_MAX, UPSTREAMS_MAX};
 pub use edge::{Edge, Listed};
 pub use issuer::{Algorithm, Binding, Introspection, Issuer};
+pub use oauth::{Grant, OAuth, SignIn};
 pub use policy::{Classification, Clearance, Effect, Policy, PolicyRule};
 pub use problems::Problem;
-pub use resilience::{CircuitBreaker, FailureRate};
+pub use quota::{Price, Quota};
+pub use request_token::RequestToken;
+pub use resilience::{Bulkhead, CircuitBreaker, FailureRate, Retry};
 pub use rollout::{Canary, Mirror, Rollback};
 pub(crate) use rollout::{canary_key, mirror_key};
+pub use safety::{DryRun, Idempotency, Probe};
 pub use snapshot::SNAPSHOT_VERSION;
+pub use tenant::Tenant;
 
 use crate::keyspace::{Family, Store};
 use crate::platform::LogLevel;
@@ -84,6 +94,10 @@ pub struct Config {
     /// Which requests are looked at at all.
     #[serde(default, skip_serializing_if = "Edge::is_default")]
     pub edge: Edge,
+    /// The tenants that have a host or a path of their own, or upstreams.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "schema", schemars(length(max = bounds::TENANTS_MAX)))]
+    pub tenants: Vec<Tenant>,
     /// How tools and prompts of several upstreams are named at `/mcp`.
     #[serde(default)]
     pub naming: Naming,
@@ -109,6 +123,9 @@ pub struct Config {
     /// Long-running calls.
     #[serde(default)]
     pub tasks: Tasks,
+    /// Calls that clients may make again without being done twice.
+    #[serde(default, skip_serializing_if = "Idempotency::is_default")]
+    pub idempotency: Idempotency,
     /// What is told to the operator.
     #[serde(default)]
     pub telemetry: Telemetry,
@@ -228,10 +245,27 @@ pub struct Upstream {
     /// outcome is unknown may then be made again.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub idempotency_keys: bool,
+    /// A call that tells whether it is well, for `/health/deep`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub probe: Option<Probe>,
+    /// Whether calls to it that fail are made again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry: Option<Retry>,
+    /// Name of the upstream that calls of its tools go to where it could not be reached, if
+    /// that one has the tool.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fallback: Option<String>,
+    /// How many calls to it may be under way at once in one isolate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bulkhead: Option<Bulkhead>,
     /// How closely its data is held. Only principals of this clearance, or a higher one,
     /// see and use it (`policy.clearance`).
     #[serde(default, skip_serializing_if = "Classification::is_default")]
     pub classification: Classification,
+    /// The tenants whose principals see it; to all others it does not exist. Empty: everybody.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "schema", schemars(length(max = bounds::TENANTS_MAX)))]
+    pub tenants: Vec<String>,
     /// Another version of it, which takes the calls of some principals.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub canary: Option<Canary>,
@@ -309,6 +343,8 @@ pub enum Credentials {
         /// `${secret:NAME}`, resolved through the platform's secrets.
         value: SecretRef,
     },
+    /// `Authorization: Bearer …` with a token the gateway gets by itself.
+    OAuth(Box<OAuth>),
 }
 
 /// A reference to a platform secret, written `${secret:NAME}`. Plain text is refused.
@@ -364,6 +400,9 @@ pub struct ToolRule {
     #[serde(default = "one", skip_serializing_if = "is_one")]
     #[cfg_attr(feature = "schema", schemars(range(min = *bounds::COST.start(), max = *bounds::COST.end())))]
     pub cost: u32,
+    /// What a call costs, in quotas of money.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub price: Option<Price>,
     /// How long one call may take, in milliseconds; in place of the upstream's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schemars(range(min = *bounds::TIMEOUT_MS.start(), max = *bounds::TIMEOUT_MS.end())))]
@@ -380,6 +419,15 @@ pub struct ToolRule {
     /// once. A call whose outcome is unknown may then be made again.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub idempotent: bool,
+    /// Whether a client's idempotency key is honoured; in place of `idempotency.enabled`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idempotency_keys: Option<bool>,
+    /// How the tool is told only to try, where it can.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dry_run: Option<DryRun>,
+    /// Each call must carry a token of its own that the caller's orchestrator has signed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_token: Option<RequestToken>,
     /// Whether the tool changes nothing, so that its calls may be copied to a mirror.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub read_only: bool,
@@ -431,10 +479,24 @@ pub struct Limits {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(feature = "schema", schemars(length(max = bounds::LIMIT_RULES_MAX)))]
     pub rules: Vec<LimitRule>,
+    /// What calls of tools may use up in a day or a month.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "schema", schemars(length(max = bounds::QUOTAS_MAX)))]
+    pub quotas: Vec<Quota>,
     /// Largest request body, in bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schemars(range(min = *bounds::REQUEST_BODY_BYTES.start(), max = *bounds::REQUEST_BODY_BYTES.end())))]
     pub request_body_bytes: Option<usize>,
+    /// How long the answer to one call may take, whatever upstreams it waits for, in
+    /// milliseconds. Tasks, and waiting for a person, are not bound by it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(range(min = *bounds::TIMEOUT_MS.start(), max = *bounds::TIMEOUT_MS.end())))]
+    pub request_timeout_ms: Option<u64>,
+    /// How many requests one isolate answers at once; one more is refused with 503. Streams
+    /// of changes are not counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(range(min = *bounds::AT_ONCE.start(), max = *bounds::AT_ONCE.end())))]
+    pub max_requests_at_once: Option<u32>,
 }
 
 /// One limit: how often, counted apart for whom, on which calls.

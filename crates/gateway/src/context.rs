@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures_util::future::{self, Either};
 
+use crate::credentials::Caller;
 use crate::ingress::Peer;
 use crate::memory::Memory;
 use crate::platform::{Clock, LogLevel, Platform};
@@ -22,6 +23,11 @@ pub struct Context<P> {
     pub settings: Rc<Settings>,
     /// What the host knows of the connection; nothing where there is none.
     pub peer: Rc<Peer>,
+    /// When the call at hand must have been answered, upstreams and all.
+    pub deadline: Option<Timestamp>,
+    /// Who is asking, for upstreams that are shown credentials of the caller's; nobody
+    /// where no request is being answered.
+    pub caller: Option<Rc<Caller>>,
 }
 
 impl<P> Clone for Context<P> {
@@ -31,6 +37,8 @@ impl<P> Clone for Context<P> {
             memory: Rc::clone(&self.memory),
             settings: Rc::clone(&self.settings),
             peer: Rc::clone(&self.peer),
+            deadline: self.deadline,
+            caller: self.caller.clone(),
         }
     }
 }
@@ -39,6 +47,31 @@ impl<P: Platform> Context<P> {
     /// The time now.
     pub fn now(&self) -> Timestamp {
         self.platform.clock().now()
+    }
+
+    /// For one call, whose time begins now.
+    pub fn hurried(&self) -> Self {
+        let total = self.settings.config.limits.request_timeout_ms;
+        Self {
+            deadline: total.map(|total| self.now() + Duration::from_millis(total)),
+            ..self.clone()
+        }
+    }
+
+    /// For what goes on after the call, or waits for a person.
+    pub fn unhurried(&self) -> Self {
+        Self {
+            deadline: None,
+            ..self.clone()
+        }
+    }
+
+    /// As much of `timeout` as the call at hand has left.
+    pub fn within(&self, timeout: Duration) -> Duration {
+        match self.deadline {
+            None => timeout,
+            Some(deadline) => timeout.min(deadline.since(self.now())),
+        }
     }
 
     /// `work`, or `None` when `deadline` comes first; the work is then dropped.

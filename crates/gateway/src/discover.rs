@@ -11,7 +11,7 @@ use tidegate_mcp::meta::{ClientCapabilities, EXT_TASKS, EXT_UI};
 use tidegate_mcp::version::{Era, ProtocolVersion, negotiate_legacy};
 
 use crate::auth::Principal;
-use crate::config::Upstream;
+use crate::config::{Grant, Upstream};
 use crate::context::Context;
 use crate::error::Error;
 use crate::ingress::Endpoint;
@@ -101,10 +101,7 @@ pub fn upstreams<'a>(
         .config
         .upstreams
         .iter()
-        .filter(move |upstream| match endpoint {
-            Endpoint::Every => true,
-            Endpoint::One(name) => upstream.name == *name,
-        })
+        .filter(move |upstream| endpoint.shows(upstream))
 }
 
 /// The facts of every upstream behind the endpoint that can be reached.
@@ -186,10 +183,16 @@ fn capabilities(
 ) -> Object {
     let declared: Vec<Object> = facts.iter().map(|facts| facts.capabilities()).collect();
     let mut union = Object::default();
+    // There is one before anything is known of such an upstream (`credentials::connect_tool`).
+    let connects = upstreams(settings, endpoint).any(|upstream| {
+        let oauth = upstream.credentials.oauth();
+        oauth.is_some_and(|oauth| oauth.grant == Grant::User)
+    });
     for name in ["tools", "resources", "prompts", "completions"] {
-        if declared
-            .iter()
-            .any(|capabilities| capabilities.contains(name))
+        if (name == "tools" && connects)
+            || declared
+                .iter()
+                .any(|capabilities| capabilities.contains(name))
         {
             union.insert(name, &changes(&declared, name));
         }

@@ -1,5 +1,6 @@
 //! Doing what was permitted: asking the upstream, merging lists, or starting a task.
 
+use std::future::ready;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -14,15 +15,20 @@ use tidegate_mcp::method::Method;
 use tidegate_mcp::task::created_result;
 use tidegate_mcp::version::{Era, ProtocolVersion};
 
+use crate::audit::AnsweredBy;
 use crate::auth::{Principal, PrincipalId};
 use crate::canary;
 use crate::catalog;
 use crate::config::{Execution, ToolRule};
 use crate::context::Context;
 use crate::converse::{self, Conversation};
+use crate::credentials::{self, Asking};
 use crate::discover;
+use crate::dry_run;
 use crate::egress::{Dispatch, Event, Question, Reply};
 use crate::error::{Error, Rejection};
+use crate::fallback::Plan;
+use crate::idempotency;
 use crate::ingress::{Call, Endpoint};
 use crate::listen;
 use crate::mirror;
@@ -31,6 +37,7 @@ use crate::notices;
 use crate::park::{self, Part};
 use crate::platform::Platform;
 use crate::policy::Permit;
+use crate::quotas::{Bill, Charge};
 use crate::rounds;
 use crate::route::{One, Own, Target};
 use crate::session;
@@ -48,123 +55,183 @@ pub struct Work {
     pub call: Call,
     /// The proof that it may be done.
     pub permit: Permit,
+    /// What quotas it is counted in.
+    pub(crate) bill: Option<Bill>,
     /// `Mcp-Param-*` headers of the client's request, for a modern upstream.
     pub param_headers: Vec<(HeaderName, HeaderValue)>,
+    /// Whether the tool is only to try.
+    pub dry_run: bool,
+    /// The idempotency key in the request's headers.
+    pub idempotency_key: Option<String>,
+    /// Where it is noted that another upstream answered.
+    pub answered_by: AnsweredBy,
 }
 
 /// Begins the work. Nothing has happened until the result is awaited.
 pub fn begin<P: Platform>(context: &Context<P>, work: Work) -> Dispatch {
     let context = context.clone();
-    async move {
-        let Work {
-            endpoint,
-            mut call,
-            permit,
-            param_headers,
-        } = work;
-        let Permit {
-            principal,
-            target,
-            rule,
-            ..
-        } = permit;
-        match target {
-            Target::Own(own) => answer_own(&context, &endpoint, &principal, own, &call).await,
-            Target::Changes => listen::answer(&context, &endpoint, &principal, &call),
-            Target::Every(kind) => {
-                let cursor = match call.params.get("cursor") {
-                    None => None,
-                    Some(cursor) => Some(
-                        serde_json::from_str::<String>(cursor.get()).map_err(|_| cursor_type())?,
-                    ),
-                };
-                let asked = catalog::Asked {
-                    kind,
-                    cursor: cursor.as_deref(),
-                    version: call.version,
-                };
-                let list = catalog::list(&context, &endpoint, &principal, asked);
-                list.await.map(Reply::Result)
+    let asking = Asking::of(&context, &work.permit.principal.id, &work.call);
+    let done = once(&context, work);
+    async move { credentials::answer(&context, asking, done.await) }.boxed_local()
+}
+
+/// Does the work, once where it has a key.
+fn once<P: Platform>(context: &Context<P>, mut work: Work) -> Dispatch {
+    match idempotency::keyed(context, &mut work) {
+        Ok(None) => make(context, work),
+        Ok(Some(keyed)) => {
+            let context = context.clone();
+            keyed.once(move || make(&context, work))
+        }
+        Err(error) => ready(Err(error)).boxed_local(),
+    }
+}
+
+/// Does the work; of a dry run the result says so.
+fn make<P: Platform>(context: &Context<P>, work: Work) -> Dispatch {
+    match work.dry_run {
+        true => dry_run::marked(perform(context, work)),
+        false => perform(context, work),
+    }
+}
+
+/// Does it, here or at the upstream's fallback, and sees to it that what comes of it is
+/// counted.
+fn perform<P: Platform>(context: &Context<P>, mut work: Work) -> Dispatch {
+    let bill = work.bill.take();
+    let charges = bill.as_ref().map(Bill::charges).unwrap_or_default();
+    let plan = Plan::of(context, &work);
+    let made = made(context.clone(), work, charges);
+    let doing = match plan {
+        None => made.boxed_local(),
+        Some(plan) => plan.see_through(made).boxed_local(),
+    };
+    match bill {
+        None => doing,
+        Some(bill) => bill.see_through(context, doing),
+    }
+}
+
+async fn made<P: Platform>(
+    context: Context<P>,
+    work: Work,
+    charges: Vec<Charge>,
+) -> Result<Reply, Error> {
+    let Work {
+        endpoint,
+        mut call,
+        permit,
+        param_headers,
+        ..
+    } = work;
+    let Permit {
+        principal,
+        target,
+        rule,
+        ..
+    } = permit;
+    match target {
+        Target::Own(own) => answer_own(&context, &endpoint, &principal, own, &call).await,
+        Target::Changes => listen::answer(&context.unhurried(), &endpoint, &principal, &call),
+        Target::Every(kind) => {
+            let cursor = match call.params.get("cursor") {
+                None => None,
+                Some(cursor) => {
+                    Some(serde_json::from_str::<String>(cursor.get()).map_err(|_| cursor_type())?)
+                }
+            };
+            let asked = catalog::Asked {
+                kind,
+                cursor: cursor.as_deref(),
+                version: call.version,
+            };
+            let list = catalog::list(&context, &endpoint, &principal, asked);
+            list.await.map(Reply::Result)
+        }
+        Target::One(mut one) => {
+            if one.method == Method::ToolsCall {
+                // How a client of 2025-11-25 asks for a task: between it and the gateway.
+                one.params.remove("task");
             }
-            Target::One(mut one) => {
-                if one.method == Method::ToolsCall {
-                    // How a client of 2025-11-25 asks for a task: between it and the gateway.
-                    one.params.remove("task");
-                }
-                let parked = rounds::resume(&context, &principal.id, &mut one)?;
-                let client = &mut call.meta.client_capabilities;
-                discover::carry(&context.settings, &endpoint, client);
-                let when = match &parked {
-                    None => tasks::when(rule.as_ref(), &one, &call, &context.settings)?,
-                    Some(_) => When::Never,
+            credentials::ready(&context, &principal.id, &mut one).await?;
+            if let Some(reply) = credentials::connected(&one) {
+                return Ok(reply);
+            }
+            let parked = rounds::resume(&context, &principal.id, &mut one)?;
+            let client = &mut call.meta.client_capabilities;
+            discover::carry(&context.settings, &endpoint, client);
+            let when = match &parked {
+                None => tasks::when(rule.as_ref(), &one, &call, &context.settings)?,
+                Some(_) => When::Never,
+            };
+            let asked = || {
+                let (settings, rule) = (&context.settings, rule.as_ref());
+                tasks::Asked::of(settings, &principal, rule, &one, &call).charged(charges.clone())
+            };
+            let legacy = call.version.era() == Era::Legacy;
+            let judged = tools::check(&context, &principal.id, &one, &call, &param_headers);
+            if let Some(refusal) = judged.await? {
+                let result = match when {
+                    When::Now if legacy => tasks::legacy::answered(&context, asked(), refusal),
+                    When::Now | When::Never | When::After(_) => {
+                        return Ok(Reply::Result(refusal));
+                    }
                 };
-                let asked =
-                    || tasks::Asked::of(&context.settings, &principal, rule.as_ref(), &one, &call);
-                let legacy = call.version.era() == Era::Legacy;
-                let judged = tools::check(&context, &principal.id, &one, &call, &param_headers);
-                if let Some(refusal) = judged.await? {
-                    let result = match when {
-                        When::Now if legacy => tasks::legacy::answered(&context, asked(), refusal),
-                        When::Now | When::Never | When::After(_) => {
-                            return Ok(Reply::Result(refusal));
-                        }
-                    };
-                    return result.await.map(Reply::Result);
-                }
-                let timeout = rule
-                    .as_ref()
-                    .and_then(|rule| rule.timeout_ms)
-                    .unwrap_or(one.upstream.timeout_ms);
-                let timeout = Duration::from_millis(timeout);
-                match when {
-                    When::Never if !says_sync(rule.as_ref()) && parked.is_none() => {
-                        if asks_as_task(&context, &principal, &one, &call.meta).await? {
-                            let asked = asked().within(timeout);
-                            return tasks::race::call(&context, asked, call.meta, timeout).await;
-                        }
-                    }
-                    When::Never => {}
-                    When::Now => {
-                        let record = tasks::create(&context, asked()).await?;
-                        return Ok(Reply::Result(match legacy {
-                            true => tasks::legacy::created(&record),
-                            false => created_result(&record.shown()),
-                        }));
-                    }
-                    When::After(threshold) => {
-                        return tasks::race::call(&context, asked(), call.meta, threshold).await;
+                return result.await.map(Reply::Result);
+            }
+            let timeout = rule
+                .as_ref()
+                .and_then(|rule| rule.timeout_ms)
+                .unwrap_or(one.upstream.timeout_ms);
+            let timeout = Duration::from_millis(timeout);
+            match when {
+                When::Never if !says_sync(rule.as_ref()) && parked.is_none() => {
+                    if asks_as_task(&context, &principal, &one, &call.meta).await? {
+                        let asked = asked().within(timeout);
+                        return tasks::race::call(&context, asked, call.meta, timeout).await;
                     }
                 }
-                let minted = Minted::of(rule.as_ref(), &one, &call);
-                let session = call.session.filter(|_| call.streams);
-                let meta = call.meta;
-                let place = place(&context, &principal, &one, &meta, parked).await?;
-                let ask = Ask {
-                    asks: session.is_some(),
-                    place,
-                    meta,
-                    param_headers,
-                    timeout,
-                    minted,
-                };
-                match session {
-                    Some(session) => {
-                        converse::converse(Conversation {
-                            context: context.clone(),
-                            principal: principal.id.clone(),
-                            session,
-                            id: call.id,
-                            one: *one,
-                            ask,
-                        })
-                        .await
-                    }
-                    None => ask_upstream(&context, &principal.id, one, ask).await,
+                When::Never => {}
+                When::Now => {
+                    let record = tasks::create(&context, asked()).await?;
+                    return Ok(Reply::Result(match legacy {
+                        true => tasks::legacy::created(&record),
+                        false => created_result(&record.shown()),
+                    }));
                 }
+                When::After(threshold) => {
+                    return tasks::race::call(&context, asked(), call.meta, threshold).await;
+                }
+            }
+            let timeout = context.within(timeout);
+            let minted = Minted::of(rule.as_ref(), &one, &call);
+            let session = call.session.filter(|_| call.streams);
+            let meta = call.meta;
+            let place = place(&context, &principal, &one, &meta, parked).await?;
+            let ask = Ask {
+                asks: session.is_some(),
+                place,
+                meta,
+                param_headers,
+                timeout,
+                minted,
+            };
+            match session {
+                Some(session) => {
+                    converse::converse(Conversation {
+                        context: context.unhurried(),
+                        principal: principal.id.clone(),
+                        session,
+                        id: call.id,
+                        one: *one,
+                        ask,
+                    })
+                    .await
+                }
+                None => ask_upstream(&context, &principal.id, one, ask).await,
             }
         }
     }
-    .boxed_local()
 }
 
 fn cursor_type() -> Error {
@@ -180,7 +247,7 @@ async fn answer_own<P: Platform>(
     call: &Call,
 ) -> Result<Reply, Error> {
     let result = match own {
-        Own::TaskResult => return tasks::legacy::result(context, principal, call).await,
+        Own::TaskResult => return tasks::legacy::result(context, endpoint, principal, call).await,
         Own::Discover => discover::discover(context, endpoint, principal).await,
         Own::Initialize => discover::initialize(context, endpoint, principal, &call.params).await,
         Own::Ping => Ok(Object::default()),

@@ -77,6 +77,9 @@ pub enum Rejection {
         /// What is wrong, in words that reveal nothing secret.
         reason: &'static str,
     },
+    /// A good token, at another tenant's endpoint than its own.
+    #[error("other_tenant")]
+    OtherTenant,
     /// The policy does not let this principal do this.
     #[error("denied")]
     Denied {
@@ -97,6 +100,15 @@ pub enum Rejection {
         /// When it ends, if that is known.
         retry_after: Option<Duration>,
     },
+    /// The call is not made under this idempotency key.
+    #[error(transparent)]
+    KeyRefused(KeyRefusal),
+    /// The call's request-scope token is not one that lets it be made.
+    #[error("request_token")]
+    RequestToken {
+        /// `missing`, `malformed`, `forged`, `expired`, `replayed` or `arguments`.
+        why: &'static str,
+    },
     /// The token's scopes do not reach.
     #[error("insufficient_scope")]
     InsufficientScope {
@@ -109,6 +121,18 @@ pub enum Rejection {
         /// Which limit.
         limit: String,
         /// When the next request may be admitted.
+        retry_after: Duration,
+    },
+    /// A quota is used up.
+    #[error("quota_exceeded")]
+    QuotaExceeded {
+        /// Which.
+        quota: String,
+        /// What it counts.
+        unit: &'static str,
+        /// When the next period begins, as RFC 3339.
+        resets_at: String,
+        /// When the call may be admitted.
         retry_after: Duration,
     },
     /// As many tasks are open as may be.
@@ -175,6 +199,15 @@ pub enum Rejection {
         /// What is wrong with the answer.
         reason: String,
     },
+    /// As many calls to the upstream are under way here as may be: it was not asked.
+    #[error("upstream_full")]
+    UpstreamFull {
+        /// Its configured name.
+        upstream: String,
+    },
+    /// As many requests are under way here as are taken at once.
+    #[error("overloaded")]
+    Overloaded,
     /// The upstream refuses the request without acting on it. What a client sends can
     /// cause this, so it says nothing of the upstream's health.
     #[error("upstream_refused")]
@@ -189,12 +222,49 @@ pub enum Rejection {
         /// Its configured name.
         upstream: String,
     },
+    /// There is nothing to show the upstream, so it was not asked.
+    #[error("no_credentials")]
+    NoCredentials {
+        /// Its configured name.
+        upstream: String,
+        /// Why not, in words that reveal nothing secret.
+        reason: String,
+    },
+    /// The caller has no account connected at the upstream, so it was not asked.
+    #[error("not_connected")]
+    NotConnected {
+        /// Its configured name.
+        upstream: String,
+        /// Where the caller, and nobody else, connects one.
+        link: Option<String>,
+    },
     /// The upstream refuses the gateway's own credentials.
     #[error("upstream_unauthorized")]
     UpstreamUnauthorized {
         /// Its configured name.
         upstream: String,
     },
+}
+
+/// Why a call is not made under its idempotency key
+/// (draft-ietf-httpapi-idempotency-key-header section 2.7).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum KeyRefusal {
+    /// It is no key, or there are two.
+    #[error("idempotency_key_malformed")]
+    Malformed,
+    /// The first call is being made; when to come again.
+    #[error("idempotency_in_progress")]
+    InProgress(Duration),
+    /// The key stands for another call.
+    #[error("idempotency_key_reused")]
+    Other,
+    /// It is not known whether the first call was done.
+    #[error("idempotency_outcome_unknown")]
+    Unknown,
+    /// The first call's result, of so many bytes, was not kept.
+    #[error("idempotency_result_too_large")]
+    TooLarge(usize),
 }
 
 /// What failed on our side. Never shown to the caller.
@@ -257,6 +327,9 @@ pub const REFUSED: i64 = -31_000;
 pub const UPSTREAM_FAILED: i64 = -31_001;
 /// JSON-RPC code of a limit that was reached.
 pub const RATE_LIMITED: i64 = -31_002;
+
+/// When it is worth asking again where there was no room.
+const FULL_FOR: Duration = Duration::from_secs(1);
 
 /// An error as a response: status, headers, and the JSON-RPC error in its body.
 pub(crate) struct ErrorResponse {
@@ -376,6 +449,10 @@ impl Rejection {
             Self::Unauthenticated { challenge, reason } => {
                 with_header(StatusCode::UNAUTHORIZED, (WWW_AUTHENTICATE, challenge.clone()), refused(reason))
             }
+            Self::OtherTenant => plain(
+                StatusCode::FORBIDDEN,
+                refused("The token is of another tenant than this endpoint."),
+            ),
             Self::Denied { rule, disclose } => {
                 let text = "The gateway's policy does not permit this call.";
                 let error = match disclose {
@@ -384,6 +461,7 @@ impl Rejection {
                 };
                 plain(StatusCode::FORBIDDEN, error)
             }
+            Self::KeyRefused(refusal) => refusal.response(),
             Self::Killed { kind, reason, retry_after, .. } => {
                 let error = RpcError::new(REFUSED, format!("Switched off by the operator: {reason}"))
                     .with_data(json!({ "reason": label, "switch": kind, "message": reason }));
@@ -391,6 +469,18 @@ impl Rejection {
                     Some(after) => with_header(StatusCode::SERVICE_UNAVAILABLE, retry_after_header(*after), error),
                     None => plain(StatusCode::SERVICE_UNAVAILABLE, error),
                 }
+            }
+            Self::RequestToken { why } => {
+                let text = match *why {
+                    "missing" => "This tool takes only calls with a request-scope token (Tidegate-Request-Token).",
+                    "malformed" => "The request-scope token is not written as one.",
+                    "expired" => "The request-scope token is too old, or of the future.",
+                    "replayed" => "The request-scope token has been used before.",
+                    "arguments" => "These arguments have no canonical form (RFC 8785), so no token can be for them.",
+                    _ => "The request-scope token is not for this call by this caller.",
+                };
+                let data = json!({ "reason": label, "requestToken": why });
+                plain(StatusCode::FORBIDDEN, RpcError::new(REFUSED, text).with_data(data))
             }
             Self::InsufficientScope { challenge } => with_header(
                 StatusCode::FORBIDDEN,
@@ -403,6 +493,14 @@ impl Rejection {
                 RpcError::new(RATE_LIMITED, format!("Too many requests for limit `{limit}`; retry later.")).with_data(
                     json!({ "reason": label, "limit": limit, "retryAfterMs": millis(*retry_after) }),
                 ),
+            ),
+            Self::QuotaExceeded { quota, unit, resets_at, retry_after } => with_header(
+                StatusCode::TOO_MANY_REQUESTS,
+                retry_after_header(*retry_after),
+                RpcError::new(RATE_LIMITED, format!("Quota `{quota}` is used up until {resets_at}.")).with_data(json!({
+                    "reason": label, "quota": quota, "unit": unit, "resetsAt": resets_at,
+                    "retryAfterMs": millis(*retry_after),
+                })),
             ),
             Self::TooManyTasks { limit, max, retry_after } => with_header(
                 StatusCode::TOO_MANY_REQUESTS,
@@ -426,6 +524,25 @@ impl Rejection {
                     None => plain(StatusCode::BAD_GATEWAY, error),
                 }
             }
+            Self::UpstreamFull { upstream } => with_header(
+                StatusCode::SERVICE_UNAVAILABLE,
+                retry_after_header(FULL_FOR),
+                failed(
+                    upstream,
+                    format!(
+                        "As many calls to upstream `{upstream}` are under way as the gateway makes at once; retry later."
+                    ),
+                ),
+            ),
+            Self::Overloaded => with_header(
+                StatusCode::SERVICE_UNAVAILABLE,
+                retry_after_header(FULL_FOR),
+                RpcError::new(
+                    REFUSED,
+                    "The gateway has as much to do as it takes on at once; nothing was done. Send the request again after the time in Retry-After, and fewer at once.",
+                )
+                .with_data(json!({ "reason": label, "retryAfterMs": millis(FULL_FOR) })),
+            ),
             Self::UpstreamLost { upstream } => plain(
                 StatusCode::BAD_GATEWAY,
                 failed(
@@ -449,9 +566,74 @@ impl Rejection {
                     format!("Upstream `{upstream}` refuses the form of the request."),
                 ),
             ),
+            Self::NoCredentials { upstream, reason } => plain(
+                StatusCode::BAD_GATEWAY,
+                failed(upstream, format!("The gateway has no token for upstream `{upstream}`: {reason}.")),
+            ),
+            Self::NotConnected { upstream, link: Some(link) } => plain(
+                StatusCode::FORBIDDEN,
+                RpcError::new(
+                    REFUSED,
+                    format!("Upstream `{upstream}` needs an account of yours. Connect it at {link} and try again."),
+                )
+                .with_data(json!({ "reason": label, "upstream": upstream, "url": link })),
+            ),
+            Self::NotConnected { upstream, link: None } => plain(
+                StatusCode::FORBIDDEN,
+                RpcError::new(
+                    REFUSED,
+                    format!("Upstream `{upstream}` needs an account of yours, and none is connected."),
+                )
+                .with_data(json!({ "reason": label, "upstream": upstream })),
+            ),
             Self::UpstreamUnauthorized { upstream } => plain(
                 StatusCode::BAD_GATEWAY,
                 failed(upstream, format!("Upstream `{upstream}` refuses the gateway's credentials.")),
+            ),
+        }
+    }
+}
+
+impl KeyRefusal {
+    fn response(&self) -> ErrorResponse {
+        let label = self.to_string();
+        let refused =
+            |text: &str| RpcError::new(REFUSED, text).with_data(json!({ "reason": label }));
+        match self {
+            Self::Malformed => plain(
+                StatusCode::BAD_REQUEST,
+                refused(
+                    "The idempotency key is not one text of 1 to 255 visible characters, or `_meta` names another than the header.",
+                ),
+            ),
+            Self::InProgress(after) => with_header(
+                StatusCode::CONFLICT,
+                retry_after_header(*after),
+                RpcError::new(
+                    REFUSED,
+                    "The first call with this idempotency key has not ended; ask again.",
+                )
+                .with_data(json!({ "reason": label, "retryAfterMs": millis(*after) })),
+            ),
+            Self::Other => plain(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                refused("This idempotency key was used for another tool or other arguments."),
+            ),
+            Self::Unknown => plain(
+                StatusCode::CONFLICT,
+                refused(
+                    "It is not known whether the first call with this idempotency key was done; it was not made again. Find out, then use another key.",
+                ),
+            ),
+            Self::TooLarge(bytes) => plain(
+                StatusCode::CONFLICT,
+                RpcError::new(
+                    REFUSED,
+                    format!(
+                        "The call was done; its result of {bytes} bytes was too large to be kept."
+                    ),
+                )
+                .with_data(json!({ "reason": label, "bytes": bytes })),
             ),
         }
     }

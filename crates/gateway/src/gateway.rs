@@ -12,9 +12,10 @@ use http::{HeaderValue, Method, Request, Response, StatusCode};
 use serde_json::json;
 
 use crate::admin;
-use crate::auth::{Resource, metadata, revocation};
+use crate::auth::{metadata, revocation};
 use crate::body::Body;
 use crate::context::Context;
+use crate::credentials;
 use crate::edge;
 use crate::egress::{self, json_response};
 use crate::error::{Error, Rejection};
@@ -22,6 +23,7 @@ use crate::health;
 use crate::http_sse;
 use crate::ingress::{self, Endpoint, Peer, Way};
 use crate::keep;
+use crate::load;
 use crate::memory::Memory;
 use crate::park;
 use crate::pipeline;
@@ -30,6 +32,7 @@ use crate::queue::{Consumed, Message};
 use crate::settings::{self, Settings};
 use crate::switches;
 use crate::tasks;
+use crate::tenancy::Place;
 
 /// Pause before a message is taken again that met no configuration.
 const CONFIGURATION_PAUSE: Duration = Duration::from_secs(30);
@@ -81,31 +84,50 @@ impl<P: Platform> Gateway<P> {
 
     /// Sends a request to the owner of its path.
     async fn route(&self, context: &Context<P>, request: Request<Body>) -> Response<Body> {
-        let path = request.uri().path().trim_end_matches('/').to_owned();
+        let settings = &context.settings;
+        let path = request.uri().path().trim_end_matches('/');
+        let place = settings.sites.place(&request, path);
         if request.method() == Method::OPTIONS {
-            return preflight(&context.settings, &path, &request);
+            let path = place.as_ref().map_or(path, |place| &place.path);
+            return preflight(settings, path, &request);
         }
-        if path == "/health/deep" && request.method() == Method::GET {
-            return health::deep(context, &request).await;
+        let Some(Place { site, path }) = place else {
+            return egress::refusal(&Rejection::NotFound.into(), "");
+        };
+        if site.is_none() {
+            if path == "/health/deep" && request.method() == Method::GET {
+                return health::deep(context, &request).await;
+            }
+            if path == revocation::PATH {
+                return revocation::answer(context, request).await;
+            }
+            if path == switches::PATH {
+                return switches::answer(context, request).await;
+            }
+            if let Some(rest) = path.strip_prefix(admin::ADMIN) {
+                return admin::answer(context, rest, request).await;
+            }
+            if let Some(rest) = path.strip_prefix(credentials::CONNECT)
+                && (rest.is_empty() || rest.starts_with('/'))
+            {
+                return credentials::serve(context, rest, &request).await;
+            }
         }
-        if path == revocation::PATH {
-            return revocation::answer(context, request).await;
-        }
-        if path == switches::PATH {
-            return switches::answer(context, request).await;
-        }
-        if let Some(rest) = path.strip_prefix(admin::ADMIN) {
-            return admin::answer(context, rest, request).await;
-        }
-        if let Some(endpoint) = metadata::resource_path(&path) {
-            return protected_resource(context, &endpoint);
+        if let Some(path) = metadata::resource_path(&path) {
+            return protected_resource(context, &Place { site, path });
         }
         let (way, path) = match http_sse::endpoint_path(&path) {
             Some((half, path)) => (Way::HttpSse(half), path),
             None => (Way::Streamable, path),
         };
-        match Endpoint::of(&path, &context.settings) {
-            Some(endpoint) => pipeline::answer(context, endpoint, way, request).await,
+        match Endpoint::of(&Place { site, path }, settings) {
+            Some(endpoint) => match load::enter(context, &request) {
+                Ok(place) => {
+                    let response = pipeline::answer(context, endpoint, way, request).await;
+                    load::kept(place, response)
+                }
+                Err(error) => pipeline::turn_away(context, &request, &error),
+            },
             None => egress::refusal(&Rejection::NotFound.into(), ""),
         }
     }
@@ -180,6 +202,8 @@ impl<P: Platform> Gateway<P> {
             memory: Rc::clone(&self.memory),
             settings,
             peer: Rc::default(),
+            deadline: None,
+            caller: None,
         })
     }
 
@@ -195,12 +219,12 @@ impl<P: Platform> Gateway<P> {
 }
 
 /// RFC 9728 metadata of one endpoint.
-fn protected_resource<P: Platform>(context: &Context<P>, endpoint: &str) -> Response<Body> {
+fn protected_resource<P: Platform>(context: &Context<P>, place: &Place) -> Response<Body> {
     let settings = &context.settings;
-    if Endpoint::of(endpoint, settings).is_none() {
+    let Some(endpoint) = Endpoint::of(place, settings) else {
         return egress::refusal(&Rejection::NotFound.into(), "");
-    }
-    let resource = Resource::of(&settings.config, endpoint);
+    };
+    let resource = endpoint.resource(&settings.config);
     let mut response = json_response(
         StatusCode::OK,
         metadata::document(&settings.config, &resource).to_string(),

@@ -1,32 +1,76 @@
 //! `GET /health`: the function runs. `GET /health/deep`: each upstream is really asked,
-//! within [`PROBE_WITHIN`], at most once per [`PROBE_FRESH`] and isolate.
+//! within [`CHECK_WITHIN`], at most once per [`PROBE_FRESH`] and isolate, however many ask; but
+//! for those that are shown credentials of the caller's.
+//!
+//! Anybody may have upstreams asked what they are. Whoever shows the operators' secret has
+//! them called as well, where the configuration names a tool that does nothing (`probe`):
+//! slow is degraded; too slow, an error and a tool's own error are unhealthy. Until the next
+//! check everybody is told what came of it; names are for operators and clients.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
 use std::time::Duration;
 
-use futures_util::future::join_all;
-use http::{Request, Response, StatusCode};
+use futures_util::stream::{self, StreamExt};
+use http::header::RETRY_AFTER;
+use http::{HeaderValue, Request, Response, StatusCode};
 use serde::Serialize;
 use serde_json::json;
+use tidegate_mcp::input::ResultType;
+use tidegate_mcp::json::Object;
+use tidegate_mcp::method::Method;
 
+use crate::admin;
 use crate::auth::{self, Principal, Resource, Sender};
 use crate::body::Body;
 use crate::canary;
+use crate::config::{self, Upstream};
 use crate::context::Context;
-use crate::egress::json_response;
-use crate::platform::Platform;
+use crate::egress::{self, json_response};
+use crate::error::Error;
+use crate::platform::{Clock, Platform};
+use crate::switches;
 use crate::time::Timestamp;
-use crate::upstream;
+use crate::tools;
+use crate::upstream::{self, Outgoing};
 
-/// How long one upstream may take to answer a probe.
+/// How long one upstream may take to say what it is.
 pub const PROBE_WITHIN: Duration = Duration::from_secs(5);
 /// How long an answer of the upstreams is shown before they are asked again.
 pub const PROBE_FRESH: Duration = Duration::from_secs(10);
+/// How long a check of all upstreams may take.
+pub const CHECK_WITHIN: Duration = Duration::from_secs(25);
+/// How many upstreams are asked at once.
+pub const PROBES_AT_ONCE: usize = 8;
+/// How often whoever waits for another's check looks whether it is done.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
-/// What an isolate remembers of its last probe.
+/// What an isolate remembers of its last check.
 #[derive(Default)]
 pub(crate) struct Memory {
-    last: RefCell<Option<(Timestamp, String, Vec<Probe>)>>,
+    last: RefCell<Option<Checked>>,
+    /// Until when somebody checks.
+    checking: Cell<Option<Timestamp>>,
+}
+
+/// One check of all upstreams.
+#[derive(Clone)]
+struct Checked {
+    at: Timestamp,
+    /// Of which configuration.
+    digest: String,
+    /// Whether tools were called.
+    called: bool,
+    probes: Vec<Probe>,
+}
+
+/// How well an upstream is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Status {
+    Healthy,
+    Degraded,
+    Unhealthy,
 }
 
 /// What one upstream answered.
@@ -34,9 +78,12 @@ pub(crate) struct Memory {
 #[serde(rename_all = "camelCase")]
 struct Probe {
     name: String,
-    status: &'static str,
+    status: Status,
     #[serde(skip_serializing_if = "Option::is_none")]
     protocol_version: Option<&'static str>,
+    /// The tool that was called.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tool: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
     latency_ms: u64,
@@ -57,83 +104,198 @@ pub(crate) fn live(killed: usize) -> Response<Body> {
 /// Each upstream asked. Without a token, or with one that is not accepted, the answer
 /// counts upstreams; with a good one it names them.
 pub async fn deep<P: Platform>(context: &Context<P>, request: &Request<Body>) -> Response<Body> {
+    // Asked first: the operators' secret is for no authorization server to see.
+    let operator = admin::is_operator(context, request.headers()).await;
+    let client = match operator {
+        true => None,
+        false => client(context, request).await,
+    };
+    let Some(checked) = check(context, operator).await else {
+        let words = json!({ "status": "unknown", "reason": "a check is under way" });
+        let mut response = json_response(StatusCode::SERVICE_UNAVAILABLE, words.to_string());
+        let soon = HeaderValue::from_static("1");
+        response.headers_mut().insert(RETRY_AFTER, soon);
+        return response;
+    };
+    let probes = &checked.probes;
+    let count = |status| probes.iter().filter(|probe| probe.status == status).count();
+    let (healthy, unhealthy) = (count(Status::Healthy), count(Status::Unhealthy));
+    let (status, code) = match (healthy, unhealthy) {
+        (healthy, _) if healthy == probes.len() => (Status::Healthy, StatusCode::OK),
+        (_, unhealthy) if unhealthy == probes.len() => {
+            (Status::Unhealthy, StatusCode::SERVICE_UNAVAILABLE)
+        }
+        _ => (Status::Degraded, StatusCode::OK),
+    };
+    let mut answer = json!({
+        "status": status,
+        "checkedAtMs": checked.at.0,
+        "config": context.settings.digest,
+        "healthyUpstreams": healthy,
+        "configuredUpstreams": probes.len(),
+    });
+    if !operator && client.is_none() {
+        return json_response(code, answer.to_string());
+    }
+    let tenant = client.as_ref().and_then(|client| client.tenant.as_deref());
+    let seen = |name: &str| {
+        let upstream = context.settings.upstream(name);
+        operator || upstream.is_some_and(|upstream| upstream.is_seen_by(tenant))
+    };
+    let named: Vec<_> = probes.iter().filter(|probe| seen(&probe.name)).collect();
+    answer["upstreams"] = json!(named);
+    let canaries = canary::health(context, seen).await;
+    if !canaries.is_empty() {
+        answer["canaries"] = json!(canaries);
+    }
+    json_response(code, answer.to_string())
+}
+
+async fn client<P: Platform>(
+    context: &Context<P>,
+    request: &Request<Body>,
+) -> Option<Rc<Principal>> {
     let config = &context.settings.config;
     let resource = Resource::of(config, "/mcp");
     let memory = &context.memory.auth;
     let sender = Sender::of(request);
     let asked = auth::authenticate(context.platform.as_ref(), memory, config, sender, &resource);
-    let known = asked.await.is_ok();
-    let (checked_at, probes) = probes(context).await;
-    let healthy = probes
-        .iter()
-        .filter(|probe| probe.status == "healthy")
-        .count();
-    let (status, code) = match healthy {
-        n if n == probes.len() => ("healthy", StatusCode::OK),
-        0 => ("unhealthy", StatusCode::SERVICE_UNAVAILABLE),
-        _ => ("degraded", StatusCode::OK),
-    };
-    let mut answer = json!({
-        "status": status,
-        "checkedAtMs": checked_at.0,
-        "config": context.settings.digest,
-        "healthyUpstreams": healthy,
-        "configuredUpstreams": probes.len(),
-    });
-    if known && let Some(answer) = answer.as_object_mut() {
-        answer.insert("upstreams".to_owned(), json!(probes));
-        let canaries = canary::health(context).await;
-        if !canaries.is_empty() {
-            answer.insert("canaries".to_owned(), json!(canaries));
+    asked.await.ok()
+}
+
+/// The last check, or a new one; `None` where another's goes on for too long.
+async fn check<P: Platform>(context: &Context<P>, call: bool) -> Option<Checked> {
+    let memory = &context.memory.health;
+    let digest = &context.settings.digest;
+    let patience = context.now() + CHECK_WITHIN;
+    loop {
+        let now = context.now();
+        let last = memory.last.borrow().clone();
+        let last = last.filter(|last| last.digest == *digest);
+        let fresh = |last: &Checked| now.since(last.at) < PROBE_FRESH && (last.called || !call);
+        if last.as_ref().is_some_and(fresh) {
+            return last;
         }
+        if memory.checking.get().is_none_or(|until| now >= until) {
+            break;
+        }
+        if now >= patience {
+            return last;
+        }
+        context.platform.clock().sleep(LOOK_EVERY).await;
     }
-    json_response(code, answer.to_string())
+    let at = context.now();
+    memory.checking.set(Some(at + CHECK_WITHIN));
+    let checking = Checking(&memory.checking);
+    // What it last knew will do, if there is no more.
+    let _ = switches::refresh(context).await;
+    let upstreams = context.settings.config.upstreams.iter();
+    // To be asked on somebody's behalf, and here nobody is.
+    let upstreams = upstreams.filter(|upstream| !upstream.credentials.are_personal());
+    let probed = upstreams.map(|upstream| probe(context, upstream, call, at + CHECK_WITHIN));
+    let probes = stream::iter(probed).buffered(PROBES_AT_ONCE).collect();
+    let checked = Checked {
+        at,
+        digest: digest.clone(),
+        called: call,
+        probes: probes.await,
+    };
+    *memory.last.borrow_mut() = Some(checked.clone());
+    drop(checking);
+    Some(checked)
 }
 
-async fn probes<P: Platform>(context: &Context<P>) -> (Timestamp, Vec<Probe>) {
-    let now = context.now();
-    let last = context.memory.health.last.borrow().clone();
-    if let Some((at, digest, probes)) = last
-        && digest == context.settings.digest
-        && now.since(at) < PROBE_FRESH
-    {
-        return (at, probes);
+/// A check under way; one that is given up is over too.
+struct Checking<'a>(&'a Cell<Option<Timestamp>>);
+
+impl Drop for Checking<'_> {
+    fn drop(&mut self) {
+        self.0.set(None);
     }
-    let anonymous = Principal::anonymous();
-    let asked = context
-        .settings
-        .config
-        .upstreams
-        .iter()
-        .map(|upstream| probe(context, &upstream.name, &anonymous));
-    let probes: Vec<Probe> = join_all(asked).await;
-    *context.memory.health.last.borrow_mut() =
-        Some((now, context.settings.digest.clone(), probes.clone()));
-    (now, probes)
 }
 
-async fn probe<P: Platform>(context: &Context<P>, name: &str, principal: &Principal) -> Probe {
+async fn probe<P: Platform>(
+    context: &Context<P>,
+    upstream: &Upstream,
+    call: bool,
+    deadline: Timestamp,
+) -> Probe {
+    let mut probe = Probe {
+        name: upstream.name.clone(),
+        status: Status::Unhealthy,
+        protocol_version: None,
+        tool: None,
+        reason: None,
+        latency_ms: 0,
+        circuit: upstream::circuit::standing(context, &upstream.name),
+    };
+    if switches::kills_upstream(context, &upstream.name) {
+        probe.status = Status::Degraded;
+        probe.reason = Some("killed".to_owned());
+        return probe;
+    }
     let started = context.now();
-    let facts = match context.settings.upstream(name) {
-        Some(upstream) => Some(upstream::probe(context, upstream, principal, PROBE_WITHIN).await),
-        None => None,
+    let asked = ask(context, upstream, call, &mut probe);
+    let (status, reason) = match context.until(deadline, asked).await {
+        Some(Ok(found)) => found,
+        Some(Err(error)) => (Status::Unhealthy, Some(error.label())),
+        None => (Status::Unhealthy, Some("not_asked_in_time".to_owned())),
     };
     let elapsed = context.now().since(started);
-    let mut probe = Probe {
-        name: name.to_owned(),
-        status: "unhealthy",
-        protocol_version: None,
-        reason: None,
-        latency_ms: u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
-        circuit: upstream::circuit::standing(context, name),
-    };
-    match facts {
-        Some(Ok(facts)) => {
-            probe.status = "healthy";
-            probe.protocol_version = Some(facts.version.as_str());
-        }
-        Some(Err(error)) => probe.reason = Some(error.label()),
-        None => {}
-    }
+    probe.latency_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
+    (probe.status, probe.reason) = (status, reason);
     probe
+}
+
+/// Asks an upstream what it is, and has it called if that is wanted.
+async fn ask<P: Platform>(
+    context: &Context<P>,
+    upstream: &Upstream,
+    call: bool,
+    probe: &mut Probe,
+) -> Result<(Status, Option<String>), Error> {
+    let anonymous = Principal::anonymous();
+    let facts = upstream::probe(context, upstream, &anonymous, PROBE_WITHIN).await?;
+    probe.protocol_version = Some(facts.version.as_str());
+    let Some(wanted) = upstream.probe.as_ref().filter(|_| call) else {
+        return Ok((Status::Healthy, None));
+    };
+    probe.tool = Some(wanted.tool.clone());
+    call_tool(context, upstream, wanted, &anonymous).await
+}
+
+async fn call_tool<P: Platform>(
+    context: &Context<P>,
+    upstream: &Upstream,
+    probe: &config::Probe,
+    principal: &Principal,
+) -> Result<(Status, Option<String>), Error> {
+    let params = Object::new()
+        .with("name", &probe.tool)
+        .with("arguments", &probe.arguments);
+    let timeout = Duration::from_millis(probe.timeout_ms);
+    let id = principal.id.clone();
+    let outgoing = Outgoing::own(Method::ToolsCall, params, id, timeout);
+    let started = context.now();
+    let called = async { egress::whole(tools::call(context, upstream, outgoing).await).await };
+    let because = |status, reason: &str| Ok((status, Some(reason.to_owned())));
+    let Some(result) = context.until(started + timeout, called).await else {
+        return because(Status::Unhealthy, "upstream_timeout");
+    };
+    let result = result?;
+    let failed = result
+        .get("isError")
+        .is_some_and(|flag| flag.get() == "true");
+    match ResultType::of(&result) {
+        ResultType::Complete if failed => because(Status::Unhealthy, "tool_error"),
+        ResultType::Complete => {
+            match context.now().since(started) > Duration::from_millis(probe.slow_ms) {
+                true => because(Status::Degraded, "slow"),
+                false => Ok((Status::Healthy, None)),
+            }
+        }
+        ResultType::InputRequired | ResultType::Task | ResultType::Other(_) => {
+            because(Status::Unhealthy, "no_result")
+        }
+    }
 }

@@ -5,7 +5,9 @@
 //! a body; [`read`] needs proof that the caller was admitted.
 
 mod door;
+mod endpoint;
 
+use std::borrow::Cow;
 use std::rc::Rc;
 
 use http::header::CONTENT_TYPE;
@@ -23,11 +25,13 @@ use tidegate_mcp::version::{Era, ProtocolVersion};
 use crate::body::{Body, ReadError};
 use crate::error::{Error, Rejection};
 use crate::pipeline::Admission;
+use crate::request_token;
 use crate::session::Session;
 use crate::settings::Settings;
 
 use door::takes_stream;
 pub use door::{Door, Way, check, origin_allowed};
+pub use endpoint::Endpoint;
 
 /// Largest request body, in bytes, unless the configuration says otherwise. Tool arguments
 /// above this belong in a resource.
@@ -43,36 +47,6 @@ pub struct Peer {
     /// SHA-256 of the client's TLS certificate in DER form, where the platform asked for
     /// one and found it good.
     pub certificate: Option<[u8; 32]>,
-}
-
-/// Which part of the gateway a path names.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Endpoint {
-    /// `/mcp`: every upstream.
-    Every,
-    /// `/servers/{name}/mcp`: one upstream under its own names.
-    One(String),
-}
-
-impl Endpoint {
-    /// The endpoint a path names, if it names one that exists.
-    pub fn of(path: &str, settings: &Settings) -> Option<Self> {
-        if path == "/mcp" {
-            return Some(Self::Every);
-        }
-        let name = path.strip_prefix("/servers/")?.strip_suffix("/mcp")?;
-        settings
-            .upstream(name)
-            .map(|upstream| Self::One(upstream.name.clone()))
-    }
-
-    /// Its path.
-    pub fn path(&self) -> String {
-        match self {
-            Self::Every => "/mcp".to_owned(),
-            Self::One(name) => format!("/servers/{name}/mcp"),
-        }
-    }
 }
 
 /// A request head that passed the cheap checks.
@@ -140,6 +114,8 @@ pub struct Call {
     pub streams: bool,
     /// The session it belongs to (legacy clients only).
     pub session: Option<Rc<Session>>,
+    /// The request-scope token `_meta` carried. For the gateway alone, as any credential.
+    pub token: Option<String>,
 }
 
 /// Reads the body and finds what is asked (ladder steps 4 to 11).
@@ -236,6 +212,14 @@ fn one(headers: &HeaderMap, message: Message, streams: bool) -> Result<Ask, Erro
     }
 }
 
+/// Takes the request-scope token out of `_meta`. What is no text is no token, and is refused
+/// as one where one is needed.
+fn token(meta: &mut RequestMeta) -> Option<String> {
+    let token = meta.rest.remove(request_token::META)?;
+    let text = tidegate_mcp::json::as_str(&token);
+    Some(text.map_or_else(|| token.get().to_owned(), Cow::into_owned))
+}
+
 /// What a legacy client's notification means here.
 fn noted(notification: &Notification) -> Word {
     let named = (notification.method == "notifications/cancelled")
@@ -255,7 +239,7 @@ fn modern(
         mut params,
         ..
     } = request;
-    let meta = RequestMeta::parse_modern(&params).map_err(|e| refused(Some(id.clone()), e))?;
+    let mut meta = RequestMeta::parse_modern(&params).map_err(|e| refused(Some(id.clone()), e))?;
     headers::agree(routing, &meta.protocol_version, &method, &params)
         .map_err(|e| refused(Some(id.clone()), e))?;
     let version = match ProtocolVersion::parse(&meta.protocol_version) {
@@ -276,10 +260,11 @@ fn modern(
         id,
         method,
         params,
-        meta,
         version,
         streams,
         session: None,
+        token: token(&mut meta),
+        meta,
     })
 }
 
@@ -298,7 +283,7 @@ pub(crate) fn legacy(
         mut params,
         ..
     } = request;
-    let meta = RequestMeta::parse_legacy(&params, version);
+    let mut meta = RequestMeta::parse_legacy(&params, version);
     let Some(method) = Method::parse(&method).filter(|method| method.served_in(Era::Legacy)) else {
         return Err((Some(id), RpcError::method_not_found(&method)));
     };
@@ -307,10 +292,11 @@ pub(crate) fn legacy(
         id,
         method,
         params,
-        meta,
         version,
         streams,
         session: None,
+        token: token(&mut meta),
+        meta,
     })
 }
 

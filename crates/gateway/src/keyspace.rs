@@ -40,6 +40,10 @@ pub const FAMILIES: &[(&str, Store)] = &[
         crate::auth::ProofFamily::STORE,
     ),
     (
+        crate::request_token::UsedFamily::NAME,
+        crate::request_token::UsedFamily::STORE,
+    ),
+    (
         crate::auth::revocation::RevocationFamily::NAME,
         crate::auth::revocation::RevocationFamily::STORE,
     ),
@@ -66,6 +70,14 @@ pub const FAMILIES: &[(&str, Store)] = &[
     (
         crate::limits::leased::QuotaFamily::NAME,
         crate::limits::leased::QuotaFamily::STORE,
+    ),
+    (
+        crate::quotas::SpentFamily::NAME,
+        crate::quotas::SpentFamily::STORE,
+    ),
+    (
+        crate::quotas::SpendersFamily::NAME,
+        crate::quotas::SpendersFamily::STORE,
     ),
     (
         crate::upstream::facts::UpstreamFamily::NAME,
@@ -110,6 +122,14 @@ pub const FAMILIES: &[(&str, Store)] = &[
     (
         crate::tasks::sweep::SweepFamily::NAME,
         crate::tasks::sweep::SweepFamily::STORE,
+    ),
+    (
+        crate::idempotency::record::IdempotencyFamily::NAME,
+        crate::idempotency::record::IdempotencyFamily::STORE,
+    ),
+    (
+        crate::credentials::GrantFamily::NAME,
+        crate::credentials::GrantFamily::STORE,
     ),
     (
         crate::session::SessionFamily::NAME,

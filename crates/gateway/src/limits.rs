@@ -80,7 +80,7 @@ pub mod standing;
 pub mod window;
 
 mod counter;
-mod counting;
+pub(crate) mod counting;
 
 use std::cell::OnceCell;
 use std::rc::Rc;
@@ -155,6 +155,7 @@ pub struct Memory {
     isolate: OnceCell<IsolateId>,
     counters: Bounded<Subject, Counter>,
     leases: Bounded<Subject, leased::Lease>,
+    pub(crate) spenders: crate::quotas::Memory,
     complained_at: std::cell::Cell<Option<Timestamp>>,
 }
 
@@ -164,6 +165,7 @@ impl Default for Memory {
             isolate: OnceCell::new(),
             counters: Bounded::new(KEYS_MAX),
             leases: Bounded::new(KEYS_MAX),
+            spenders: crate::quotas::Memory::default(),
             complained_at: std::cell::Cell::new(None),
         }
     }

@@ -31,7 +31,7 @@ use tidegate_mcp::jsonrpc::{Notification, RequestId, RpcError};
 use tidegate_mcp::meta::{self, EXT_TASKS};
 use tidegate_mcp::subscription::{ACKNOWLEDGED, Filter};
 
-use crate::auth::{Principal, Resource};
+use crate::auth::Principal;
 use crate::config::Upstream;
 use crate::context::Context;
 use crate::egress::{Event, Reply};
@@ -162,7 +162,7 @@ async fn resources<P: Platform>(
         endpoint,
         principal,
     } = listener;
-    let resource = Resource::of(&context.settings.config, &endpoint.path());
+    let resource = endpoint.resource(&context.settings.config);
     let readable = |target| {
         let principal = Rc::clone(principal);
         let hints = Hints::default();

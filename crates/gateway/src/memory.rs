@@ -10,8 +10,8 @@ use std::ops::Deref;
 use std::rc::Rc;
 
 use crate::{
-    auth, canary, catalog, health, keep, limits, listen, mirror, park, session, settings, switches,
-    tasks, tools, upstream,
+    auth, canary, catalog, credentials, health, keep, limits, listen, load, mirror, park, session,
+    settings, switches, tasks, tools, upstream,
 };
 
 /// What one isolate remembers, or one keeper in it. The host keeps it in an `Rc` for as long
@@ -30,8 +30,10 @@ pub struct Known {
     pub(crate) settings: settings::Memory,
     pub(crate) switches: switches::Memory,
     pub(crate) auth: auth::Memory,
+    pub(crate) credentials: credentials::Memory,
     pub(crate) limits: limits::Memory,
     pub(crate) listen: listen::Memory,
+    pub(crate) load: load::Memory,
     pub(crate) upstream: upstream::Memory,
     pub(crate) canary: canary::Memory,
     pub(crate) catalog: catalog::Memory,

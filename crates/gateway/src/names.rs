@@ -29,7 +29,7 @@ const UI: &str = "ui://";
 
 /// Whether names at this endpoint carry their upstream's.
 pub fn prefixed(settings: &Settings, endpoint: &Endpoint) -> bool {
-    *endpoint == Endpoint::Every && settings.config.naming == Naming::Prefix
+    endpoint.is_every() && settings.config.naming == Naming::Prefix
 }
 
 /// A tool's or prompt's name as clients see it.

@@ -17,20 +17,26 @@ use tidegate_mcp::jsonrpc::{RequestId, RpcError};
 use tidegate_mcp::method::Method;
 
 use crate::audit::Pending;
-use crate::auth::{self, Principal, Resource, Sender};
+use crate::auth::{self, Principal, Sender};
 use crate::body::Body;
 use crate::canary;
+use crate::config::{ToolRule, Upstream};
 use crate::context::Context;
+use crate::credentials::Caller;
 use crate::dispatch::{self, Work};
+use crate::dry_run;
 use crate::egress::{self, Asked};
 use crate::error::Error;
 use crate::http_sse;
+use crate::idempotency;
 use crate::ingress::{self, Ask, Call, Door, Endpoint, Head, Refusal, Way, Word};
 use crate::limits::rules::{Applied, Counted, applying};
 use crate::limits::standing::Standings;
 use crate::limits::{self, Limit};
 use crate::platform::Platform;
 use crate::policy::{self, Hints, Permit};
+use crate::quotas::{self, Bill};
+use crate::request_token::{self, Unspent};
 use crate::route::{self, Target};
 use crate::session;
 use crate::switches;
@@ -52,9 +58,17 @@ pub async fn answer<P: Platform>(
     request: Request<Body>,
 ) -> Response<Body> {
     let platform = Rc::clone(&context.platform);
-    let mut audit = Pending::begin(platform, endpoint.path(), context.settings.digest.clone());
+    let mut audit = Pending::begin(platform, endpoint.key(), context.settings.digest.clone());
     let mut standings = Standings::default();
     let taken = take(context, endpoint, way, request, &mut audit, &mut standings).await;
+    let known = taken.as_ref().ok();
+    let context = &match known.and_then(|(head, admission, _)| caller(context, head, admission)) {
+        None => context.clone(),
+        Some(caller) => Context {
+            caller: Some(Rc::new(caller)),
+            ..context.clone()
+        },
+    };
     let mut response = match taken {
         Ok((head, admission, Ask::Call(call))) => {
             let principal = admission.principal;
@@ -93,6 +107,18 @@ pub async fn answer<P: Platform>(
     response
 }
 
+/// Who is asking, where the credentials of any upstream depend on it.
+fn caller<P: Platform>(context: &Context<P>, head: &Head, admission: &Admission) -> Option<Caller> {
+    let config = &context.settings.config;
+    let personal = |upstream: &Upstream| upstream.credentials.are_personal();
+    if !config.upstreams.iter().any(personal) {
+        return None;
+    }
+    let (principal, resource) = (&admission.principal, head.endpoint.resource(config));
+    let token = auth::shown(&head.headers, principal, &resource);
+    Some(Caller::of(principal, token))
+}
+
 /// Answers a request that is not looked at. The line says only where it came from: what it
 /// names may be anything.
 pub fn turn_away<P: Platform>(
@@ -100,8 +126,10 @@ pub fn turn_away<P: Platform>(
     request: &Request<Body>,
     error: &Error,
 ) -> Response<Body> {
-    let path = request.uri().path();
-    let named = Endpoint::of(path, &context.settings).map_or_else(String::new, |one| one.path());
+    let settings = &context.settings;
+    let place = settings.sites.place(request, request.uri().path());
+    let named = place.and_then(|place| Endpoint::of(&place, settings));
+    let named = named.map_or_else(String::new, |endpoint| endpoint.key());
     let platform = Rc::clone(&context.platform);
     let mut audit = Pending::begin(platform, named, context.settings.digest.clone());
     audit.record.address.clone_from(&context.peer.address);
@@ -119,13 +147,14 @@ async fn take<P: Platform>(
 ) -> Result<(Head, Admission, Ask), Error> {
     let settings = &context.settings;
     // Cheap checks first: origin, host, HTTP method.
-    let (head, body) = ingress::check(request, endpoint, way, settings)?;
+    let (mut head, body) = ingress::check(request, endpoint, way, settings)?;
     audit.record.address.clone_from(&head.peer.address);
     // Who is asking. No body has been read yet.
     let principal = authenticate(context, &head).await?;
     audit.principal(&principal);
     // Whether operators have switched them off.
     switches::admit(context, &principal).await?;
+    head.endpoint = head.endpoint.seen_by(principal.tenant.as_deref());
     // May they ask at all right now.
     let admission = admit(context, principal, standings).await?;
     // What they ask, in modern form whatever era they speak.
@@ -148,6 +177,7 @@ async fn one<P: Platform>(
     mut audit: Pending<P>,
     standings: &mut Standings,
 ) -> Response<Body> {
+    let context = &context.hurried();
     let mut asked = asked(&call);
     let permitted = async {
         if call.method == Method::Initialize {
@@ -158,15 +188,23 @@ async fn one<P: Platform>(
             attach(context, head, &principal, &mut call).await?;
         }
         asked.version = call.version;
-        permit(context, head, principal, &call, &mut audit, standings).await
+        permit(context, head, principal, &mut call, &mut audit, standings).await
     };
     match permitted.await {
-        Ok(permit) => {
-            let work = work(head, call, permit);
+        Ok(granted) => {
+            let mut work = work(head, call, granted, &audit);
+            work.idempotency_key = idempotency::in_headers(&head.headers);
             egress::respond(context, asked, dispatch::begin(context, work), audit).await
         }
         Err(error) => egress::failure(context, Some(&asked), &error, audit),
     }
+}
+
+/// What was decided about a call.
+struct Granted {
+    permit: Permit,
+    dry_run: bool,
+    bill: Option<Bill>,
 }
 
 /// From a call to the permit to do it.
@@ -174,10 +212,10 @@ async fn permit<P: Platform>(
     context: &Context<P>,
     head: &Head,
     principal: Rc<Principal>,
-    call: &Call,
+    call: &mut Call,
     audit: &mut Pending<P>,
     standings: &mut Standings,
-) -> Result<Permit, Error> {
+) -> Result<Granted, Error> {
     note(context, call, audit);
     // Which upstream, or which part of the gateway itself, answers it.
     let mut target = route::resolve(context, &head.endpoint, &principal, call).await?;
@@ -185,13 +223,18 @@ async fn permit<P: Platform>(
     canary::place(context, &principal.id, &mut target).await;
     name(context, &target, audit);
     switches::allow(context, &target)?;
+    // Whether the tool is only to try.
+    let dry_run = dry_run::apply(context, &principal, &mut target, call)?;
+    audit.record.dry_run = dry_run;
     // Whether this principal may do this to that.
-    let resource = Resource::of(&context.settings.config, &head.endpoint.path());
+    let resource = head.endpoint.resource(&context.settings.config);
     let hints = hints(context, &principal, &target).await?;
     let permit = policy::authorize(context, principal, target, hints, &resource)
         .inspect_err(|error| audit.record.policy_rule = error.decided_by())?;
     audit.record.rule = permit.rule.as_ref().map(|rule| rule.name.clone());
     audit.record.policy_rule.clone_from(&permit.allowed_by);
+    // Whether whoever speaks for them means this very call.
+    let token = signed(context, head, call, &permit).await?;
     // Whether they may do it again so soon.
     let counted = Counted {
         principal: &permit.principal,
@@ -205,7 +248,34 @@ async fn permit<P: Platform>(
     if !limits.is_empty() {
         limits::admit(&context.platform, &context.memory, &limits, standings).await?;
     }
-    Ok(permit)
+    if let Some(token) = token {
+        token.spend(context).boxed_local().await?;
+    }
+    // Whether there is enough left of what it uses up.
+    let bill = quotas::admit(context, &counted, &call.params, audit).await?;
+    Ok(Granted {
+        permit,
+        dry_run,
+        bill,
+    })
+}
+
+/// The request-scope token of a call whose tool asks for one.
+async fn signed<P: Platform>(
+    context: &Context<P>,
+    head: &Head,
+    call: &Call,
+    permit: &Permit,
+) -> Result<Option<Unspent>, Error> {
+    let asks = |rule: &ToolRule| rule.request_token.is_some();
+    if !permit.rule.as_ref().is_some_and(asks) {
+        return Ok(None);
+    }
+    let shown = request_token::shown(&head.headers, call.token.as_deref())?;
+    // Boxed: it is in the future of every call, and few tools ask.
+    request_token::check(context, permit, call.params.get("arguments"), shown)
+        .boxed_local()
+        .await
 }
 
 /// What the upstream says the tool does, if a rule of the policy asks.
@@ -276,11 +346,12 @@ async fn member<P: Platform>(
     context: &Context<P>,
     head: &Head,
     admission: &Admission,
-    call: Call,
+    mut call: Call,
     counted: bool,
     mut audit: Pending<P>,
     standings: &mut Standings,
 ) -> String {
+    let context = &context.hurried();
     let asked = asked(&call);
     let outcome = async {
         let admission = match counted {
@@ -290,8 +361,8 @@ async fn member<P: Platform>(
             },
         };
         let principal = admission.principal;
-        let permit = permit(context, head, principal, &call, &mut audit, standings).await?;
-        let reply = dispatch::begin(context, work(head, call, permit)).await;
+        let granted = permit(context, head, principal, &mut call, &mut audit, standings).await?;
+        let reply = dispatch::begin(context, work(head, call, granted, &audit)).await;
         egress::whole(reply).await
     };
     match outcome.await {
@@ -305,7 +376,7 @@ async fn authenticate<P: Platform>(
     head: &Head,
 ) -> Result<Rc<Principal>, Error> {
     let config = &context.settings.config;
-    let resource = Resource::of(config, &head.endpoint.path());
+    let resource = head.endpoint.resource(config);
     let memory = &context.memory.auth;
     let sender = Sender {
         method: &head.method,
@@ -335,13 +406,22 @@ async fn admit<P: Platform>(
     Ok(Admission { principal })
 }
 
-fn work(head: &Head, call: Call, permit: Permit) -> Work {
+fn work<P: Platform>(head: &Head, call: Call, granted: Granted, audit: &Pending<P>) -> Work {
+    let Granted {
+        permit,
+        dry_run,
+        bill,
+    } = granted;
     let param_headers = param_headers(&head.headers);
     Work {
         endpoint: head.endpoint.clone(),
         call,
         permit,
+        bill,
         param_headers,
+        dry_run,
+        idempotency_key: None,
+        answered_by: audit.record.answered_by.clone(),
     }
 }
 

@@ -37,6 +37,9 @@ pub const BY_DEFAULT: &str = "(default)";
 /// What decides where the clearance does not reach.
 pub const BY_CLEARANCE: &str = "(clearance)";
 
+/// What decides where the upstream is of other tenants.
+pub const BY_TENANT: &str = "(tenant)";
+
 /// Proof that a principal may do this to that. Only [`authorize`] makes one.
 pub struct Permit {
     /// Who may.
@@ -68,6 +71,7 @@ pub fn authorize<P: Platform>(
         .cloned();
     let mut allowed_by = None;
     if let Target::One(one) = &target {
+        tenanted(&principal, &one.upstream)?;
         let (subject, arguments) = asked(one, hints);
         let judge = Judge::of(settings.config.policy.as_ref(), settings.rules.as_ref());
         let clearance = judge.clearance(&principal);
@@ -104,6 +108,7 @@ pub(crate) fn allows_still<P: Platform>(
     tool: &str,
     resource: &Resource,
 ) -> Result<(), Error> {
+    tenanted(principal, upstream)?;
     switches::still(context, &upstream.name, tool)?;
     let judged = weigh_unknown(context, principal, upstream, Subject::Tool(tool, None));
     match judged.judgement {
@@ -119,6 +124,9 @@ pub(crate) fn shown<P: Platform>(
     upstream: &Upstream,
     subject: Subject<'_>,
 ) -> bool {
+    if tenanted(principal, upstream).is_err() {
+        return false;
+    }
     let judged = weigh_unknown(context, principal, upstream, subject);
     matches!(judged.judgement, Judgement::Permitted(_))
 }
@@ -149,6 +157,19 @@ fn weigh_unknown<'c, P: Platform>(
     // Once for every entry of every list: calls say it louder.
     note(context, LogLevel::Debug, &judged.failures);
     judged
+}
+
+/// Of other tenants' upstreams nobody gets as far as this, but for what was begun before they
+/// were theirs.
+fn tenanted(principal: &Principal, upstream: &Upstream) -> Result<(), Error> {
+    match upstream.is_seen_by(principal.tenant.as_deref()) {
+        true => Ok(()),
+        false => Err(Rejection::Denied {
+            rule: BY_TENANT.to_owned(),
+            disclose: false,
+        }
+        .into()),
+    }
 }
 
 /// Whether the policy asks what upstreams say their tools do.

@@ -308,9 +308,11 @@ async fn by_name<P: Platform>(
         ))))
     };
     if names::prefixed(&context.settings, endpoint) {
-        let (upstream, own) = names::split_name(&context.settings, exposed).ok_or_else(unknown)?;
+        let named = names::split_name(&context.settings, exposed);
+        let named = named.filter(|(upstream, _)| endpoint.shows(upstream));
+        let (upstream, own) = named.ok_or_else(unknown)?;
         if names::may_be_short(exposed) {
-            let alone = Endpoint::One(upstream.name.clone());
+            let alone = endpoint.alone(&upstream.name);
             let meant = |own: &str| names::exposed_name(true, &upstream.name, own) == exposed;
             let listed = catalog::named(context, &alone, principal, kind, meant).await?;
             if let Some(listed) = listed {
@@ -342,7 +344,9 @@ async fn by_uri<P: Platform>(
 ) -> Result<(Upstream, String), Error> {
     let unknown = || Error::from(Rejection::protocol(RpcError::resource_not_found(exposed)));
     if names::prefixed(&context.settings, endpoint) {
-        let (upstream, own) = names::split_uri(&context.settings, exposed).ok_or_else(unknown)?;
+        let named = names::split_uri(&context.settings, exposed);
+        let named = named.filter(|(upstream, _)| endpoint.shows(upstream));
+        let (upstream, own) = named.ok_or_else(unknown)?;
         return Ok((upstream.clone(), own));
     }
     if let Some(only) = only(context, endpoint) {

@@ -40,6 +40,12 @@ pub enum Purpose {
     RequestState,
     /// A legacy client's session id.
     Session,
+    /// Tokens for an upstream, as the atomic store keeps them.
+    Grant,
+    /// The link a user follows to connect an account at an upstream.
+    Link,
+    /// The `state` of an authorization request to an upstream's authorization server.
+    Authorization,
 }
 
 impl Purpose {
@@ -49,6 +55,9 @@ impl Purpose {
             Self::Task => b"tidegate task",
             Self::RequestState => b"tidegate request state",
             Self::Session => b"tidegate session",
+            Self::Grant => b"tidegate grant",
+            Self::Link => b"tidegate link",
+            Self::Authorization => b"tidegate authorization",
         }
     }
 }

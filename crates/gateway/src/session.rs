@@ -142,7 +142,7 @@ pub fn begin<P: Platform>(
     let sealed = Sealed {
         k: hex(&context.random::<16>()),
         p: principal.id.clone(),
-        e: endpoint.path(),
+        e: endpoint.key(),
         v: version.as_str().to_owned(),
         c: declared(params).0,
         t: context.now().0,
@@ -196,7 +196,7 @@ pub async fn open<P: Platform>(
     let sealed: Sealed = sealer.open(Purpose::Session, id).ok_or_else(unknown)?;
     let until = Timestamp(sealed.t) + SESSION_MAX;
     let version = ProtocolVersion::parse(&sealed.v).ok_or_else(unknown)?;
-    if sealed.p != principal.id || sealed.e != endpoint.path() || until <= context.now() {
+    if sealed.p != principal.id || sealed.e != endpoint.key() || until <= context.now() {
         return Err(unknown());
     }
     let session = Rc::new(Session {

@@ -16,6 +16,7 @@ use crate::keyspace::Key;
 use crate::platform::{Clock, KvStore, LogLevel, Platform};
 use crate::policy::Rules;
 use crate::seal::Sealer;
+use crate::tenancy::Sites;
 use crate::time::Timestamp;
 
 /// How long a snapshot in memory is used before KV is asked again: with KV's own delay
@@ -34,6 +35,8 @@ pub struct Settings {
     pub rules: Option<Rules>,
     /// Which requests are looked at.
     pub edge: Edge,
+    /// The parts of the gateway that are one tenant's.
+    pub sites: Sites,
     upstreams: BTreeMap<String, usize>,
     /// Other versions of upstreams, by their keys.
     versions: BTreeMap<String, Upstream>,
@@ -64,6 +67,7 @@ impl Settings {
             .collect();
         Ok(Self {
             edge: Edge::of(&config.edge),
+            sites: Sites::of(&config),
             config,
             digest,
             sealer,

@@ -53,6 +53,7 @@ use crate::error::{Error, Rejection};
 use crate::ingress::{Call, Endpoint};
 use crate::memory::Bounded;
 use crate::platform::{LogLevel, Platform};
+use crate::policy::{self, Subject};
 use crate::time::Timestamp;
 use handle::{Handle, Named, Of, unknown};
 pub(crate) use make::{Asked, When, are_made, create, when};
@@ -137,6 +138,7 @@ pub async fn get<P: Platform>(
         }
     };
     let (_, record) = read(context, &handle).await?;
+    still(context, endpoint, principal, &record)?;
     if record.status.is_terminal() {
         // Its end was written elsewhere, most likely.
         context
@@ -164,6 +166,41 @@ async fn read<P: Platform>(context: &Context<P>, handle: &Handle) -> Result<stor
     match handle.is_of(&of) {
         true => Ok((version, record)),
         false => Err(unknown()),
+    }
+}
+
+/// Whether a task's owner may still call its tool. Who may not is told nothing of what came of
+/// the call, and cannot go on with it, but may always call it off.
+fn still<P: Platform>(
+    context: &Context<P>,
+    endpoint: &Endpoint,
+    principal: &Principal,
+    record: &Record,
+) -> Result<(), Error> {
+    let settings = &context.settings;
+    match settings.upstream(&record.upstream) {
+        Some(upstream) => {
+            let resource = endpoint.resource(&settings.config);
+            policy::allows_still(context, principal, upstream, &record.tool, &resource)
+        }
+        None if is_told_without_upstream(record) => Ok(()),
+        None => Err(unknown()),
+    }
+}
+
+/// What an upstream said is nobody's to read once it is no longer configured: by what it is
+/// held nobody knows any more. That a task failed for want of it is.
+fn is_told_without_upstream(record: &Record) -> bool {
+    record.status != TaskStatus::Completed
+}
+
+/// [`still`], where nothing is said of tasks it does not hold for.
+fn is_shown<P: Platform>(context: &Context<P>, principal: &Principal, record: &Record) -> bool {
+    let upstream = context.settings.upstream(&record.upstream);
+    let tool = Subject::Tool(&record.tool, None);
+    match upstream {
+        Some(upstream) => policy::shown(context, principal, upstream, tool),
+        None => is_told_without_upstream(record),
     }
 }
 
@@ -203,7 +240,8 @@ pub async fn update<P: Platform>(
             return passed::update(context, asking, &answers).await;
         }
     };
-    read(context, &handle).await?;
+    let (_, record) = read(context, &handle).await?;
+    still(context, endpoint, principal, &record)?;
     answer(context, &handle.id, answers).await?;
     Ok(task::acknowledged_result())
 }

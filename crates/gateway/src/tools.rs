@@ -203,6 +203,26 @@ pub(crate) async fn check<P: Platform>(
     Ok((!violations.is_empty()).then(|| judge::told(&one.exposed, &violations)))
 }
 
+/// Whether a tool is listed, and takes these arguments.
+pub(crate) async fn takes<P: Platform>(
+    context: &Context<P>,
+    principal: &PrincipalId,
+    one: &One,
+) -> bool {
+    let known = definition(context, &one.upstream, principal, &one.own).await;
+    let Ok(Some(definition)) = known else {
+        return false;
+    };
+    let tool = Tool {
+        context,
+        upstream: &one.upstream,
+        name: &one.own,
+        definition: &definition,
+    };
+    let fits = tool.input(&one.params);
+    definition.params.is_ok() && fits.is_ok_and(|violations| violations.is_empty())
+}
+
 /// The tool a request calls, if it calls one, and for whom.
 pub(crate) struct Called {
     tool: Option<String>,

@@ -6,6 +6,7 @@
 
 mod aside;
 pub mod breaker;
+mod bulkhead;
 pub mod circuit;
 pub mod facts;
 mod http_sse;
@@ -15,14 +16,17 @@ mod modern;
 mod patience;
 mod reply;
 mod resume;
+mod retry;
 mod session;
+mod window;
 mod wire;
 
+use std::borrow::Cow;
 use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use futures_util::StreamExt;
+use futures_util::{FutureExt, StreamExt};
 use http::{HeaderName, HeaderValue};
 use tidegate_mcp::json::Object;
 use tidegate_mcp::jsonrpc::RequestId;
@@ -50,7 +54,9 @@ const FACTS_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What an isolate remembers of upstreams.
 pub struct Memory {
+    bulkheads: bulkhead::Memory,
     circuits: circuit::Memory,
+    retries: retry::Memory,
     facts: facts::Memory,
     sessions: session::Memory,
     next_id: Cell<i64>,
@@ -59,7 +65,9 @@ pub struct Memory {
 impl Default for Memory {
     fn default() -> Self {
         Self {
+            bulkheads: bulkhead::Memory::default(),
             circuits: circuit::Memory::default(),
+            retries: retry::Memory::default(),
             facts: facts::Memory::default(),
             sessions: session::Memory::default(),
             next_id: Cell::new(1),
@@ -122,10 +130,9 @@ impl Outgoing {
     }
 
     /// The tool it calls, if it calls one.
-    fn tool(&self) -> Option<String> {
+    fn tool(&self) -> Option<Cow<'_, str>> {
         let tool = self.params.get_str("name");
-        let tool = tool.filter(|_| self.method == Method::ToolsCall);
-        tool.map(std::borrow::Cow::into_owned)
+        tool.filter(|_| self.method == Method::ToolsCall)
     }
 
     /// In which era an upstream is spoken to that speaks both: what a server asks back on the
@@ -142,6 +149,8 @@ impl Outgoing {
 pub(crate) struct Exchange<'a, P> {
     pub(crate) context: &'a Context<P>,
     pub(crate) upstream: &'a Upstream,
+    /// On whose behalf.
+    pub(crate) principal: &'a PrincipalId,
     pub(crate) deadline: Timestamp,
     pub(crate) timeout: Duration,
 }
@@ -177,19 +186,52 @@ impl<P: Platform> Exchange<'_, P> {
     }
 }
 
-/// Sends `outgoing` to the upstream and gives what comes of it.
+/// Sends `outgoing` to the upstream, again where its configuration says so and it does no
+/// harm, and gives what comes of it.
 pub async fn call<P: Platform>(
+    context: &Context<P>,
+    upstream: &Upstream,
+    mut outgoing: Outgoing,
+) -> Result<Reply, Error> {
+    outgoing.timeout = context.within(outgoing.timeout);
+    if outgoing.timeout.is_zero() {
+        // That is not the upstream's fault: it is not asked.
+        let (upstream, timeout) = (upstream.name.clone(), Duration::ZERO);
+        return Err(Rejection::UpstreamTimeout { upstream, timeout }.into());
+    }
+    match &upstream.retry {
+        None => once(context, upstream, outgoing).await,
+        // Boxed: it would be in the future of every call.
+        Some(rule) => {
+            retry::call(context, upstream, rule, outgoing)
+                .boxed_local()
+                .await
+        }
+    }
+}
+
+async fn once<P: Platform>(
     context: &Context<P>,
     upstream: &Upstream,
     outgoing: Outgoing,
 ) -> Result<Reply, Error> {
-    let tool = outgoing.tool();
-    circuit::admit(context, upstream, tool.as_deref())?;
+    let tool = outgoing.tool().map(Cow::into_owned);
     let timeout = outgoing.timeout;
     let deadline = context.now() + timeout;
+    let place = match &upstream.bulkhead {
+        None => None,
+        Some(rule) => {
+            // Nobody waits for a place in front of an open circuit.
+            circuit::look(context, upstream, tool.as_deref())?;
+            Some(bulkhead::enter(context, upstream, rule, &outgoing).await?)
+        }
+    };
+    circuit::admit(context, upstream, tool.as_deref())?;
+    let principal = outgoing.principal.clone();
     let exchange = Exchange {
         context,
         upstream,
+        principal: &principal,
         deadline,
         timeout,
     };
@@ -197,9 +239,11 @@ pub async fn call<P: Platform>(
         // Not before its end is it known what came of it.
         Ok(Reply::Stream(events)) => {
             let (context, upstream) = (context.clone(), upstream.clone());
+            let mut place = place;
             let noted = events.inspect(move |event| {
                 if let Event::End(end) = event {
                     circuit::note(&context, &upstream, tool.as_deref(), end.as_ref().err());
+                    drop(place.take());
                 }
             });
             Ok(Reply::Stream(noted.boxed_local()))
@@ -262,10 +306,11 @@ pub async fn probe<P: Platform>(
     principal: &Principal,
     timeout: Duration,
 ) -> Result<Rc<facts::Facts>, Error> {
-    let timeout = timeout.min(Duration::from_millis(upstream.timeout_ms));
+    let timeout = context.within(timeout.min(Duration::from_millis(upstream.timeout_ms)));
     let exchange = Exchange {
         context,
         upstream,
+        principal: &principal.id,
         deadline: context.now() + timeout,
         timeout,
     };

@@ -7,6 +7,7 @@
 //! more than it carries (depth, member count). `Debug` prints member names only, so an object
 //! can be logged without its values.
 
+mod canonical;
 mod text;
 
 use std::borrow::Cow;
@@ -19,6 +20,7 @@ use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 
+pub use self::canonical::canonical;
 pub use self::text::{DEPTH_MAX, ELEMENTS_MAX, JsonError, as_str, elements, raw};
 pub(crate) use self::text::{check_depth, first_byte};
 

@@ -7,6 +7,7 @@
 
 mod cold;
 mod echo;
+mod limits;
 mod load;
 mod tasks;
 mod tokens;
@@ -35,7 +36,7 @@ cargo xtask bench [FLAG …]
 Calls an echo tool directly, through a Worker that only passes on, through the gateway, and
 through one with everything on, in turn, and compares. What is added, is to the pass-through.
 
-  --seconds N        length of each leg (default 5)
+  --seconds N        length of each leg (default 5; with --limits 60)
   --connections N    connections kept busy, one request at a time each (default 8)
   --rounds N         how often the legs alternate (default 2)
   --auth dev|off     whether the gateway checks a token (default dev)
@@ -46,7 +47,11 @@ through one with everything on, in turn, and compares. What is added, is to the 
   --tasks N          instead, N tasks of many principals, to their ends: how long they take,
                      and what each asks of the queue and the stores; then what a quick call
                      costs that could have become one
-  --clients N        clients that submit and poll them (default 50)
+  --limits           instead, clients at ten times their limit for a minute: what is admitted
+                     beside the bound, and what counting asks of the stores, for limits counted
+                     through KV and leased ones
+  --clients N        clients that submit and poll tasks (default 50), or reach for their limit
+                     (default 200)
   --work-ms N        how long the tool takes (default 100)
 
   --tokens N         instead, N tokens of each signature algorithm, each sent twice: what
@@ -70,6 +75,7 @@ struct Flags {
     spin: bool,
     json: bool,
     tasks: Option<usize>,
+    limits: bool,
     clients: usize,
     work_ms: u64,
     tokens: Option<usize>,
@@ -84,6 +90,9 @@ pub fn run(arguments: Arguments) -> Result<()> {
     }
     if let Some(count) = flags.tokens {
         return tokens::run(&layout, flags.json, count);
+    }
+    if flags.limits {
+        return limits::run(&layout, &flags);
     }
     let upstream = Echo::start()?.port;
     let url = format!("http://127.0.0.1:{upstream}/mcp");
@@ -238,25 +247,33 @@ fn parse(mut arguments: Arguments) -> Result<Flags> {
         spin: false,
         json: false,
         tasks: None,
+        limits: false,
         clients: 50,
         work_ms: 100,
         tokens: None,
     };
+    let (mut seconds, mut clients) = (None, None);
     while let Some(argument) = arguments.next()? {
         match argument.as_str() {
-            "--seconds" => flags.seconds = arguments.parsed("number of seconds")?,
+            "--seconds" => seconds = Some(arguments.parsed("number of seconds")?),
             "--connections" => flags.connections = arguments.parsed("number of connections")?,
             "--rounds" => flags.rounds = arguments.parsed("number of rounds")?,
             "--auth" => flags.auth = arguments.choice("auth", "dev", "off")?,
             "--spin" => flags.spin = true,
             "--json" => flags.json = true,
             "--tasks" => flags.tasks = Some(arguments.parsed("number of tasks")?),
-            "--clients" => flags.clients = arguments.parsed("number of clients")?,
             "--tokens" => flags.tokens = Some(arguments.parsed("number of tokens")?),
+            "--limits" => flags.limits = true,
+            "--clients" => clients = Some(arguments.parsed("number of clients")?),
             "--work-ms" => flags.work_ms = arguments.parsed("number of milliseconds")?,
             other => return unexpected(other),
         }
     }
+    if flags.limits {
+        (flags.seconds, flags.clients) = (60, 200);
+    }
+    flags.seconds = seconds.unwrap_or(flags.seconds);
+    flags.clients = clients.unwrap_or(flags.clients);
     Ok(flags)
 }
 

@@ -52,6 +52,8 @@ pub struct Fleet {
     pub clock: SimClock,
     alarms: Rc<RefCell<BTreeMap<Timestamp, usize>>>,
     subject: PrincipalId,
+    /// Whether limits are counted exactly.
+    pub exact: bool,
     first: Simulator,
     lag: Duration,
 }
@@ -71,6 +73,7 @@ impl Fleet {
             clock,
             alarms,
             subject: Principal::anonymous().id,
+            exact: false,
             first,
             lag,
         }
@@ -104,7 +107,7 @@ impl Fleet {
                 rate: *rate,
                 subject: self.subject.as_str(),
                 cost: 1,
-                exact: false,
+                exact: self.exact,
                 own: true,
             })
             .collect();

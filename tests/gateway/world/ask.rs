@@ -14,6 +14,7 @@ use super::script::MODERN;
 #[derive(Clone)]
 pub struct Ask {
     method: Method,
+    host: String,
     path: String,
     headers: HeaderMap,
     /// The JSON-RPC message.
@@ -75,6 +76,7 @@ impl Ask {
     pub fn post(message: Value) -> Self {
         let ask = Self {
             method: Method::POST,
+            host: "gw.example.com".to_owned(),
             path: "/mcp".to_owned(),
             headers: HeaderMap::new(),
             message,
@@ -138,6 +140,12 @@ impl Ask {
     pub fn to(mut self, path: &str) -> Self {
         path.clone_into(&mut self.path);
         self
+    }
+
+    /// Sends it to another host.
+    pub fn at(mut self, host: &str) -> Self {
+        host.clone_into(&mut self.host);
+        self.header("host", host)
     }
 
     /// Uses another request id.
@@ -232,7 +240,7 @@ impl Ask {
         };
         let mut request = Request::new(body);
         *request.method_mut() = self.method;
-        *request.uri_mut() = format!("https://gw.example.com{}", self.path)
+        *request.uri_mut() = format!("https://{}{}", self.host, self.path)
             .parse()
             .unwrap();
         *request.headers_mut() = self.headers;

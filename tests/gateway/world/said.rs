@@ -64,6 +64,8 @@ pub enum Said {
     Stream(Vec<Step>),
     /// Any body under any status and content type.
     Raw(u16, &'static str, Vec<u8>),
+    /// No message under a status, with the time to come back.
+    Later(u16, &'static str),
     /// Any body that comes as it likes.
     Body(u16, &'static str, Body),
     /// Nothing, for so long; then the rest.
@@ -125,6 +127,13 @@ impl Said {
             }
             Self::Stream(steps) => (200, "text/event-stream", streamed(steps, clock)),
             Self::Raw(status, kind, bytes) => (status, kind, Body::from(bytes)),
+            Self::Later(status, after) => {
+                return Ok(Response::builder()
+                    .status(status)
+                    .header("retry-after", after)
+                    .body(Body::empty())
+                    .unwrap());
+            }
             Self::Body(status, kind, body) => (status, kind, body),
             Self::NoAnswer(error) => return Err(error),
             Self::After(..) => unreachable!("waited for"),

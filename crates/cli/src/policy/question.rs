@@ -9,8 +9,8 @@ use tidegate_gateway::auth::Principal;
 use tidegate_gateway::config::{Config, NAME_SEPARATOR, ToolRule, Upstream};
 use tidegate_gateway::ingress::Peer;
 use tidegate_gateway::policy::{
-    Arguments, BY_CLEARANCE, BY_DEFAULT, Hints, Judge, Judgement, Opinion, Refusal, Rules, Subject,
-    facts,
+    Arguments, BY_CLEARANCE, BY_DEFAULT, BY_TENANT, Hints, Judge, Judgement, Opinion, Refusal,
+    Rules, Subject, facts,
 };
 use tidegate_gateway::time::Timestamp;
 use tidegate_mcp::json::Object;
@@ -139,6 +139,14 @@ impl Question {
                 let (by, why) = refused(&refusal, clearance.as_str(), upstream);
                 (false, by, why)
             }
+        };
+        let (allowed, by, why) = match upstream.is_seen_by(principal.tenant.as_deref()) {
+            true => (allowed, by, why),
+            false => (
+                false,
+                BY_TENANT,
+                "its upstream is of other tenants".to_owned(),
+            ),
         };
         let by = by.to_owned();
         Ok(Answer {

@@ -60,7 +60,7 @@ fn every_problem_of_a_file_is_told_with_its_place_and_remedy() {
 
 #[test]
 fn no_problem_repeats_a_secret_written_in_plain_text() {
-    for name in ["many-problems", "meaning"] {
+    for name in ["many-problems", "meaning", "oauth"] {
         assert!(
             fs::read_to_string(fixtures("invalid").join(format!("{name}.yaml")))
                 .unwrap()

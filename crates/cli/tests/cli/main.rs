@@ -11,9 +11,11 @@ mod init;
 mod keys;
 mod policy;
 mod push;
+mod request_token;
 mod schemas;
 mod switches;
 mod tasks;
+mod usage;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

@@ -236,3 +236,40 @@ fn the_readmes_example_is_true() {
         .unwrap();
     assert_eq!(String::from_utf8_lossy(&run.stdout), said);
 }
+
+#[test]
+fn what_is_of_another_tenant_is_denied_whatever_the_rules_say() {
+    let mine = SOUND.replacen(
+        "  - name: search\n",
+        "  - name: search\n    tenants: [acme]\n",
+        1,
+    );
+    assert_ne!(mine, SOUND);
+    let config = format!("{mine}tenants: [{{ name: acme }}]\n{POLICY}");
+    let folder = folder(&[("tidegate.yaml", config.as_str())]);
+    let explain = |tenant: &str| {
+        let asked = [
+            "policy",
+            "explain",
+            "--tool",
+            "search__delete",
+            "--role",
+            "lead",
+            "--at",
+            "2026-11-20T12:00:00Z",
+            "--tenant",
+            tenant,
+        ];
+        tidegate(folder.path(), &asked).out
+    };
+    assert!(
+        explain("acme").starts_with("allowed by leads"),
+        "{}",
+        explain("acme")
+    );
+    assert!(
+        explain("globex").starts_with("denied by (tenant)"),
+        "{}",
+        explain("globex")
+    );
+}

@@ -11,11 +11,15 @@ use tidegate_gateway::auth::{JwksFamily, KeyFamily, ProofFamily};
 use tidegate_gateway::canary::CanaryFamily;
 use tidegate_gateway::catalog::shared::CatalogFamily;
 use tidegate_gateway::config::{Config, ConfigFamily, Snapshot};
+use tidegate_gateway::credentials::GrantFamily;
+use tidegate_gateway::idempotency::record::{self, IdempotencyFamily};
 use tidegate_gateway::keyspace::{FAMILIES, Family};
 use tidegate_gateway::limits::leased::QuotaFamily;
 use tidegate_gateway::limits::{RateFamily, SeatFamily};
 use tidegate_gateway::mailbox::MailFamily;
 use tidegate_gateway::queue::Message;
+use tidegate_gateway::quotas::{SpendersFamily, SpentFamily};
+use tidegate_gateway::request_token::UsedFamily;
 use tidegate_gateway::session::SessionFamily;
 use tidegate_gateway::switches::{SwitchboardFamily, SwitchesFamily};
 use tidegate_gateway::tasks::directory::DirectoryFamily;
@@ -70,6 +74,7 @@ fn every_example_is_a_record_of_its_family_and_every_family_has_one() {
         family::<JwksFamily>(),
         family::<KeyFamily>(),
         family::<ProofFamily>(),
+        family::<UsedFamily>(),
         family::<RevocationFamily>(),
         family::<RevokedFamily>(),
         family::<SwitchesFamily>(),
@@ -77,6 +82,8 @@ fn every_example_is_a_record_of_its_family_and_every_family_has_one() {
         family::<RateFamily>(),
         family::<SeatFamily>(),
         family::<QuotaFamily>(),
+        family::<SpentFamily>(),
+        family::<SpendersFamily>(),
         family::<UpstreamFamily>(),
         family::<CanaryFamily>(),
         family::<CircuitFamily>(),
@@ -88,6 +95,8 @@ fn every_example_is_a_record_of_its_family_and_every_family_has_one() {
         family::<DirectoryFamily>(),
         family::<TenantFamily>(),
         family::<SweepFamily>(),
+        family::<IdempotencyFamily>(),
+        family::<GrantFamily>(),
         family::<SessionFamily>(),
         family::<MailFamily>(),
     ]
@@ -120,6 +129,11 @@ fn the_readme_tells_of_every_family() {
 fn a_task_that_asks_and_one_of_a_large_result_have_examples() {
     round_trips_as::<Record>("task-asking", "task");
     round_trips_as::<Record>("task-parts", "task");
+}
+
+#[test]
+fn a_call_of_which_nobody_knows_has_an_example() {
+    round_trips_as::<record::Record>("idempotency-unknown", "idempotency");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! `tidegate kill` and `tidegate revive`, against a server that stands in for a gateway.
+//! `tidegate kill`, `tidegate revive` and `tidegate health`, against a server that stands in for a gateway.
 
 use serde_json::json;
 
@@ -122,4 +122,40 @@ fn a_refusal_says_what_to_do() {
         assert_eq!(refused.code, 1);
         assert!(refused.err.contains(words), "{}", refused.err);
     }
+}
+
+#[test]
+fn health_says_how_each_upstream_is_and_fails_unless_all_are_well() {
+    let answer = |status: &str| {
+        json!({ "status": status, "upstreams": [
+            { "name": "one", "status": "healthy", "latencyMs": 12, "tool": "ping" },
+            { "name": "two", "status": status, "latencyMs": 5000, "reason": "upstream_timeout" },
+        ] })
+    };
+    let gateway = StandIn::start(vec![
+        (200, answer("healthy")),
+        (200, answer("degraded")),
+        (503, answer("unhealthy")),
+        (404, json!({})),
+    ]);
+    let well = gateway.ask(&["health"]);
+    assert_eq!(well.code, 0, "{}", well.err);
+    assert!(
+        well.out.contains("  one  healthy, 12 ms with ping\n"),
+        "{}",
+        well.out
+    );
+    let slow = gateway.ask(&["health"]);
+    assert_eq!(slow.code, 1);
+    let down = gateway.ask(&["health"]);
+    assert_eq!(down.code, 1);
+    assert!(down.out.starts_with("unhealthy\n"), "{}", down.out);
+    assert!(
+        down.out
+            .contains("two  unhealthy, 5000 ms: upstream_timeout"),
+        "{}",
+        down.out
+    );
+    assert_eq!(gateway.ask(&["health"]).code, 1);
+    assert_eq!(gateway.asked(), ["GET /health/deep"; 4]);
 }

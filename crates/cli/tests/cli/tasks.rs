@@ -16,7 +16,7 @@ const OTHER: &str = "fedcba9876543210fedcba9876543210";
 
 /// Answers each connection with the next of what it was given, and notes what it was asked.
 pub struct StandIn {
-    url: String,
+    pub url: String,
     heard: Arc<Mutex<Vec<String>>>,
     bodies: Arc<Mutex<Vec<Value>>>,
 }

@@ -240,6 +240,7 @@ mod tests {
             url: "https://gw.example/mcp".to_owned(),
             metadata_url: "https://gw.example/.well-known/oauth-protected-resource/mcp".to_owned(),
             proofs: false,
+            tenant: None,
         }
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::{Map, Value};
 
-use super::Refused;
+use super::{Refused, Resource};
 use crate::config::Issuer;
 use crate::time::Timestamp;
 
@@ -18,7 +18,7 @@ pub(super) const CLOCK_SKEW_MAX: Duration = Duration::from_secs(60);
 /// What a token must be, to be accepted here and now.
 pub(super) struct Expected<'a> {
     pub(super) issuer: &'a Issuer,
-    pub(super) resource: &'a str,
+    pub(super) resource: &'a Resource,
     pub(super) now: Timestamp,
 }
 
@@ -81,16 +81,19 @@ impl Claims {
     }
 
     fn check_audience(&self, expected: &Expected<'_>) -> Result<(), Refused> {
+        let Expected {
+            issuer, resource, ..
+        } = expected;
+        let claim = issuer.tenant_claim.as_deref();
+        // At one tenant's URL a token must be meant for that URL, or else say whose it is:
+        // what is meant for all of the gateway does not say.
+        let said = claim.and_then(|claim| self.at(claim)?.as_str());
+        let general = resource.tenant.is_none() || said.is_some_and(|said| !said.is_empty());
         let ours = |audience: &Value| {
-            let Some(audience) = audience.as_str() else {
-                return false;
-            };
-            audience == expected.resource
-                || expected
-                    .issuer
-                    .audiences
-                    .iter()
-                    .any(|accepted| accepted == audience)
+            audience.as_str().is_some_and(|audience| {
+                audience == resource.url
+                    || general && issuer.audiences.iter().any(|accepted| accepted == audience)
+            })
         };
         let meant = match self.get("aud") {
             Some(Value::Array(audiences)) => audiences.iter().any(ours),

@@ -120,6 +120,7 @@ mod tests {
             url: "https://gw.example/mcp".to_owned(),
             metadata_url: "https://gw.example/metadata".to_owned(),
             proofs: false,
+            tenant: None,
         };
         match Credentials::read(headers, &resource) {
             Ok(credentials) => Ok(credentials.token.to_owned()),

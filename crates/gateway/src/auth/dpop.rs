@@ -102,7 +102,11 @@ fn check<'a, P>(
     }
     // Never what `Host` says: that is the sender's.
     let here = |url: Url| {
-        url.origin() == judging.config.public_url.origin()
+        let origin = judging
+            .resource
+            .url
+            .strip_prefix(&url.origin().ascii_serialization());
+        origin.is_some_and(|path| path.starts_with('/'))
             && url.path().trim_end_matches('/') == judging.sender.path.trim_end_matches('/')
     };
     let url = text("htu").and_then(|url| Url::parse(url).ok());

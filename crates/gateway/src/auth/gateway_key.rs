@@ -183,7 +183,7 @@ pub(super) async fn principal<P: Platform>(
     } else if !record.audiences.contains(&resource.url) {
         Err(Refused("The key is not meant for this resource."))
     } else {
-        Ok(Principal::of_key(&record))
+        Ok(Principal::of_key(&record, resource.tenant.as_deref()))
     })
 }
 

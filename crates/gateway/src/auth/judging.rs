@@ -9,7 +9,7 @@ use super::claims::{Claims, Expected};
 use super::credentials::Credentials;
 use super::{Memory, Principal, Refused, Resource, Sender, Sha256Digest};
 use super::{binding, dpop, introspection, jwks, jwt};
-use crate::config::{Config, Introspection, Issuer};
+use crate::config::{Introspection, Issuer};
 use crate::error::Error;
 use crate::platform::{Clock, Platform};
 
@@ -17,7 +17,6 @@ use crate::platform::{Clock, Platform};
 pub(super) struct Judging<'a, P> {
     pub(super) platform: &'a P,
     pub(super) memory: &'a Memory,
-    pub(super) config: &'a Config,
     pub(super) issuers: &'a [Issuer],
     pub(super) sender: Sender<'a>,
     pub(super) resource: &'a Resource,
@@ -40,7 +39,8 @@ impl<'a, P: Platform> Judging<'a, P> {
         if let Some(thumbprint) = binding::key(&claims) {
             dpop::prove(self, thumbprint).await?;
         }
-        Principal::of(issuer, &claims).map_err(|refused| self.refuse(refused))
+        let here = self.resource.tenant.as_deref();
+        Principal::of(issuer, &claims, here).map_err(|refused| self.refuse(refused))
     }
 
     fn refuse(&self, refused: Refused) -> Error {
@@ -50,7 +50,7 @@ impl<'a, P: Platform> Judging<'a, P> {
     fn expected(&self, issuer: &'a Issuer) -> Expected<'a> {
         Expected {
             issuer,
-            resource: &self.resource.url,
+            resource: self.resource,
             now: self.platform.clock().now(),
         }
     }

@@ -35,8 +35,9 @@ use crate::platform::{Clock, LogLevel, Platform};
 use crate::seal::hex;
 use crate::time::Timestamp;
 
+pub(crate) use discovery::document;
 pub(super) use key::Key;
-pub(super) use origin::AGENT;
+pub(crate) use origin::AGENT;
 
 /// How long keys are used without asking for newer ones.
 pub const KEYS_FRESH: Duration = Duration::from_secs(5 * 60);

@@ -68,11 +68,16 @@ fn bindings(config: &Config, members: &mut Map<String, Value>) {
 /// Every scope a tool reachable through the endpoint asks for.
 fn scopes<'a>(config: &'a Config, resource: &Resource) -> BTreeSet<&'a str> {
     let upstream = upstream_of(&resource.url);
-    let reachable = |name: &str| match upstream {
-        Some(upstream) => name
-            .split_once(NAME_SEPARATOR)
-            .is_some_and(|(prefix, _)| prefix == upstream),
-        None => true,
+    // Whose upstream another tenant may not know of says no scopes here.
+    let hidden: BTreeSet<&str> = config
+        .upstreams
+        .iter()
+        .filter(|upstream| !upstream.is_seen_by(resource.tenant.as_deref()))
+        .map(|upstream| upstream.name.as_str())
+        .collect();
+    let reachable = |name: &str| {
+        let of = name.split_once(NAME_SEPARATOR).map(|(prefix, _)| prefix);
+        of.is_some_and(|of| !hidden.contains(of) && upstream.is_none_or(|upstream| upstream == of))
     };
     let rules = config.tools.iter().filter(|rule| reachable(&rule.name));
     rules

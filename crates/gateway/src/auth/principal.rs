@@ -70,23 +70,29 @@ pub struct Principal {
 impl Principal {
     /// Everybody, where nobody is asked.
     pub fn anonymous() -> Self {
+        Self::anonymous_of(None)
+    }
+
+    /// Everybody at one tenant's endpoint.
+    pub(super) fn anonymous_of(tenant: Option<String>) -> Self {
         Self {
+            id: PrincipalId::of("", tenant.as_deref(), "", None),
             issuer: String::new(),
             subject: String::new(),
             client_id: None,
-            tenant: None,
+            tenant,
             scopes: BTreeSet::new(),
             roles: BTreeSet::new(),
             token_id: None,
             expires_at: None,
-            id: PrincipalId::of("", None, "", None),
         }
     }
 
     /// The holder of a gateway key. Its name, not its secret, makes it who it is, so what it
     /// owns stays its own when the secret changes.
-    pub(super) fn of_key(key: &KeyRecord) -> Self {
-        let (issuer, tenant) = (KEY_ISSUER.to_owned(), key.tenant.clone());
+    pub(super) fn of_key(key: &KeyRecord, here: Option<&str>) -> Self {
+        let tenant = key.tenant.clone().or_else(|| here.map(str::to_owned));
+        let issuer = KEY_ISSUER.to_owned();
         let subject = key.id.clone();
         Self {
             id: PrincipalId::of(&issuer, tenant.as_deref(), &subject, None),
@@ -101,8 +107,9 @@ impl Principal {
         }
     }
 
-    /// The principal of a verified token.
-    pub(super) fn of(issuer: &Issuer, token: &Claims) -> Result<Self, Refused> {
+    /// The principal of a verified token, shown where the URL may say whose it is: a token
+    /// that names no tenant is then of that one, for it was made for that URL alone.
+    pub(super) fn of(issuer: &Issuer, token: &Claims, here: Option<&str>) -> Result<Self, Refused> {
         let subject = text(token.get("sub"), "The token's `sub` is not a text.")?;
         let subject = subject.ok_or(Refused("The token names no subject (`sub`)."))?;
         let client_id = text(
@@ -118,6 +125,7 @@ impl Principal {
             .as_deref()
             .and_then(|name| token.at(name));
         let tenant = text(tenant, "The token's tenant is not a text.")?;
+        let tenant = tenant.or_else(|| here.map(str::to_owned));
         let mut scopes = words(token.get("scope"));
         scopes.append(&mut words(token.get("scp")));
         Ok(Self {
@@ -255,7 +263,7 @@ mod tests {
             "realm_access": { "roles": ["ops"] },
             "https://corp.example/tenant": "north",
         });
-        let principal = Principal::of(&issuer, &Claims::of(&claims)).unwrap();
+        let principal = Principal::of(&issuer, &Claims::of(&claims), None).unwrap();
         assert_eq!(principal.roles, BTreeSet::from(["ops".to_owned()]));
         assert_eq!(principal.tenant.as_deref(), Some("north"));
     }
@@ -289,7 +297,7 @@ mod tests {
         all.as_object_mut()
             .unwrap()
             .extend(claims.as_object().unwrap().clone());
-        Principal::of(&issuer(), &Claims::of(&all))
+        Principal::of(&issuer(), &Claims::of(&all), None)
     }
 
     fn issuer() -> Issuer {

@@ -97,6 +97,8 @@ pub(super) async fn listed<P: Platform>(
     if let Some(listed) = known(context, upstream, &principal.id, kind).await {
         return Ok(Some(listed));
     }
+    // All of it together, so that nobody waits for an upstream longer than for a call of it.
+    let until = context.now() + Duration::from_millis(upstream.timeout_ms);
     let facts = upstream::facts(context, upstream, principal).await?;
     let capability = match kind {
         Kind::Tools => "tools",
@@ -106,8 +108,8 @@ pub(super) async fn listed<P: Platform>(
     if !facts.capabilities().contains(capability) {
         return Ok(None);
     }
-    let timeout = Duration::from_millis(upstream.timeout_ms);
-    let listed = fetch(context, upstream, &principal.id, kind, timeout).await?;
+    let left = until.since(context.now());
+    let listed = fetch(context, upstream, &principal.id, kind, left).await?;
     let listed = keep(context, upstream, &principal.id, kind, listed);
     shared::share(context, upstream, kind, &listed);
     Ok(Some(listed))
@@ -214,6 +216,7 @@ fn learn<P: Platform>(
     tools::learn(context, upstream, owner, &listed.items, listed.asked_at);
 }
 
+/// Every page, within `timeout` in all.
 async fn fetch<P: Platform>(
     context: &Context<P>,
     upstream: &Upstream,
@@ -229,13 +232,15 @@ async fn fetch<P: Platform>(
         },
         asked_at: context.now(),
     };
+    let until = listed.asked_at + timeout;
     let mut cursor: Option<String> = None;
     for _ in 0..UPSTREAM_PAGES_MAX {
         let mut params = Object::default();
         if let Some(cursor) = &cursor {
             params.insert("cursor", cursor);
         }
-        let outgoing = Outgoing::own(kind.list_method(), params, principal.clone(), timeout);
+        let left = until.since(context.now());
+        let outgoing = Outgoing::own(kind.list_method(), params, principal.clone(), left);
         let result = match egress::whole(upstream::call(context, upstream, outgoing).await).await {
             // Advertised, yet not served: nothing to list.
             Err(Error::Rejection(Rejection::Protocol { error, .. }))
@@ -251,6 +256,10 @@ async fn fetch<P: Platform>(
             reason: e.to_string(),
         })?;
         listed.hints = listed.hints.combine(page.hints());
+        if upstream.credentials.are_personal() {
+            // Whatever it says: nobody else has shown it this.
+            listed.hints.scope = CacheScope::Private;
+        }
         listed.items.extend(page.items);
         cursor = page.next_cursor;
         if cursor.is_none() {

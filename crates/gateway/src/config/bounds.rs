@@ -44,8 +44,22 @@ pub const COST: RangeInclusive<u64> = 1..=10_000;
 pub const EXACT_WINDOW_MS: RangeInclusive<u64> = 1_000..=2_678_400_000;
 /// Requests a rate admits in one window.
 pub const RATE_REQUESTS: RangeInclusive<u64> = 1..=1_000_000;
+/// Most quotas.
+pub const QUOTAS_MAX: usize = 32;
+/// How much a quota may allow.
+pub const QUOTA: RangeInclusive<u64> = 1..=1_000_000_000_000_000;
+/// From how many per cent on a quota warns.
+pub const WARN_AT: RangeInclusive<u64> = 1..=100;
+/// What a call, or a thousand tokens, may cost, in millionths of the currency.
+pub const PRICE: RangeInclusive<u64> = 0..=1_000_000_000_000;
 /// Largest request body, in bytes: 1 KiB to 16 MiB.
 pub const REQUEST_BODY_BYTES: RangeInclusive<u64> = 1024..=16 * 1024 * 1024;
+/// How old a request-scope token may be, in seconds.
+pub const REQUEST_TOKEN_AGE: RangeInclusive<u64> = 1..=3_600;
+/// Most tenants.
+pub const TENANTS_MAX: usize = 1024;
+/// Longest path of a tenant, in bytes.
+pub const TENANT_PATH_MAX: usize = 64;
 /// Most entries of one list of addresses or countries.
 pub const EDGE_ENTRIES_MAX: usize = 1024;
 /// Header fields of a request: what a client of MCP sends, and what proxies add, is below 40.
@@ -86,6 +100,11 @@ pub const FAILURE_THRESHOLD: RangeInclusive<u64> = 1..=1_000;
 pub const RESET_INTERVAL_MS: RangeInclusive<u64> = 100..=3_600_000;
 /// Probes through a half-open circuit at once.
 pub const HALF_OPEN_REQUESTS: RangeInclusive<u64> = 1..=100;
+/// For how long a client's idempotency key stands for one call, in milliseconds: one minute
+/// to seven days.
+pub const IDEMPOTENCY_WINDOW_MS: RangeInclusive<u64> = 60_000..=604_800_000;
+/// How long a probe may take, in milliseconds.
+pub const PROBE_MS: RangeInclusive<u64> = 10..=20_000;
 /// Failing calls of a hundred that open a circuit.
 pub const FAILURE_PERCENT: RangeInclusive<u64> = 1..=100;
 /// Length of the window failing calls are counted in, in milliseconds: one second to ten
@@ -93,3 +112,17 @@ pub const FAILURE_PERCENT: RangeInclusive<u64> = 1..=100;
 pub const FAILURE_WINDOW_MS: RangeInclusive<u64> = 1_000..=600_000;
 /// Calls without which a share of failures says nothing.
 pub const FAILURE_CALLS: RangeInclusive<u64> = 1..=10_000;
+/// How often one call is made, the first time among them.
+pub const ATTEMPTS: RangeInclusive<u64> = 2..=10;
+/// Longest pause before a call is made again, in milliseconds.
+pub const RETRY_PAUSE_MS: RangeInclusive<u64> = 1..=60_000;
+/// After how long a call is made a second time beside the first, in milliseconds.
+pub const HEDGE_AFTER_MS: RangeInclusive<u64> = 10..=60_000;
+/// Calls of a hundred that may be made again.
+pub const RETRY_PERCENT: RangeInclusive<u64> = 0..=100;
+/// Calls that may be made again in a second, however few there are.
+pub const RETRIES_PER_SECOND: RangeInclusive<u64> = 0..=100;
+/// Calls to one upstream, or requests, that one isolate has under way at once.
+pub const AT_ONCE: RangeInclusive<u64> = 1..=10_000;
+/// How long a call waits for another to end before it is refused, in milliseconds.
+pub const BULKHEAD_WAIT_MS: RangeInclusive<u64> = 0..=10_000;

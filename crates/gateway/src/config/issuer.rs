@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use url::Url;
 
-use super::SecretRef;
+use super::{SecretRef, SignIn};
 
 /// One authorization server.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -48,6 +48,10 @@ pub struct Issuer {
     /// ask clients for.
     #[serde(default, skip_serializing_if = "Binding::is_off")]
     pub mtls: Binding,
+    /// The gateway's own client there, by which people who connect an account at an upstream
+    /// show who they are (OpenID Connect).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sign_in: Option<SignIn>,
 }
 
 /// How an authorization server is asked about a token (RFC 7662).

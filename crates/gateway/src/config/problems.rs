@@ -6,9 +6,13 @@
 
 mod access;
 mod edge;
+mod oauth;
 mod policy;
+mod quota;
 mod resilience;
 mod rollout;
+mod safety;
+mod tenants;
 mod upstreams;
 
 use std::collections::BTreeSet;
@@ -59,11 +63,13 @@ impl Config {
         public_url(self, &mut findings);
         allowed_origins(self, &mut findings);
         edge::edge(self, &mut findings);
+        tenants::tenants(self, &mut findings);
         access::authentication(self, &mut findings);
         upstreams::upstreams(self, &mut findings);
         rollout::rollout(self, &mut findings);
         access::tools(self, &mut findings);
         policy::policy(self, &mut findings);
+        safety::safety(self, &mut findings);
         numbers(self, &mut findings);
         findings.found
     }
@@ -325,6 +331,7 @@ fn numbers(config: &Config, findings: &mut Findings) {
         findings.rate("/limits/perClient", rate);
     }
     limit_rules(config, findings);
+    quota::quotas(config, findings);
     if let Some(bytes) = config.limits.request_body_bytes {
         let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
         findings.within(
@@ -334,6 +341,7 @@ fn numbers(config: &Config, findings: &mut Findings) {
             "bytes",
         );
     }
+    resilience::limits(config, findings);
     resilience::circuit_breaker(config, findings);
     findings.within("/tasks/ttlMs", config.tasks.ttl_ms, &TASK_TTL_MS, "ms");
     findings.within(

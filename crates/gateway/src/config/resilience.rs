@@ -45,6 +45,68 @@ impl Default for CircuitBreaker {
     }
 }
 
+/// When calls to an upstream are made again: those that certainly did not reach it, and of
+/// others those that read, or whose tool's rule says `idempotent`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Retry {
+    /// How often one call is made, the first time among them.
+    #[cfg_attr(feature = "schema", schemars(range(min = *super::bounds::ATTEMPTS.start(), max = *super::bounds::ATTEMPTS.end())))]
+    pub max_attempts: u32,
+    /// Longest pause before the second attempt, in milliseconds; it doubles with each. The
+    /// pause is a random part of it.
+    #[cfg_attr(feature = "schema", schemars(range(min = *super::bounds::RETRY_PAUSE_MS.start(), max = *super::bounds::RETRY_PAUSE_MS.end())))]
+    pub initial_ms: u64,
+    /// Longest pause, in milliseconds.
+    #[cfg_attr(feature = "schema", schemars(range(min = *super::bounds::RETRY_PAUSE_MS.start(), max = *super::bounds::RETRY_PAUSE_MS.end())))]
+    pub max_ms: u64,
+    /// How long one attempt may take that is not the last of a call that may be made again,
+    /// in milliseconds; as long as the whole call, if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(range(min = *super::bounds::TIMEOUT_MS.start(), max = *super::bounds::TIMEOUT_MS.end())))]
+    pub attempt_timeout_ms: Option<u64>,
+    /// After how long without an answer a call that may be made again is made a second time,
+    /// while the first is still waited for, in milliseconds; never, if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(range(min = *super::bounds::HEDGE_AFTER_MS.start(), max = *super::bounds::HEDGE_AFTER_MS.end())))]
+    pub hedge_after_ms: Option<u64>,
+    /// So many calls of a hundred may be made again, in each isolate.
+    #[cfg_attr(feature = "schema", schemars(range(min = *super::bounds::RETRY_PERCENT.start(), max = *super::bounds::RETRY_PERCENT.end())))]
+    pub budget_percent: u32,
+    /// And so many in a second besides.
+    #[cfg_attr(feature = "schema", schemars(range(min = *super::bounds::RETRIES_PER_SECOND.start(), max = *super::bounds::RETRIES_PER_SECOND.end())))]
+    pub budget_per_second: u32,
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self {
+            max_attempts: 3,
+            initial_ms: 100,
+            max_ms: 2_000,
+            attempt_timeout_ms: None,
+            hedge_after_ms: None,
+            budget_percent: 20,
+            budget_per_second: 1,
+        }
+    }
+}
+
+/// How many calls to an upstream may be under way at once in one isolate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Bulkhead {
+    /// So many.
+    #[cfg_attr(feature = "schema", schemars(range(min = *super::bounds::AT_ONCE.start(), max = *super::bounds::AT_ONCE.end())))]
+    pub max_calls: u32,
+    /// How long one more waits for one to end before it is refused, in milliseconds.
+    #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(range(min = *super::bounds::BULKHEAD_WAIT_MS.start(), max = *super::bounds::BULKHEAD_WAIT_MS.end())))]
+    pub wait_ms: u64,
+}
+
 /// Which share of calls may fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]

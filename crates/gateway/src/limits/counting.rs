@@ -249,9 +249,9 @@ impl<'a, P: Platform> Counting<'a, P> {
 
 /// What is counted: a limit and whom it counts apart. Both parts are hexadecimal digits.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Subject {
-    limit: String,
-    who: String,
+pub(crate) struct Subject {
+    pub(crate) limit: String,
+    pub(crate) who: String,
 }
 
 impl Subject {

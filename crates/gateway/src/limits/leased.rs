@@ -22,7 +22,6 @@ use std::time::Duration;
 use super::Limit;
 use super::counting::Subject;
 use super::window::{self, Decision};
-use crate::config::Rate;
 use crate::error::Error;
 use crate::keyspace::{Family, Key, Store, atomic_add};
 use crate::memory::Memory;
@@ -30,11 +29,13 @@ use crate::platform::{Clock, Platform};
 use crate::time::Timestamp;
 
 /// In how many chunks a limit is given out, if each is to be more than one request.
-pub const CHUNKS: u32 = 64;
-/// Largest chunk.
-pub const CHUNK_MAX: u32 = 1000;
+pub const CHUNKS: u64 = 64;
+/// Largest chunk of a limit of requests.
+pub const CHUNK_MAX: u64 = 1000;
 /// When a request may come again for which there was room that others took first.
-const CONTENDED: Duration = Duration::from_secs(1);
+pub(crate) const CONTENDED: Duration = Duration::from_secs(1);
+/// How long a counter is not asked again that had nothing left.
+pub const EXHAUSTED_FOR: Duration = Duration::from_secs(60);
 /// How much longer than its bucket a counter is kept: isolates' clocks differ.
 const LIFETIME_MARGIN: Duration = Duration::from_secs(60);
 
@@ -49,27 +50,197 @@ impl Family for QuotaFamily {
     const LIFETIME: Option<Duration> = Some(Duration::from_secs(31 * 24 * 60 * 60 + 60));
 }
 
-/// What an isolate holds of one limit.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Lease {
-    bucket: u64,
-    left: u32,
-    /// How much this isolate has given out.
-    given: u32,
-    /// How much nobody had leased when this isolate last asked.
-    free: Option<u32>,
+/// One counter that is leased from, while its bucket lasts.
+pub(crate) struct Account<F> {
+    /// By what the isolate remembers its lease.
+    pub(crate) subject: Subject,
+    /// Tells the buckets of one subject apart.
+    pub(crate) bucket: u64,
+    pub(crate) key: Key<F>,
+    /// Until when the counter is kept.
+    pub(crate) kept_until: Timestamp,
+    /// How much there is in all.
+    pub(crate) limit: u64,
+    /// The largest chunk.
+    pub(crate) chunk_max: u64,
+    /// A chunk is at most this part of what the isolate has given out.
+    pub(crate) part: u64,
 }
 
-/// How much is asked for at a time.
-fn chunk(rate: Rate, cost: u32, given: u32) -> u32 {
-    let most = (rate.requests / CHUNKS).clamp(1, CHUNK_MAX);
-    given.min(most).max(cost)
+/// What an isolate holds of one account.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Lease {
+    bucket: u64,
+    /// Below zero: spent and not counted yet.
+    left: i64,
+    /// How much this isolate has given out.
+    given: u64,
+    /// How much all have leased, when this isolate last asked.
+    sum: Option<u64>,
+    asked_at: Timestamp,
+}
+
+impl Lease {
+    /// How much nobody had leased; `None` if that is not known.
+    pub(crate) fn free(&self, limit: u64) -> Option<u64> {
+        self.sum.map(|sum| limit.saturating_sub(sum))
+    }
+
+    /// How much is spent, as far as this isolate knows.
+    pub(crate) fn spent(&self) -> Option<u64> {
+        let sum = i64::try_from(self.sum?).unwrap_or(i64::MAX);
+        Some(u64::try_from(sum.saturating_sub(self.left)).unwrap_or(0))
+    }
+}
+
+impl<F: Family<Record = i64>> Account<F> {
+    /// What this isolate holds.
+    pub(crate) fn held(&self, memory: &Memory) -> Lease {
+        let held = memory.limits.leases.get(&self.subject);
+        held.filter(|lease| lease.bucket == self.bucket)
+            .unwrap_or(Lease {
+                bucket: self.bucket,
+                ..Lease::default()
+            })
+    }
+
+    /// Whether what is held is enough.
+    pub(crate) fn covers(&self, memory: &Memory, need: u64) -> bool {
+        self.held(memory).left >= signed(need)
+    }
+
+    /// Whether asking could help a request that would be refused.
+    pub(crate) fn lacks(&self, memory: &Memory, need: u64, now: Timestamp) -> bool {
+        let lease = self.held(memory);
+        let hopeless = lease.free(self.limit) == Some(0)
+            && now.since(lease.asked_at) < EXHAUSTED_FOR
+            && lease.left >= 0;
+        lease.left < signed(need) && !hopeless
+    }
+
+    /// Sees to it that this isolate holds `need`, if there is as much, and that what it has
+    /// spent is counted. Gives what was asked for in vain, which the counter holds as well.
+    pub(crate) async fn provide<P: Platform>(
+        &self,
+        platform: &P,
+        memory: &Memory,
+        need: u64,
+    ) -> Result<u64, Error> {
+        let now = platform.clock().now();
+        if !self.lacks(memory, need, now) {
+            return Ok(0);
+        }
+        let lease = self.held(memory);
+        let debt = Debt::pay(self, memory, lease);
+        let chunk = (lease.given / self.part)
+            .min(self.chunk_max.max(1))
+            .max(need);
+        let asked = debt.amount.saturating_add(chunk);
+        let sum = atomic_add(platform.atomic(), &self.key, signed(asked), self.kept_until).await?;
+        debt.paid();
+        let sum = u64::try_from(sum).unwrap_or(0);
+        let in_vain = sum.saturating_sub(self.limit).min(chunk);
+        // What others of this isolate's requests have done meanwhile counts too.
+        let lease = self.held(memory);
+        self.hold(
+            memory,
+            Lease {
+                left: lease.left.saturating_add(signed(chunk - in_vain)),
+                // As if what is asked for in vain had been given back.
+                sum: Some(sum - in_vain),
+                asked_at: now,
+                ..lease
+            },
+        );
+        Ok(in_vain)
+    }
+
+    /// Gives out `amount`, which may be more than is held.
+    pub(crate) fn take(&self, memory: &Memory, amount: u64) {
+        let mut lease = self.held(memory);
+        lease.left = lease.left.saturating_sub(signed(amount));
+        lease.given = lease.given.saturating_add(amount);
+        self.hold(memory, lease);
+    }
+
+    /// Takes back `amount` that was given out and not used.
+    pub(crate) fn take_back(&self, memory: &Memory, amount: u64) {
+        let mut lease = self.held(memory);
+        lease.left = lease.left.saturating_add(signed(amount));
+        lease.given = lease.given.saturating_sub(amount);
+        self.hold(memory, lease);
+    }
+
+    fn hold(&self, memory: &Memory, lease: Lease) {
+        let leases = &memory.limits.leases;
+        // What comes late of a bucket that is over changes nothing any more.
+        let is_over = |held: &mut Lease| held.bucket > lease.bucket;
+        if !leases.with(&self.subject, is_over).unwrap_or(false) {
+            leases.insert(self.subject.clone(), lease);
+        }
+    }
+}
+
+/// What was spent beyond the lease, while it is being counted: of several who ask at once one
+/// pays it. Owed again if the store was not heard to have taken it.
+struct Debt<'a, F: Family<Record = i64>> {
+    account: &'a Account<F>,
+    memory: &'a Memory,
+    amount: u64,
+}
+
+impl<'a, F: Family<Record = i64>> Debt<'a, F> {
+    fn pay(account: &'a Account<F>, memory: &'a Memory, lease: Lease) -> Self {
+        let amount = lease.left.min(0).unsigned_abs();
+        let left = lease.left.max(0);
+        if amount > 0 {
+            account.hold(memory, Lease { left, ..lease });
+        }
+        Self {
+            account,
+            memory,
+            amount,
+        }
+    }
+
+    fn paid(mut self) {
+        self.amount = 0;
+    }
+}
+
+impl<F: Family<Record = i64>> Drop for Debt<'_, F> {
+    fn drop(&mut self) {
+        if self.amount > 0 {
+            let mut lease = self.account.held(self.memory);
+            lease.left = lease.left.saturating_sub(signed(self.amount));
+            self.account.hold(self.memory, lease);
+        }
+    }
+}
+
+fn signed(amount: u64) -> i64 {
+    i64::try_from(amount).unwrap_or(i64::MAX)
+}
+
+/// The account of a limit of requests.
+fn account(limit: &Limit<'_>, now: Timestamp) -> Account<QuotaFamily> {
+    let (rate, subject) = (limit.rate, Subject::of(limit));
+    let bucket = window::bucket(rate, now);
+    let requests = u64::from(rate.requests);
+    Account {
+        key: subject.key(bucket),
+        subject,
+        bucket,
+        kept_until: now + window::rest(rate, now) + LIFETIME_MARGIN,
+        limit: requests,
+        chunk_max: (requests / CHUNKS).min(CHUNK_MAX),
+        part: 1,
+    }
 }
 
 /// Whether asking could help a request that would be refused.
 pub(super) fn lacks(memory: &Memory, limit: &Limit<'_>, now: Timestamp) -> bool {
-    let lease = held(memory, limit, now);
-    lease.free != Some(0) && lease.left < limit.cost
+    account(limit, now).lacks(memory, limit.cost.into(), now)
 }
 
 /// Sees to it that this isolate holds as much as the request costs, if there is as much.
@@ -78,42 +249,20 @@ pub(super) async fn provide<P: Platform>(
     memory: &Memory,
     limit: &Limit<'_>,
 ) -> Result<(), Error> {
-    let (now, rate, subject) = (platform.clock().now(), limit.rate, Subject::of(limit));
-    if !lacks(memory, limit, now) {
-        return Ok(());
-    }
-    let bucket = window::bucket(rate, now);
-    let asked = chunk(rate, limit.cost, held(memory, limit, now).given);
-    let until = now + window::rest(rate, now) + LIFETIME_MARGIN;
-    let sum = atomic_add(
-        platform.atomic(),
-        &key(&subject, bucket),
-        asked.into(),
-        until,
-    )
-    .await?;
-    let difference = i64::from(rate.requests).saturating_sub(sum);
-    let free = u32::try_from(difference.max(0)).unwrap_or(u32::MAX);
-    let beyond = u32::try_from(difference.saturating_neg().max(0)).unwrap_or(u32::MAX);
-    // What others of this isolate's requests have done meanwhile counts too.
-    let lease = held(memory, limit, now);
-    let lease = Lease {
-        left: lease.left.saturating_add(asked.saturating_sub(beyond)),
-        free: Some(lease.free.unwrap_or(u32::MAX).min(free)),
-        ..lease
-    };
-    memory.limits.leases.insert(subject, lease);
-    Ok(())
+    let account = account(limit, platform.clock().now());
+    let provided = account.provide(platform, memory, limit.cost.into()).await;
+    // The counter is over before anybody could miss what is asked for in vain.
+    provided.map(drop)
 }
 
 /// Whether what is held is enough.
 pub(super) fn decide(memory: &Memory, limit: &Limit<'_>, now: Timestamp) -> Decision {
-    let lease = held(memory, limit, now);
-    if lease.left >= limit.cost {
+    let account = account(limit, now);
+    if account.covers(memory, limit.cost.into()) {
         return Decision::Admit;
     }
     Decision::Refuse {
-        retry_after: match lease.free {
+        retry_after: match account.held(memory).free(account.limit) {
             Some(0) => window::rest(limit.rate, now),
             // Others of this isolate's requests were quicker, or the window is new.
             Some(_) | None => CONTENDED,
@@ -123,28 +272,13 @@ pub(super) fn decide(memory: &Memory, limit: &Limit<'_>, now: Timestamp) -> Deci
 
 /// How much is left, as far as this isolate knows.
 pub(super) fn remaining(memory: &Memory, limit: &Limit<'_>, now: Timestamp) -> u64 {
-    let lease = held(memory, limit, now);
-    u64::from(lease.left) + u64::from(lease.free.unwrap_or_default())
+    let account = account(limit, now);
+    let lease = account.held(memory);
+    let free = lease.free(account.limit).unwrap_or_default();
+    free.saturating_add(u64::try_from(lease.left).unwrap_or(0))
 }
 
 /// Gives out what the request costs.
 pub(super) fn count(memory: &Memory, limit: &Limit<'_>, now: Timestamp) {
-    let mut lease = held(memory, limit, now);
-    lease.left = lease.left.saturating_sub(limit.cost);
-    lease.given = lease.given.saturating_add(limit.cost);
-    memory.limits.leases.insert(Subject::of(limit), lease);
-}
-
-fn held(memory: &Memory, limit: &Limit<'_>, now: Timestamp) -> Lease {
-    let bucket = window::bucket(limit.rate, now);
-    let held = memory.limits.leases.get(&Subject::of(limit));
-    held.filter(|lease| lease.bucket == bucket)
-        .unwrap_or(Lease {
-            bucket,
-            ..Lease::default()
-        })
-}
-
-fn key(subject: &Subject, bucket: u64) -> Key<QuotaFamily> {
-    subject.key(bucket)
+    account(limit, now).take(memory, limit.cost.into());
 }

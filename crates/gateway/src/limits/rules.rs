@@ -5,7 +5,7 @@ use sha2::{Digest, Sha256};
 
 use super::Limit;
 use crate::auth::Principal;
-use crate::config::{Counter, LimitRule, NAME_SEPARATOR, Per, ToolRule};
+use crate::config::{Counter, NAME_SEPARATOR, Per, ToolRule};
 use crate::route::Target;
 use crate::seal::hex;
 use crate::settings::Settings;
@@ -49,11 +49,11 @@ impl Applied<'_> {
 pub(crate) fn applying<'a>(settings: &'a Settings, counted: &Counted<'a>) -> Vec<Applied<'a>> {
     let cost = counted.rule.map_or(1, |rule| rule.cost);
     let named = settings.config.limits.rules.iter();
-    let named = named.filter(|limit| concerns(limit, counted.target));
+    let named = named.filter(|limit| concerns(&limit.tools, counted.target));
     let named = named.map(|limit| Applied {
         name: &limit.name,
         rate: limit.rate,
-        subject: subject(limit, counted),
+        subject: subject(&limit.per, counted),
         cost,
         exact: match limit.counter {
             None => counted.exact,
@@ -83,23 +83,24 @@ pub(crate) fn applying<'a>(settings: &'a Settings, counted: &Counted<'a>) -> Vec
     named.chain(tools).chain(polls).collect()
 }
 
-/// Whether a limit is one for what is asked; one that names no tools is for everything.
-fn concerns(limit: &LimitRule, target: &Target) -> bool {
-    if limit.tools.is_empty() {
+/// Whether a limit of these tools is one for what is asked; one that names no tools is for
+/// everything.
+pub(crate) fn concerns(tools: &[String], target: &Target) -> bool {
+    if tools.is_empty() {
         return true;
     }
     let Some((upstream, tool)) = target.tool() else {
         return false;
     };
-    limit.tools.iter().any(|named| {
+    tools.iter().any(|named| {
         named
             .split_once(NAME_SEPARATOR)
             .is_some_and(|(of, named)| of == upstream && (named == "*" || named == tool))
     })
 }
 
-/// Who or what the limit counts apart.
-fn subject(limit: &LimitRule, counted: &Counted<'_>) -> String {
+/// Who or what is counted apart.
+pub(crate) fn subject(per: &[Per], counted: &Counted<'_>) -> String {
     let Counted {
         principal, target, ..
     } = counted;
@@ -112,7 +113,7 @@ fn subject(limit: &LimitRule, counted: &Counted<'_>) -> String {
         hash.update((part.len() as u64).to_be_bytes());
         hash.update(part.as_bytes());
     };
-    for per in &limit.per {
+    for per in per {
         match per {
             Per::Principal => add(Some(principal.id.as_str())),
             Per::Client => {

@@ -74,8 +74,11 @@ pub(crate) enum Failed {
     Lost(String),
     Timeout(String, u64),
     Invalid(String, String),
+    Full(String),
     Refused(String),
     Unauthorized(String),
+    NoCredentials(String, String),
+    NotConnected(String, Option<String>),
     /// Ours; what the log of the asking isolate says.
     Fault(String),
 }
@@ -103,9 +106,14 @@ impl From<Error> for Failed {
                     Self::Timeout(upstream, millis(timeout))
                 }
                 Rejection::UpstreamInvalid { upstream, reason } => Self::Invalid(upstream, reason),
+                Rejection::UpstreamFull { upstream } => Self::Full(upstream),
                 Rejection::UpstreamRefused { upstream }
                 | Rejection::HeadersRefused { upstream } => Self::Refused(upstream),
                 Rejection::UpstreamUnauthorized { upstream } => Self::Unauthorized(upstream),
+                Rejection::NoCredentials { upstream, reason } => {
+                    Self::NoCredentials(upstream, reason)
+                }
+                Rejection::NotConnected { upstream, link } => Self::NotConnected(upstream, link),
                 // What the asking isolate decides itself never comes from a keeper.
                 Rejection::NotFound
                 | Rejection::OriginNotAllowed
@@ -120,11 +128,16 @@ impl From<Error> for Failed {
                 | Rejection::InsufficientScope { .. }
                 | Rejection::RateLimited { .. }
                 | Rejection::SessionUnknown
+                | Rejection::QuotaExceeded { .. }
+                | Rejection::Overloaded
                 | Rejection::TooManyTasks { .. }
+                | Rejection::OtherTenant
+                | Rejection::RequestToken { .. }
                 | Rejection::AddressNotAllowed
                 | Rejection::CountryNotAllowed
                 | Rejection::HeadersTooLarge { .. }
-                | Rejection::Killed { .. } => Self::Fault(rejection.to_string()),
+                | Rejection::Killed { .. }
+                | Rejection::KeyRefused(_) => Self::Fault(rejection.to_string()),
             },
         }
     }
@@ -159,8 +172,15 @@ impl From<Failed> for Error {
             Failed::Invalid(upstream, reason) => {
                 Rejection::UpstreamInvalid { upstream, reason }.into()
             }
+            Failed::Full(upstream) => Rejection::UpstreamFull { upstream }.into(),
             Failed::Refused(upstream) => Rejection::UpstreamRefused { upstream }.into(),
             Failed::Unauthorized(upstream) => Rejection::UpstreamUnauthorized { upstream }.into(),
+            Failed::NoCredentials(upstream, reason) => {
+                Rejection::NoCredentials { upstream, reason }.into()
+            }
+            Failed::NotConnected(upstream, link) => {
+                Rejection::NotConnected { upstream, link }.into()
+            }
             Failed::Fault(reason) => Fault::Dependency(format!("in a keeper: {reason}")).into(),
         }
     }

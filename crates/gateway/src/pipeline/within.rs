@@ -68,7 +68,7 @@ pub(crate) async fn told<P: Platform>(
     session: Rc<Session>,
     request: jsonrpc::Request,
 ) -> LocalBoxStream<'static, Bytes> {
-    let (platform, path) = (Rc::clone(&context.platform), head.endpoint.path());
+    let (platform, path) = (Rc::clone(&context.platform), head.endpoint.key());
     let mut audit = Pending::begin(platform, path, context.settings.digest.clone());
     audit.principal(&principal);
     audit.record.address.clone_from(&head.peer.address);
@@ -82,12 +82,22 @@ pub(crate) async fn told<P: Platform>(
     };
     let state = session::state(context, &session).await;
     within(&mut call, session, &state);
+    let context = &context.hurried();
     let asked = asked(&call);
     // Nobody reads headers here: the stream's are long gone.
     let mut standings = Standings::default();
-    match permit(context, head, principal, &call, &mut audit, &mut standings).await {
-        Ok(permit) => {
-            let work = dispatch::begin(context, work(head, call, permit));
+    match permit(
+        context,
+        head,
+        principal,
+        &mut call,
+        &mut audit,
+        &mut standings,
+    )
+    .await
+    {
+        Ok(granted) => {
+            let work = dispatch::begin(context, work(head, call, granted, &audit));
             egress::on_stream(context, asked, work, audit)
         }
         Err(error) => once(egress::error_message(context, &asked, &error, audit)),

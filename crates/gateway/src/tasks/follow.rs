@@ -402,6 +402,7 @@ fn may_pass(error: &Error) -> bool {
                 | Rejection::UpstreamTimeout { .. }
                 | Rejection::UpstreamBusy { .. }
                 | Rejection::UpstreamInvalid { .. }
+                | Rejection::UpstreamFull { .. }
         )
     )
 }

@@ -21,7 +21,7 @@ use tidegate_mcp::version::ProtocolVersion;
 
 use super::make::{Asked, When, begin, insert};
 use super::record::{Outcome, Record};
-use super::{make, roster, run, store};
+use super::{is_shown, make, roster, run, store};
 use crate::auth::{Principal, PrincipalId};
 use crate::config::{Authentication, Execution, Tasks, ToolRule};
 use crate::context::Context;
@@ -175,7 +175,7 @@ struct Place {
     offset: usize,
 }
 
-/// `tasks/list`: the caller's own, newest first.
+/// `tasks/list`: the caller's own, newest first, of tools it may still call.
 pub(crate) async fn list<P: Platform>(
     context: &Context<P>,
     principal: &Principal,
@@ -194,8 +194,11 @@ pub(crate) async fn list<P: Platform>(
     let records = page.iter().map(|id| store::find(context, id));
     let mut tasks = Vec::with_capacity(page.len());
     for found in join_all(records).await {
-        if let Some((_, record)) = found.map_err(store::failed)? {
-            tasks.push(shown(&record));
+        match found.map_err(store::failed)? {
+            Some((_, record)) if is_shown(context, principal, &record) => {
+                tasks.push(shown(&record));
+            }
+            Some(_) | None => {}
         }
     }
     let mut result = Object::new().with("resultType", "complete");

@@ -22,6 +22,7 @@ use crate::discover;
 use crate::error::{Error, Rejection};
 use crate::ingress::Call;
 use crate::platform::{Platform, Version};
+use crate::quotas::Charge;
 use crate::route::One;
 use crate::seal::hex;
 use crate::settings::Settings;
@@ -92,6 +93,7 @@ pub(crate) struct Asked {
     timeout: Duration,
     ttl: Duration,
     idempotent: bool,
+    charges: Vec<Charge>,
 }
 
 impl Asked {
@@ -129,11 +131,17 @@ impl Asked {
             timeout: Duration::from_millis(timeout.unwrap_or(settings.config.tasks.timeout_ms)),
             ttl: legacy::ttl(settings, call),
             idempotent: one.upstream.idempotency_keys || rule.is_some_and(|rule| rule.idempotent),
+            charges: Vec::new(),
         }
     }
 }
 
 impl Asked {
+    /// Has its result counted in these quotas.
+    pub(crate) fn charged(self, charges: Vec<Charge>) -> Self {
+        Self { charges, ..self }
+    }
+
     /// Lets one run take this long and no longer.
     pub(crate) fn within(self, timeout: Duration) -> Self {
         Self { timeout, ..self }
@@ -188,6 +196,7 @@ pub(super) fn begin<P: Platform>(
         questions: BTreeMap::new(),
         state: None,
         upstream_task: None,
+        charges: asked.charges,
         outcome: None,
     };
     Ok((id, record))

@@ -2,7 +2,7 @@
 //! gateway's, with nothing stored.
 //!
 //! A handle says which upstream made the task, of which tool and under which id. Each request
-//! about it is decided as the tool's call would be, and goes to the upstream with that id; what
+//! about it, but for its cancellation, is decided as the tool's call would be, and goes to the upstream with that id; what
 //! comes back is shown as the call's own answer would have been.
 
 use std::collections::BTreeMap;
@@ -15,14 +15,15 @@ use tidegate_mcp::task::{Task, acknowledged_result};
 use super::handle::{Askable, Passed, unknown};
 use super::record::Answer;
 use super::theirs::{Maker, Theirs, bare};
-use crate::auth::{Principal, Resource};
+use crate::auth::Principal;
 use crate::canary;
-use crate::config::bounds;
+use crate::config::{Upstream, bounds};
 use crate::context::Context;
 use crate::error::Error;
 use crate::ingress::{Call, Endpoint};
 use crate::platform::Platform;
 use crate::policy;
+use crate::switches;
 
 /// What a client is told of a call its upstream made a task of.
 pub(crate) fn created<P: Platform>(
@@ -73,7 +74,7 @@ pub(super) async fn get<P: Platform>(
     asking: Asking<'_>,
     handle: &str,
 ) -> Result<Object, Error> {
-    let theirs = asking.permitted(context).await?;
+    let theirs = asking.permitted(context)?;
     let seen = theirs.get(context, &asking.call.meta).await?;
     let ttl_ms = ttl_ms(&seen.task);
     let declared = asking.passed.askable.capabilities();
@@ -88,7 +89,7 @@ pub(super) async fn update<P: Platform>(
     asking: Asking<'_>,
     answers: &BTreeMap<String, Answer>,
 ) -> Result<Object, Error> {
-    let theirs = asking.permitted(context).await?;
+    let theirs = asking.permitted(context)?;
     let mut given = Object::new();
     for (key, answer) in answers {
         if let Answer::Result(answer) = answer {
@@ -99,12 +100,14 @@ pub(super) async fn update<P: Platform>(
     Ok(acknowledged_result())
 }
 
-/// `tasks/cancel`.
+/// `tasks/cancel`: also by an owner who may no longer call the tool.
 pub(super) async fn cancel<P: Platform>(
     context: &Context<P>,
     asking: Asking<'_>,
 ) -> Result<Object, Error> {
-    let theirs = asking.permitted(context).await?;
+    let upstream = asking.upstream(context)?;
+    switches::still(context, &upstream.name, &asking.passed.tool)?;
+    let theirs = asking.theirs(context, upstream);
     theirs.cancel(context, &asking.call.meta).await?;
     Ok(acknowledged_result())
 }
@@ -133,21 +136,34 @@ impl<'a> Asking<'a> {
     }
 
     /// The task, if its owner may still call its tool.
-    async fn permitted<P: Platform>(&self, context: &Context<P>) -> Result<Theirs, Error> {
-        let settings = &context.settings;
-        let passed = &self.passed;
-        let upstream = settings.upstream(&passed.upstream).ok_or_else(unknown)?;
-        let resource = Resource::of(&settings.config, &self.endpoint.path());
-        policy::allows_still(context, self.principal, upstream, &passed.tool, &resource)?;
+    fn permitted<P: Platform>(&self, context: &Context<P>) -> Result<Theirs, Error> {
+        let upstream = self.upstream(context)?;
+        let resource = self.endpoint.resource(&context.settings.config);
+        policy::allows_still(
+            context,
+            self.principal,
+            upstream,
+            &self.passed.tool,
+            &resource,
+        )?;
+        Ok(self.theirs(context, upstream))
+    }
+
+    fn upstream<'c, P: Platform>(&self, context: &'c Context<P>) -> Result<&'c Upstream, Error> {
+        let upstream = context.settings.upstream(&self.passed.upstream);
+        upstream.ok_or_else(unknown)
+    }
+
+    fn theirs<P: Platform>(&self, context: &Context<P>, upstream: &Upstream) -> Theirs {
         let maker = Maker {
-            upstream: canary::pinned(context, upstream, passed.version.as_deref()).clone(),
-            tool: passed.tool.clone(),
-            prefixed: passed.prefixed,
-            owner: passed.owner.clone(),
+            upstream: canary::pinned(context, upstream, self.passed.version.as_deref()).clone(),
+            tool: self.passed.tool.clone(),
+            prefixed: self.passed.prefixed,
+            owner: self.passed.owner.clone(),
         };
-        Ok(Theirs {
+        Theirs {
             maker: Rc::new(maker),
-            id: passed.id.clone(),
-        })
+            id: self.passed.id.clone(),
+        }
     }
 }

@@ -83,7 +83,7 @@ pub(crate) async fn call<P: Platform>(
             }
             response.into_body()
         }
-        None => Body::stream(park::encoded(frames(context.clone(), id, told)).map(Ok)),
+        None => Body::stream(park::encoded(frames(context.unhurried(), id, told)).map(Ok)),
     };
     let memory = Rc::clone(&context.memory);
     let mut events = park::heard(body, meta)

@@ -13,6 +13,7 @@ use tidegate_mcp::task::{Task, TaskDetail, TaskStatus};
 use crate::auth::PrincipalId;
 use crate::egress::Answered;
 use crate::keyspace::{Family, Store};
+use crate::quotas::Charge;
 use crate::time::Timestamp;
 
 /// A task as stored.
@@ -88,6 +89,9 @@ pub struct Record {
     /// The upstream's own task that this one follows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upstream_task: Option<String>,
+    /// The quotas its result is counted in.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub charges: Vec<Charge>,
     /// How it ended: a tool's result, or a JSON-RPC error.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<Outcome>,
@@ -288,6 +292,7 @@ impl Record {
             questions: BTreeMap::new(),
             state: None,
             upstream_task: None,
+            charges: Vec::new(),
             outcome: None,
             ..self.clone()
         }

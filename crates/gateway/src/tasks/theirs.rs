@@ -240,7 +240,8 @@ impl Theirs {
             principal: self.maker.owner.clone(),
             timeout: Duration::from_millis(upstream.timeout_ms).min(ASK_WITHIN),
         };
-        let reply = upstream::call(context, upstream, outgoing).await;
+        // Also once the call's time is over: it is cancelled then.
+        let reply = upstream::call(&context.unhurried(), upstream, outgoing).await;
         match egress::whole(reply).await {
             // Its words may name its own id.
             Err(Error::Rejection(Rejection::Protocol { error, .. }))

@@ -18,7 +18,7 @@ use tidegate_mcp::task::{TaskStatus, notification_params};
 use super::handle::Handle;
 use super::run::STORE_PAUSE;
 use super::store::{self, Known};
-use super::{read, repair};
+use super::{is_shown, read, repair};
 use crate::auth::Principal;
 use crate::context::Context;
 use crate::platform::{Clock, Platform, WAIT_MAX};
@@ -40,7 +40,8 @@ impl Watched {
     }
 }
 
-/// Those of these tasks that are the principal's own and can be read in time, as many as one
+/// Those of these tasks that are the principal's own, of tools it may still call, and can be
+/// read in time, as many as one
 /// listener is told of.
 pub(crate) async fn known<P: Platform>(
     context: &Context<P>,
@@ -53,6 +54,9 @@ pub(crate) async fn known<P: Platform>(
     let known = own.take(WATCHED_MAX).map(|handle| async move {
         let known = context.until(deadline, read(context, &handle)).await;
         let known = known?.ok()?;
+        if !is_shown(context, principal, &known.1) {
+            return None;
+        }
         let id = handle.id;
         Some(Watched { id, known })
     });

@@ -1,7 +1,7 @@
 //! Circuit breaker for one upstream, or one tool of one.
 //!
 //! Closed lets calls through and counts failures: those in a row, and if the rule says so
-//! the share of them in a sliding [`window`]; Open refuses for a while; HalfOpen lets a few
+//! the share of them in a sliding window; Open refuses for a while; HalfOpen lets a few
 //! probes through and goes by what comes of them. A success never opens a circuit.
 //!
 //! Advisory: every request is answered correctly if this state is lost or never shared.
@@ -10,14 +10,13 @@
 //! clock that steps back cannot keep a circuit open longer than one reset interval.
 
 mod pair;
-mod window;
 
 use std::time::Duration;
 
+use super::window::Window;
 use crate::config::CircuitBreaker;
 use crate::time::Timestamp;
 pub use pair::{Opened, Pair, Seen};
-use window::Window;
 
 /// Longest time unanswered probes keep others from being let through.
 pub const PROBE_LEASE_MAX: Duration = Duration::from_secs(60);
@@ -213,8 +212,10 @@ impl Breaker {
     fn count(&mut self, now: Timestamp, failed: bool, rule: &CircuitBreaker) -> bool {
         match &rule.failure_rate {
             Some(rate) => {
-                self.window.count(now, failed, rate);
-                self.window.exceeds(now, rate)
+                self.window.count(now, rate.window_ms, failed);
+                let (calls, failures) = self.window.sums(now, rate.window_ms);
+                calls >= rate.minimum_calls.into()
+                    && failures * 100 >= calls * u64::from(rate.percent)
             }
             None => false,
         }

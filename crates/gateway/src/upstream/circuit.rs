@@ -15,7 +15,7 @@
 //! second as long as clocks differ by at most [`CLOCK_SKEW_MAX`] and writes arrive within
 //! [`WRITE_TIME_MAX`]. A trip that may not be written is not told of. Others look after a
 //! response, at most once in [`LOOK_INTERVAL`] and upstream, the first time that long after
-//! their first call; so they hear of a trip after KV's own delay, that interval and one call
+//! their first call (after it, where instances do not live that long); so they hear of a trip after KV's own delay, that interval and one call
 //! more, and a trip that is over by then is heard by nobody. It costs no call a wait, at most
 //! a tenth of a KV read a second, and nothing where nothing is shared.
 
@@ -158,6 +158,26 @@ fn put<K: Ord + Clone>(
     }
 }
 
+/// Whether the circuits refuse a call for now; no call is let through by that.
+pub(super) fn look<P: Platform>(
+    context: &Context<P>,
+    upstream: &Upstream,
+    tool: Option<&str>,
+) -> Result<(), Error> {
+    let (now, rule) = (context.now(), &context.settings.config.circuit_breaker);
+    let circuits = &context.memory.upstream.circuits;
+    let refused = circuits.with(&upstream.name, tool, rule, |pair| pair.refuses(now, rule));
+    refused.map_or(Ok(()), |retry_after| Err(open(upstream, retry_after)))
+}
+
+fn open(upstream: &Upstream, retry_after: Duration) -> Error {
+    Rejection::UpstreamUnavailable {
+        upstream: upstream.name.clone(),
+        retry_after: Some(retry_after),
+    }
+    .into()
+}
+
 /// Asks the circuits whether the upstream, or its tool, may be tried.
 pub(super) fn admit<P: Platform>(
     context: &Context<P>,
@@ -171,11 +191,7 @@ pub(super) fn admit<P: Platform>(
     let circuits = &context.memory.upstream.circuits;
     match circuits.with(upstream.key(), tool, rule, |pair| pair.admit(now, rule)) {
         Admission::Pass => Ok(()),
-        Admission::Refuse { retry_after } => Err(Rejection::UpstreamUnavailable {
-            upstream: upstream.name.clone(),
-            retry_after: Some(retry_after),
-        }
-        .into()),
+        Admission::Refuse { retry_after } => Err(open(upstream, retry_after)),
     }
 }
 
@@ -197,7 +213,11 @@ pub(super) fn note<P: Platform>(
             | Rejection::UpstreamBusy { limited: false, .. }
             | Rejection::UpstreamInvalid { .. },
         )) => Seen::Unwell,
-        Some(Error::Fault(_)) => return,
+        // Nothing of the upstream itself.
+        Some(
+            Error::Fault(_)
+            | Error::Rejection(Rejection::NoCredentials { .. } | Rejection::NotConnected { .. }),
+        ) => return,
         None | Some(Error::Rejection(_)) => Seen::Answered,
     };
     let (now, rule) = (context.now(), &context.settings.config.circuit_breaker);
@@ -270,18 +290,17 @@ fn look_later<P: Platform>(context: &Context<P>, upstream: &Upstream) {
     let (now, looked) = (context.now(), &context.memory.upstream.circuits.looked);
     match looked.get(upstream.key()) {
         Some(last) if last <= now && now.since(last) < LOOK_INTERVAL => return,
-        Some(_) => {
+        None if !context.platform.is_short_lived() => {}
+        Some(_) | None => {
             let (context, upstream) = (context.clone(), upstream.clone());
             let platform = std::rc::Rc::clone(&context.platform);
-            platform.defer(async move { look(&context, &upstream).await });
+            platform.defer(async move { listen(&context, &upstream).await });
         }
-        // Where instances live for one request, none ever looks.
-        None => {}
     }
     looked.insert(upstream.key().clone(), now);
 }
 
-async fn look<P: Platform>(context: &Context<P>, upstream: &Upstream) {
+async fn listen<P: Platform>(context: &Context<P>, upstream: &Upstream) {
     let id = facts::identity(upstream, Era::Modern);
     let key = Key::<CircuitFamily>::of(&[&id]);
     let Ok(Some(record)) = keyspace::kv_get(context.platform.kv(), &key).await else {

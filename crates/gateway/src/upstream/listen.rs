@@ -85,6 +85,7 @@ pub(crate) async fn listen<P: Platform>(
     let exchange = Exchange {
         context,
         upstream,
+        principal: &principal.id,
         deadline: context.now() + timeout,
         timeout,
     };

@@ -100,6 +100,7 @@ async fn reopen<P: Platform>(
     let exchange = Exchange {
         context,
         upstream,
+        principal: session.principal(),
         deadline,
         timeout: deadline.since(context.now()),
     };

@@ -149,6 +149,11 @@ impl Lost {
 }
 
 impl Session {
+    /// Whose session it is.
+    pub(crate) fn principal(&self) -> &PrincipalId {
+        &self.principal
+    }
+
     fn owner(&self) -> Owner {
         (
             self.upstream.key().clone(),
@@ -459,7 +464,7 @@ pub(crate) async fn close<P: Platform>(context: &Context<P>, session: &Session) 
     let mut request = HttpRequest::new(Body::empty());
     *request.method_mut() = HttpMethod::DELETE;
     request.headers_mut().extend(session.headers());
-    let exchange = courtesy(context, &session.upstream);
+    let exchange = courtesy(context, session);
     // 405 means the server keeps sessions as long as it likes; every answer is fine.
     let _ = wire::send(&exchange, request).await;
 }
@@ -470,14 +475,15 @@ pub(crate) async fn tell<P: Platform>(
     session: &Rc<Session>,
     message: String,
 ) {
-    let exchange = courtesy(context, &session.upstream);
+    let exchange = courtesy(context, session);
     let _ = session.post(&exchange, message).await;
 }
 
-fn courtesy<'a, P: Platform>(context: &'a Context<P>, upstream: &'a Upstream) -> Exchange<'a, P> {
+fn courtesy<'a, P: Platform>(context: &'a Context<P>, session: &'a Session) -> Exchange<'a, P> {
     Exchange {
         context,
-        upstream,
+        upstream: &session.upstream,
+        principal: &session.principal,
         deadline: context.now() + COURTESY,
         timeout: COURTESY,
     }

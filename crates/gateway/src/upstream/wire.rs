@@ -3,13 +3,14 @@
 //! Everything read is bounded, in size by [`RESPONSE_MAX`] and in time by the exchange's
 //! deadline. Dropping the messages drops the connection.
 
+use std::rc::Rc;
 use std::time::Duration;
 
 use async_stream::stream;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::{self, LocalBoxStream};
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER, USER_AGENT};
+use http::header::{ACCEPT, CONTENT_TYPE, RETRY_AFTER, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use tidegate_mcp::jsonrpc::{self, Message, Posted, RequestId};
 use tidegate_mcp::sse;
@@ -18,9 +19,9 @@ use super::Exchange;
 use super::patience::Patience;
 use super::session::Session;
 use crate::body::{Body, ReadError};
-use crate::config::{Credentials, SecretRef};
 use crate::context::Context;
-use crate::error::{Error, Fault, Rejection};
+use crate::credentials::{self, Shown, Token};
+use crate::error::{Error, Rejection};
 use crate::platform::{HttpClient, HttpError, Platform};
 
 /// Largest whole response body read from an upstream, in bytes.
@@ -101,7 +102,52 @@ pub(crate) async fn send<P: Platform>(
     request
         .headers_mut()
         .insert(USER_AGENT, HeaderValue::from_static(AGENT));
-    if let Some((name, value)) = credential(exchange.context, &upstream.credentials).await? {
+    let first = shown(exchange, None).await?;
+    let again = first.token.as_ref().and_then(|_| copy(&request));
+    let response = exchanged(exchange, request, &first).await?;
+    match (first.token, again) {
+        // What refuses a request has not acted on it.
+        (Some(token), Some(request))
+            if response.status() == StatusCode::UNAUTHORIZED
+                && credentials::may_renew(exchange.context, &token) =>
+        {
+            drop(response);
+            let other = shown(exchange, Some(&token)).await?;
+            exchanged(exchange, request, &other).await
+        }
+        _ => Ok(response),
+    }
+}
+
+/// What the upstream is shown, in the time there is.
+async fn shown<P: Platform>(
+    exchange: &Exchange<'_, P>,
+    refused: Option<&Rc<Token>>,
+) -> Result<Shown, Error> {
+    let showing = credentials::show(exchange, refused);
+    let shown = exchange.context.until(exchange.deadline, showing).await;
+    shown.unwrap_or_else(|| Err(exchange.timed_out()))
+}
+
+/// A request that can be sent once more.
+fn copy(request: &Request<Body>) -> Option<Request<Body>> {
+    let Body::Full(body) = request.body() else {
+        return None;
+    };
+    let mut copy = Request::new(Body::Full(body.clone()));
+    *copy.method_mut() = request.method().clone();
+    *copy.uri_mut() = request.uri().clone();
+    *copy.headers_mut() = request.headers().clone();
+    Some(copy)
+}
+
+async fn exchanged<P: Platform>(
+    exchange: &Exchange<'_, P>,
+    mut request: Request<Body>,
+    shown: &Shown,
+) -> Result<Response<Body>, Error> {
+    let upstream = exchange.upstream;
+    if let Some((name, value)) = shown.header.clone() {
         request.headers_mut().insert(name, value);
     }
     let sent = exchange.context.platform.http().send(request);
@@ -118,37 +164,6 @@ pub(crate) async fn send<P: Platform>(
             Err(Rejection::UpstreamLost { upstream }.into())
         }
     }
-}
-
-async fn credential<P: Platform>(
-    context: &Context<P>,
-    credentials: &Credentials,
-) -> Result<Option<(HeaderName, HeaderValue)>, Error> {
-    let (name, reference, prefix) = match credentials {
-        Credentials::None => return Ok(None),
-        Credentials::Bearer { token } => (AUTHORIZATION, token, "Bearer "),
-        Credentials::Header { name, value } => {
-            let name = name
-                .parse()
-                .map_err(|_| Fault::Internal("credential header name".to_owned()))?;
-            (name, value, "")
-        }
-    };
-    let secret = secret(context, reference).await?;
-    let mut value = HeaderValue::from_str(&format!("{prefix}{secret}"))
-        .map_err(|_| Fault::SecretMissing("a secret that fits no header".to_owned()))?;
-    value.set_sensitive(true);
-    Ok(Some((name, value)))
-}
-
-async fn secret<P: Platform>(context: &Context<P>, reference: &SecretRef) -> Result<String, Fault> {
-    let name = reference
-        .name()
-        .ok_or_else(|| Fault::Internal("secret reference".to_owned()))?;
-    let secret = context.platform.secret(name).await;
-    secret
-        .map(|secret| secret.expose().to_owned())
-        .ok_or_else(|| Fault::SecretMissing(name.to_owned()))
 }
 
 impl Answer {

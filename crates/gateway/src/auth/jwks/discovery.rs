@@ -4,6 +4,7 @@
 //! (RFC 8414 section 3.3), and what it points to must be as safe to fetch as what a
 //! configuration may name: https to a public host, or loopback where the issuer itself is.
 
+use bytes::Bytes;
 use serde::Deserialize;
 use url::Url;
 
@@ -25,10 +26,15 @@ struct Metadata {
 /// The address of the issuer's keys.
 pub(super) async fn key_url<P: Platform>(platform: &P, issuer: &Issuer) -> Result<Url, String> {
     let base = Url::parse(&issuer.issuer).map_err(|e| e.to_string())?;
+    read(&document(platform, &base).await?, issuer, &base)
+}
+
+/// What an authorization server says of itself; whoever reads it compares its issuer.
+pub(crate) async fn document<P: Platform>(platform: &P, base: &Url) -> Result<Bytes, String> {
     let mut reason = String::new();
-    for url in places(&base) {
+    for url in places(base) {
         match get(platform, &url).await {
-            Ok(document) => return read(&document, issuer, &base),
+            Ok(document) => return Ok(document),
             // Served elsewhere, perhaps.
             Err(Failure::Status(status)) if status.is_client_error() => {
                 reason = format!("no metadata: status {}", status.as_u16());

@@ -20,7 +20,7 @@ use crate::platform::{Clock, HttpClient, Platform};
 /// How long the authorization server has to answer, until its last answer has ended.
 pub const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
 /// How the gateway calls itself.
-pub(in crate::auth) const AGENT: &str = concat!("tidegate/", env!("CARGO_PKG_VERSION"));
+pub(crate) const AGENT: &str = concat!("tidegate/", env!("CARGO_PKG_VERSION"));
 /// Largest key set or metadata document read, in bytes.
 pub const KEY_SET_MAX: usize = 256 * 1024;
 

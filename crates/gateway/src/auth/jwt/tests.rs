@@ -1,3 +1,5 @@
+use std::sync::LazyLock;
+
 use jwt_simple::prelude::{
     ECDSAP256KeyPairLike, ECDSAP384KeyPairLike, ES256KeyPair, ES384KeyPair, Ed25519KeyPair,
     EdDSAKeyPairLike, HS256Key, JWTClaims, MACLike, NoCustomClaims, PS256KeyPair, PS384KeyPair,
@@ -377,9 +379,15 @@ fn verdict(text: &str, key: &Key, issuer: &Issuer) -> Result<(), Refused> {
 }
 
 fn expected(issuer: &Issuer) -> Expected<'_> {
+    static HERE: LazyLock<super::super::Resource> = LazyLock::new(|| super::super::Resource {
+        url: RESOURCE.to_owned(),
+        metadata_url: String::new(),
+        proofs: false,
+        tenant: None,
+    });
     Expected {
         issuer,
-        resource: RESOURCE,
+        resource: &HERE,
         now: Timestamp::from_secs(NOW),
     }
 }

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use super::Findings;
+use super::{Findings, oauth};
 use crate::config::address::is_loopback;
 use crate::config::bounds::{
-    COST, DESCRIPTION_MAX, ISSUERS_MAX, NAMES_MAX, TASK_AFTER_MS, TIMEOUT_MS, TOOL_NAME_MAX,
-    TOOL_RULES_MAX,
+    COST, DESCRIPTION_MAX, ISSUERS_MAX, NAMES_MAX, REQUEST_TOKEN_AGE, TASK_AFTER_MS, TIMEOUT_MS,
+    TOOL_NAME_MAX, TOOL_RULES_MAX,
 };
 use crate::config::{Authentication, Config, Issuer, NAME_SEPARATOR, ToolRule};
 
@@ -80,6 +80,9 @@ fn issuer(at: &str, issuer: &Issuer, findings: &mut Findings) {
     }
     findings.names(&format!("{at}/audiences"), &issuer.audiences, "audiences");
     introspection(at, issuer, findings);
+    if let Some(sign_in) = &issuer.sign_in {
+        oauth::sign_in(&format!("{at}/signIn"), sign_in, findings);
+    }
     if issuer.algorithms.is_empty() {
         findings.add(
             format!("{at}/algorithms"),
@@ -225,6 +228,7 @@ fn rule_content(at: &str, rule: &ToolRule, findings: &mut Findings) {
             );
         }
     }
+    request_token(at, rule, findings);
     if let Some(rate) = &rule.rate_limit {
         findings.rate(&format!("{at}/rateLimit"), rate);
     }
@@ -235,6 +239,40 @@ fn rule_content(at: &str, rule: &ToolRule, findings: &mut Findings) {
     if let Some(after_ms) = rule.task_after_ms {
         findings.within(&format!("{at}/taskAfterMs"), after_ms, &TASK_AFTER_MS, "ms");
     }
+}
+
+fn request_token(at: &str, rule: &ToolRule, findings: &mut Findings) {
+    let Some(token) = &rule.request_token else {
+        return;
+    };
+    let at = format!("{at}/requestToken");
+    let secrets = [
+        ("secret", Some(&token.secret)),
+        ("previousSecret", token.previous_secret.as_ref()),
+    ];
+    for (member, secret) in secrets {
+        if secret.is_some_and(|secret| secret.name().is_none()) {
+            findings.add(
+                format!("{at}/{member}"),
+                "is not a reference to a secret",
+                "write ${secret:NAME} and set NAME as a secret of the platform; never the secret itself",
+            );
+        }
+    }
+    if token.previous_secret.as_ref() == Some(&token.secret) {
+        findings.add(
+            format!("{at}/previousSecret"),
+            "is the same secret",
+            "name the one that was used before, or remove the field",
+        );
+    }
+    let age = token.max_age_seconds.into();
+    findings.within(
+        &format!("{at}/maxAgeSeconds"),
+        age,
+        &REQUEST_TOKEN_AGE,
+        "seconds",
+    );
 }
 
 /// Scopes are written into `WWW-Authenticate`, so their characters matter.

@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::config::bounds::{
-    FAILURE_CALLS, FAILURE_PERCENT, FAILURE_THRESHOLD, FAILURE_WINDOW_MS, HALF_OPEN_REQUESTS,
-    RESET_INTERVAL_MS,
+    AT_ONCE, ATTEMPTS, FAILURE_CALLS, FAILURE_PERCENT, FAILURE_THRESHOLD, FAILURE_WINDOW_MS,
+    HALF_OPEN_REQUESTS, HEDGE_AFTER_MS, RESET_INTERVAL_MS, RETRY_PAUSE_MS,
 };
 
 /// A configuration without problems, for a deployed gateway.
@@ -437,6 +437,108 @@ fn a_deployed_gateway_reaches_public_https_servers_only() {
 }
 
 #[test]
+fn tokens_for_upstreams_come_from_a_named_server_by_a_secret_that_is_kept() {
+    let at = "/upstreams/0/credentials";
+    let with = |grant: &str| {
+        let mut document = document();
+        document["upstreams"][0]["credentials"] = json!({
+            "type": "oauth", "grant": grant, "issuer": "https://as.example.com", "clientId": "gw",
+            "clientSecret": "${secret:AS_SECRET}",
+        });
+        document
+    };
+    for grant in ["client", "exchange", "user"] {
+        let config: Config = serde_json::from_value(with(grant)).unwrap();
+        assert_eq!(config.problems(), []);
+        let field = |name: &str| format!("{at}/{name}");
+        check(
+            &with(grant),
+            &[
+                (&field("clientSecret"), json!("hunter2"), "not a reference"),
+                (&field("issuer"), json!("as.example.com"), "not an issuer"),
+                (&field("issuer"), json!("http://as.example.com"), "http"),
+                (
+                    &field("issuer"),
+                    json!("https://10.0.0.1"),
+                    "private network",
+                ),
+                (
+                    &field("resource"),
+                    json!("ftp://a.example"),
+                    "not an https URL",
+                ),
+                (&field("clientId"), json!(""), "is empty"),
+                (
+                    &format!("{at}/scopes → {at}/scopes/0"),
+                    json!(["a b"]),
+                    "more than one",
+                ),
+            ],
+        );
+    }
+    let endpoint = json!("https://as.example.com/x");
+    for (grant, name, value, place, message) in [
+        (
+            "client",
+            "clientSecret",
+            Value::Null,
+            "/clientSecret",
+            "is missing",
+        ),
+        (
+            "client",
+            "audience",
+            json!("x"),
+            "/audience",
+            "exchange only",
+        ),
+        ("user", "audience", json!("x"), "/audience", "exchange only"),
+        (
+            "client",
+            "authorizationEndpoint",
+            endpoint.clone(),
+            "/authorizationEndpoint",
+            "user only",
+        ),
+        (
+            "user",
+            "authorizationEndpoint",
+            endpoint.clone(),
+            "",
+            "not the other",
+        ),
+        ("user", "tokenEndpoint", endpoint, "", "not the other"),
+    ] {
+        let place = format!("{at}/{name} → {at}{place}");
+        check(&with(grant), &[(&place, value, message)]);
+    }
+    let sign_in = "/authentication/issuers/0/signIn";
+    let (id, secret) = (
+        format!("{sign_in}/clientId"),
+        format!("{sign_in}/clientSecret"),
+    );
+    for (value, place, message) in [
+        (json!({ "clientId": "" }), id, "is empty"),
+        (
+            json!({ "clientId": "gw", "clientSecret": "hunter2" }),
+            secret,
+            "not a reference",
+        ),
+    ] {
+        check(
+            &document(),
+            &[(&format!("{sign_in} → {place}"), value, message)],
+        );
+    }
+    let found = changed(with("user"), "/authentication", json!({ "type": "none" }));
+    assert!(
+        found
+            .iter()
+            .any(|problem| problem.pointer == format!("{at}/grant"))
+    );
+}
+
+#[test]
 fn credentials_are_references_in_headers_of_the_upstreams_own() {
     let (token, name) = (
         "/upstreams/0/credentials/token",
@@ -518,6 +620,22 @@ fn rules_name_configured_tools_once() {
 }
 
 #[test]
+fn a_fallback_is_another_configured_upstream() {
+    let document = document();
+    check(
+        &document,
+        &[
+            ("/upstreams/0/fallback", json!("search"), "itself"),
+            ("/upstreams/0/fallback", json!("nobody"), "no configured"),
+        ],
+    );
+    assert_eq!(
+        changed(document, "/upstreams/0/fallback", json!("git-2")),
+        []
+    );
+}
+
+#[test]
 fn every_number_has_bounds() {
     for (pointer, range) in [
         ("/upstreams/0/timeoutMs", TIMEOUT),
@@ -531,6 +649,14 @@ fn every_number_has_bounds() {
         ("/circuitBreaker/failureThreshold", FAILURE_THRESHOLD),
         ("/circuitBreaker/resetIntervalMs", RESET_INTERVAL_MS),
         ("/circuitBreaker/halfOpenMaxRequests", HALF_OPEN_REQUESTS),
+        ("/limits/requestTimeoutMs", TIMEOUT),
+        ("/limits/maxRequestsAtOnce", AT_ONCE),
+        ("/upstreams/0/bulkhead/maxCalls", AT_ONCE),
+        ("/upstreams/0/retry/maxAttempts", ATTEMPTS),
+        ("/upstreams/0/retry/initialMs", RETRY_PAUSE_MS),
+        ("/upstreams/0/retry/maxMs", RETRY_PAUSE_MS),
+        ("/upstreams/0/retry/attemptTimeoutMs", TIMEOUT),
+        ("/upstreams/0/retry/hedgeAfterMs", HEDGE_AFTER_MS),
         ("/circuitBreaker/failureRate/percent", FAILURE_PERCENT),
         ("/circuitBreaker/failureRate/windowMs", FAILURE_WINDOW_MS),
         ("/circuitBreaker/failureRate/minimumCalls", FAILURE_CALLS),
@@ -543,6 +669,8 @@ fn every_number_has_bounds() {
         ("/tools/0/taskAfterMs", TASK_AFTER_MS),
     ] {
         let mut document = document();
+        document["upstreams"][0]["bulkhead"] = json!({ "maxCalls": 1 });
+        document["upstreams"][0]["retry"] = json!({});
         document["circuitBreaker"] = json!({ "failureRate": { "percent": 50 } });
         document["tasks"] = json!({});
         let (least, most) = (*range.start(), *range.end());
@@ -661,6 +789,50 @@ fn a_limit_says_what_it_counts_and_for_whom() {
 }
 
 #[test]
+fn keys_dry_runs_and_probes_say_what_they_need() {
+    let mut document = document();
+    document["idempotency"] = json!({ "enabled": true });
+    document["tools"][0]["dryRun"] = json!({ "argument": "dry_run", "forRoles": ["intern"] });
+    document["tools"][1]["dryRun"] = json!({ "meta": "acme.example/dryRun" });
+    document["upstreams"][0]["probe"] = json!({ "tool": "ping", "arguments": { "a": [1] } });
+    check(
+        &document,
+        &[
+            ("/idempotency/windowMs", json!(59_999), "out of range"),
+            (
+                "/tools/0/dryRun/meta → /tools/0/dryRun",
+                json!("both"),
+                "one way",
+            ),
+            (
+                "/tools/1/dryRun/meta → /tools/1/dryRun",
+                Value::Null,
+                "one way",
+            ),
+            ("/tools/0/dryRun/argument", json!(" "), "empty"),
+            (
+                "/tools/1/dryRun/meta",
+                json!("io.modelcontextprotocol/x"),
+                "protocol's own",
+            ),
+            (
+                "/tools/0/dryRun/forRoles → /tools/0/dryRun/forRoles/1",
+                json!(["a", "a"]),
+                "listed twice",
+            ),
+            ("/upstreams/0/probe/tool", json!(""), "no tool's name"),
+            ("/upstreams/0/probe/slowMs", json!(5_001), "longer than"),
+            ("/upstreams/0/probe/slowMs", json!(9), "out of range"),
+            (
+                "/upstreams/0/probe/timeoutMs",
+                json!(20_001),
+                "out of range",
+            ),
+        ],
+    );
+}
+
+#[test]
 fn what_is_let_in_at_the_edge_is_checked() {
     let many = vec!["10.0.0.0/8"; 1025];
     check(
@@ -699,6 +871,139 @@ fn what_is_let_in_at_the_edge_is_checked() {
             (
                 "/edge → /edge/maxHeaderBytes",
                 json!({ "maxHeaderBytes": 1024 }),
+                "out of range",
+            ),
+        ],
+    );
+}
+
+#[test]
+fn a_quota_says_what_it_counts_and_money_needs_a_price() {
+    let mut document = document();
+    document["tools"][0]["price"] = json!({ "perCall": 2000, "perThousandTokens": 100 });
+    document["limits"]["quotas"] = json!([
+        { "name": "calls", "unit": "calls", "limit": 100, "period": "day", "per": ["tenant"] },
+        { "name": "spend", "unit": "money", "limit": 5_000_000, "period": "month", "tools": ["search__*"],
+          "enforce": "soft", "warnAtPercent": 50 },
+    ]);
+    check(
+        &document,
+        &[
+            (
+                "/limits/quotas/1/name",
+                json!("calls"),
+                "taken by another quota",
+            ),
+            ("/limits/quotas/0/limit", json!(0), "out of range"),
+            ("/limits/quotas/0/warnAtPercent", json!(0), "out of range"),
+            ("/limits/quotas/0/warnAtPercent", json!(101), "out of range"),
+            (
+                "/limits/quotas/0/tools → /limits/quotas/0/tools/0",
+                json!(["nowhere__*"]),
+                "not configured",
+            ),
+            (
+                "/limits/quotas/1/tools → /limits/quotas/1/unit",
+                json!(["git-2__*"]),
+                "has a price",
+            ),
+            (
+                "/tools/0/price/perCall",
+                json!(1_000_000_000_001_u64),
+                "out of range",
+            ),
+            (
+                "/tools/0/price → /limits/quotas/1/unit",
+                json!({ "perCall": 0 }),
+                "has a price",
+            ),
+        ],
+    );
+}
+
+#[test]
+fn tenants_are_found_at_places_of_their_own() {
+    let document = {
+        let mut document = document();
+        document["tenants"] = json!([
+            { "name": "acme", "host": "acme.mcp.example.com", "path": "acme" },
+            { "name": "initech" },
+        ]);
+        document["upstreams"][0]["tenants"] = json!(["acme"]);
+        document
+    };
+    check(
+        &document,
+        &[
+            (
+                "/tenants/1 → /tenants/1/name",
+                json!({ "name": "" }),
+                "is empty",
+            ),
+            (
+                "/tenants/1/host",
+                json!("acme.mcp.example.com"),
+                "another tenant's",
+            ),
+            ("/tenants/1/path", json!("acme"), "another tenant's"),
+            ("/tenants/1/path", json!("Initech"), "not a path"),
+            ("/tenants/1/path", json!("a--b"), "not a path"),
+            ("/tenants/1/path", json!("a/b"), "not a path"),
+            (
+                "/tenants/1/host",
+                json!("https://b.example.com"),
+                "not a host",
+            ),
+            ("/tenants/1/host", json!("B.example.com"), "not a host"),
+            ("/tenants/1/host", json!("b.example.com/mcp"), "not a host"),
+            ("/tenants/1/host", json!("b.example.com:443"), "not a host"),
+            ("/tenants/1/host", json!("u@b.example.com"), "not a host"),
+            (
+                "/tenants/1/host",
+                json!("mcp.example.com"),
+                "the gateway's own host",
+            ),
+            (
+                "/tenants/1/host",
+                json!("printer.local"),
+                "inside a network",
+            ),
+            ("/upstreams/0/tenants/0", json!("globex"), "not listed"),
+        ],
+    );
+}
+
+#[test]
+fn what_calls_are_signed_with_is_a_secret_and_its_tokens_are_short_lived() {
+    let with = |over: Value| {
+        let mut token = json!({ "secret": "${secret:ORCHESTRATOR}", "maxAgeSeconds": 30 });
+        token
+            .as_object_mut()
+            .unwrap()
+            .extend(over.as_object().unwrap().clone());
+        token
+    };
+    check(
+        &document(),
+        &[
+            (
+                "/tools/0/requestToken → /tools/0/requestToken/secret",
+                with(json!({ "secret": "plain" })),
+                "not a reference to a secret",
+            ),
+            (
+                "/tools/0/requestToken → /tools/0/requestToken/previousSecret",
+                with(json!({ "previousSecret": "${secret:lower}" })),
+                "not a reference to a secret",
+            ),
+            (
+                "/tools/0/requestToken → /tools/0/requestToken/previousSecret",
+                with(json!({ "previousSecret": "${secret:ORCHESTRATOR}" })),
+                "the same secret",
+            ),
+            (
+                "/tools/0/requestToken → /tools/0/requestToken/maxAgeSeconds",
+                with(json!({ "maxAgeSeconds": 7200 })),
                 "out of range",
             ),
         ],

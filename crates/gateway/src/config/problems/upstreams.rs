@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use http::HeaderName;
 
-use super::Findings;
+use super::{Findings, oauth};
 use crate::config::bounds::{TIMEOUT_MS, UPSTREAM_NAME_MAX, UPSTREAMS_MAX};
 use crate::config::{Config, Credentials, SecretRef};
 
@@ -58,9 +58,11 @@ pub(super) fn upstreams(config: &Config, findings: &mut Findings) {
             &TIMEOUT_MS,
             "ms",
         );
+        super::resilience::upstream(&at, upstream, config, findings);
         credentials(
             &format!("{at}/credentials"),
             &upstream.credentials,
+            config,
             findings,
         );
     }
@@ -78,7 +80,7 @@ fn is_upstream_name(name: &str) -> bool {
         })
 }
 
-fn credentials(at: &str, credentials: &Credentials, findings: &mut Findings) {
+fn credentials(at: &str, credentials: &Credentials, config: &Config, findings: &mut Findings) {
     match credentials {
         Credentials::None => {}
         Credentials::Bearer { token } => secret(format!("{at}/token"), token, findings),
@@ -86,10 +88,11 @@ fn credentials(at: &str, credentials: &Credentials, findings: &mut Findings) {
             header_name(format!("{at}/name"), name, findings);
             secret(format!("{at}/value"), value, findings);
         }
+        Credentials::OAuth(members) => oauth::oauth(at, members, config, findings),
     }
 }
 
-fn secret(pointer: String, reference: &SecretRef, findings: &mut Findings) {
+pub(super) fn secret(pointer: String, reference: &SecretRef, findings: &mut Findings) {
     if reference.name().is_none() {
         findings.add(
             pointer,

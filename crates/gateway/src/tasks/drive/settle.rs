@@ -13,6 +13,7 @@ use super::Run;
 use crate::error::{Error, Rejection};
 use crate::platform::{Clock, LogLevel, Platform};
 use crate::queue::Consumed;
+use crate::quotas;
 use crate::tasks::ASKED_MAX;
 use crate::tasks::record::{Outcome, Record};
 use crate::tasks::run::{ATTEMPTS_MAX, STORE_PAUSE, pause, repeatable, report};
@@ -25,6 +26,7 @@ const ROUNDS_MAX: u32 = 32;
 impl<P: Platform> Run<P> {
     /// Stores what came of the call, or sees to it that it goes on.
     pub(super) async fn settle(self, end: Result<Object, Error>) -> Consumed {
+        let size = end.as_ref().map_or(0, Object::text_len);
         let outcome = match end {
             Ok(result) if is_input_required(&result) => return self.suspend(&result).await,
             Ok(result) if result.text_len() > RESULT_MAX => Outcome::Error(
@@ -49,7 +51,7 @@ impl<P: Platform> Run<P> {
                 }
             },
         };
-        self.end(outcome).await
+        self.end(outcome, size).await
     }
 
     /// What to store of a result; `None` if it cannot be, for as long as nobody else decides.
@@ -82,6 +84,9 @@ impl<P: Platform> Run<P> {
             ) => {
                 let after = retry_after.unwrap_or_default().max(pause);
                 (record.attempts < ATTEMPTS_MAX).then_some(after)
+            }
+            Error::Rejection(Rejection::UpstreamFull { .. }) => {
+                (record.attempts < ATTEMPTS_MAX).then_some(pause)
             }
             Error::Rejection(Rejection::UpstreamLost { .. }) => repeatable(record).then_some(pause),
             Error::Rejection(_) | Error::Fault(_) => None,
@@ -123,7 +128,8 @@ impl<P: Platform> Run<P> {
         }
     }
 
-    async fn end(self, outcome: Outcome) -> Consumed {
+    /// `size` is that of the tool's result, in bytes.
+    async fn end(self, outcome: Outcome, size: usize) -> Consumed {
         let end = |record: &mut Record, now| {
             record.end(outcome.clone(), now);
         };
@@ -133,6 +139,8 @@ impl<P: Platform> Run<P> {
                 ours: true,
             }) => {
                 report(&self.context, &self.id, &record);
+                let tool = (record.upstream.as_str(), record.tool.as_str());
+                quotas::settle_task(&self.context, &record.charges, tool, size);
                 Consumed::Done
             }
             Ok(_) => Consumed::Done,
@@ -162,19 +170,19 @@ impl<P: Platform> Run<P> {
         let failed = |reason| Outcome::Error(RpcError::new(INTERNAL_ERROR, reason).into());
         if self.known.1.rounds >= ROUNDS_MAX {
             let reason = format!("The tool asked for input more than {ROUNDS_MAX} times.");
-            return self.end(failed(reason)).await;
+            return self.end(failed(reason), 0).await;
         }
         let asked = match InputRequired::parse(result) {
             Ok(asked) => asked,
             Err(error) => {
                 let reason =
                     format!("The tool asks for input in a way nobody understands: {error}");
-                return self.end(failed(reason)).await;
+                return self.end(failed(reason), 0).await;
             }
         };
         if result.text_len() > ASKED_MAX {
             let reason = format!("The tool asks for more than {ASKED_MAX} bytes can say.");
-            return self.end(failed(reason)).await;
+            return self.end(failed(reason), 0).await;
         }
         let object = |request| Object::from_raw(request).unwrap_or_default();
         let requests = asked.input_requests.iter();

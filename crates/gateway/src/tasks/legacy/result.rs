@@ -23,14 +23,14 @@ use crate::context::Context;
 use crate::converse;
 use crate::egress::{Answered, Event, Question, Reply};
 use crate::error::{Error, Rejection};
-use crate::ingress::Call;
+use crate::ingress::{Call, Endpoint};
 use crate::keyspace::ReadError;
 use crate::listen::Seat;
 use crate::platform::{LogLevel, Platform};
 use crate::tasks::handle::{Named, unknown};
 use crate::tasks::record::{Answer, Outcome, Record};
 use crate::tasks::store::{self, Known};
-use crate::tasks::{answer, open, read, repair, run};
+use crate::tasks::{answer, open, read, repair, run, still};
 
 /// Longest one request waits; whoever still wants the result asks again.
 pub const RESULT_WITHIN: Duration = Duration::from_secs(3600);
@@ -41,6 +41,7 @@ type Told = Rc<RefCell<BTreeSet<String>>>;
 /// Answers `tasks/result`.
 pub(crate) async fn result<P: Platform>(
     context: &Context<P>,
+    endpoint: &Endpoint,
     principal: &Principal,
     call: &Call,
 ) -> Result<Reply, Error> {
@@ -49,6 +50,7 @@ pub(crate) async fn result<P: Platform>(
         return Err(unknown());
     };
     let known = read(context, &handle).await?;
+    still(context, endpoint, principal, &known.1)?;
     if known.1.status.is_terminal() {
         let result = outcome(context, &handle.id, &known.1).await?;
         return Ok(Reply::Result(result));

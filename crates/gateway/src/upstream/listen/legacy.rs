@@ -174,11 +174,12 @@ impl<P: Platform> Held<P> {
         headers.insert(ACCEPT, HeaderValue::from_static("text/event-stream"));
         headers.extend(last.map(|last| (LAST_EVENT_ID, last)));
         let (context, upstream) = (self.context.clone(), self.upstream.clone());
-        let until = self.until;
+        let (until, session) = (self.until, Rc::clone(&self.session));
         async move {
             let exchange = Exchange {
                 context: &context,
                 upstream: &upstream,
+                principal: session.principal(),
                 deadline: until,
                 timeout: until.since(context.now()),
             };

@@ -1,0 +1,194 @@
+//! What is stored of a call that has a key, and what that means for whoever comes with the
+//! same key. Nothing here asks a store.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tidegate_mcp::input::is_input_required;
+use tidegate_mcp::json::Object;
+use tidegate_mcp::jsonrpc::{
+    HEADER_MISMATCH, INVALID_REQUEST, METHOD_NOT_FOUND, MISSING_REQUIRED_CLIENT_CAPABILITY,
+    PARSE_ERROR, UNSUPPORTED_PROTOCOL_VERSION,
+};
+
+use crate::error::{Error, Fault, Rejection};
+use crate::keyspace::{Family, Store};
+use crate::tasks::record::Failure;
+use crate::time::Timestamp;
+
+/// Longest a key may stand for a call.
+const WINDOW_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
+/// Largest result that is kept to be given again, in bytes.
+pub const REPLAY_MAX: usize = 256 * 1024;
+
+/// The family of [`Record`]: one per principal and key.
+pub struct IdempotencyFamily;
+
+impl Family for IdempotencyFamily {
+    type Record = Record;
+    const NAME: &'static str = "idempotency";
+    const STORE: Store = Store::Atomic;
+    const LIFETIME: Option<Duration> = Some(WINDOW_MAX);
+}
+
+/// A call that has a key.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Record {
+    /// Shape of this record.
+    pub v: u32,
+    /// Digest of tool and arguments.
+    pub call: String,
+    /// Digest of what the client answered in this round; nothing in the first.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub round: String,
+    /// Random name of the one who makes it.
+    pub run: String,
+    /// When it must be over, milliseconds since the epoch: who makes it is lost if not.
+    pub until_ms: u64,
+    /// What came of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<Outcome>,
+}
+
+/// What came of a call.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Outcome {
+    /// The result.
+    Result(Object),
+    /// The error its upstream answered with.
+    Error(Failure),
+    /// A result of so many bytes, which is not kept.
+    TooLarge(usize),
+    /// It is not known whether it was done.
+    Unknown,
+    /// It certainly was not done; the key is free again.
+    NotDone,
+}
+
+impl Outcome {
+    /// What there is to keep of an end.
+    pub(super) fn of(end: Result<&Object, &Error>) -> Self {
+        match end {
+            Ok(result) if result.text_len() > REPLAY_MAX => Self::TooLarge(result.text_len()),
+            Ok(result) => Self::Result(result.clone()),
+            Err(Error::Fault(Fault::SecretMissing(_) | Fault::NoConfiguration(_))) => Self::NotDone,
+            Err(Error::Fault(Fault::Dependency(_) | Fault::Internal(_))) => Self::Unknown,
+            Err(Error::Rejection(rejection)) => Self::of_rejection(rejection),
+        }
+    }
+
+    fn of_rejection(rejection: &Rejection) -> Self {
+        match rejection {
+            Rejection::Protocol { error, .. } => match error.code {
+                // These say that nothing was acted on, and what is wrong may be put right.
+                HEADER_MISMATCH
+                | INVALID_REQUEST
+                | METHOD_NOT_FOUND
+                | MISSING_REQUIRED_CLIENT_CAPABILITY
+                | PARSE_ERROR
+                | UNSUPPORTED_PROTOCOL_VERSION => Self::NotDone,
+                _ => Self::Error(error.clone().into()),
+            },
+            Rejection::UpstreamBusy { limited: false, .. }
+            | Rejection::UpstreamLost { .. }
+            | Rejection::UpstreamTimeout { .. }
+            | Rejection::UpstreamInvalid { .. } => Self::Unknown,
+            Rejection::NotFound
+            | Rejection::AddressNotAllowed
+            | Rejection::CountryNotAllowed
+            | Rejection::HeadersTooLarge { .. }
+            | Rejection::OriginNotAllowed
+            | Rejection::HostNotAllowed
+            | Rejection::MethodNotAllowed { .. }
+            | Rejection::UnsupportedMediaType
+            | Rejection::NotAcceptable
+            | Rejection::BodyTooLarge { .. }
+            | Rejection::BodyInterrupted
+            | Rejection::Unauthenticated { .. }
+            | Rejection::Denied { .. }
+            | Rejection::OtherTenant
+            | Rejection::RequestToken { .. }
+            | Rejection::UpstreamFull { .. }
+            | Rejection::Overloaded
+            | Rejection::NoCredentials { .. }
+            | Rejection::NotConnected { .. }
+            | Rejection::Killed { .. }
+            | Rejection::KeyRefused(_)
+            | Rejection::InsufficientScope { .. }
+            | Rejection::RateLimited { .. }
+            | Rejection::QuotaExceeded { .. }
+            | Rejection::TooManyTasks { .. }
+            | Rejection::SessionUnknown
+            | Rejection::UpstreamBusy { limited: true, .. }
+            | Rejection::UpstreamUnavailable { .. }
+            | Rejection::UpstreamRefused { .. }
+            | Rejection::HeadersRefused { .. }
+            | Rejection::UpstreamUnauthorized { .. } => Self::NotDone,
+        }
+    }
+}
+
+/// What is asked under a key.
+pub(super) struct Wanted {
+    pub(super) call: String,
+    pub(super) round: String,
+    /// Whether making the call twice does no harm.
+    pub(super) repeatable: bool,
+}
+
+/// What a record means for whoever comes with its key.
+pub(super) enum Standing<'r> {
+    /// The call may be made.
+    Free,
+    /// It is being made.
+    Busy(Duration),
+    /// It is not made again.
+    Settled(Settled<'r>),
+}
+
+/// What there is to say of a call that is not made again.
+pub(super) enum Settled<'r> {
+    /// It has been answered.
+    Answered(&'r Object),
+    /// It has been refused.
+    Failed(&'r Failure),
+    /// It has been answered with more than is kept.
+    TooLarge(usize),
+    /// It may have been made.
+    Unknown,
+    /// The key stands for another call.
+    Other,
+}
+
+impl Record {
+    pub(super) fn standing(&self, wanted: &Wanted, now: Timestamp) -> Standing<'_> {
+        if matches!(self.outcome, Some(Outcome::NotDone)) {
+            return Standing::Free;
+        }
+        if self.call != wanted.call {
+            return Standing::Settled(Settled::Other);
+        }
+        let settled = match &self.outcome {
+            // The client answers what it was asked.
+            Some(Outcome::Result(result))
+                if is_input_required(result)
+                    && !wanted.round.is_empty()
+                    && wanted.round != self.round =>
+            {
+                return Standing::Free;
+            }
+            None if now < Timestamp(self.until_ms) => {
+                return Standing::Busy(Timestamp(self.until_ms).since(now));
+            }
+            Some(Outcome::Unknown) | None if wanted.repeatable => return Standing::Free,
+            Some(Outcome::NotDone) => return Standing::Free,
+            Some(Outcome::Result(result)) => Settled::Answered(result),
+            Some(Outcome::Error(failure)) => Settled::Failed(failure),
+            Some(Outcome::TooLarge(bytes)) => Settled::TooLarge(*bytes),
+            Some(Outcome::Unknown) | None => Settled::Unknown,
+        };
+        Standing::Settled(settled)
+    }
+}
