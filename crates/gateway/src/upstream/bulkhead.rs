@@ -56,7 +56,7 @@ pub(super) async fn enter<P: Platform>(
     rule: &Bulkhead,
     outgoing: &Outgoing,
 ) -> Result<Place, Error> {
-    let room = context.memory.upstream.bulkheads.room(&upstream.name);
+    let room = context.memory.upstream.bulkheads.room(upstream.key());
     let full = || Rejection::UpstreamFull {
         upstream: upstream.name.clone(),
     };

@@ -166,7 +166,7 @@ pub(super) fn look<P: Platform>(
 ) -> Result<(), Error> {
     let (now, rule) = (context.now(), &context.settings.config.circuit_breaker);
     let circuits = &context.memory.upstream.circuits;
-    let refused = circuits.with(&upstream.name, tool, rule, |pair| pair.refuses(now, rule));
+    let refused = circuits.with(upstream.key(), tool, rule, |pair| pair.refuses(now, rule));
     refused.map_or(Ok(()), |retry_after| Err(open(upstream, retry_after)))
 }
 

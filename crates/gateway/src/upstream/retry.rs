@@ -92,7 +92,7 @@ pub(super) async fn call<P: Platform>(
     let deadline = context.now() + outgoing.timeout;
     let harmless = is_repeatable(context, upstream, &outgoing);
     let budgets = &context.memory.upstream.retries;
-    budgets.with(&upstream.name, |budget| budget.called(context.now()));
+    budgets.with(upstream.key(), |budget| budget.called(context.now()));
     for attempt in 1_u32.. {
         let left = deadline.since(context.now());
         let last = attempt >= rule.max_attempts;
@@ -116,7 +116,7 @@ pub(super) async fn call<P: Platform>(
         };
         let now = context.now();
         let pause = after + pause(rule, attempt, u32::from_be_bytes(context.random()));
-        if now + pause >= deadline || !budgets.with(&upstream.name, |b| b.take(now, rule)) {
+        if now + pause >= deadline || !budgets.with(upstream.key(), |b| b.take(now, rule)) {
             return Err(error);
         }
         let fields = json!({
@@ -150,7 +150,7 @@ async fn hedged<P: Platform>(
         Either::Right(((), first)) => first,
     };
     let (now, budgets) = (context.now(), &context.memory.upstream.retries);
-    if !budgets.with(&upstream.name, |budget| budget.take(now, rule)) {
+    if !budgets.with(upstream.key(), |budget| budget.take(now, rule)) {
         return first.await;
     }
     let fields = json!({ "upstream": upstream.name, "method": again.method.as_str() });
