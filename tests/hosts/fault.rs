@@ -67,11 +67,7 @@ impl Stage {
         let index = index % PAIRS;
         let pair = self.pairs[index].lock();
         let pair = pair.unwrap_or_else(PoisonError::into_inner);
-        // On Spin the body of a call that follows soon upon the opening of a session may stay
-        // behind until the call's time is over, whatever the fault: only servers that keep no
-        // sessions show what a fault does there.
-        let shown = |server: &&Fixture| server.modern || Host::chosen() == Host::Workerd;
-        for server in pair.iter().filter(shown) {
+        for server in pair.iter() {
             for modern in [true, false] {
                 self.meets(index, row, server, modern);
             }

@@ -4,6 +4,9 @@
 //! body before the end, ends the connection to the upstream. A body arrives as it was sent:
 //! nothing is decompressed.
 
+use std::future::poll_fn;
+use std::task::Poll;
+
 use http::{Request, Response};
 use spin_sdk::http::send;
 use spin_sdk::wasip3::http::types::{self, ErrorCode, Fields, Scheme};
@@ -21,11 +24,30 @@ pub struct Outbound;
 impl HttpClient for Outbound {
     async fn send(&self, request: Request<Body>) -> Result<Response<Body>, HttpError> {
         let request = outgoing(request).map_err(|error| HttpError::NotSent(error.to_string()))?;
+        polled_again().await;
         let response = send(request).await.map_err(failed)?;
         let mut response = response.map(body::arriving);
         hop::end_connection(response.headers_mut());
         Ok(response)
     }
+}
+
+/// Has this task polled once more, before anything else is waited for.
+///
+/// The SDK spawns what writes a request's body, and the executor (wit-bindgen 0.57) takes up
+/// what was spawned only after it has polled, without polling again: where other work is under
+/// way in the task, the body would stay behind until something else happens to it, such as
+/// the end of the call's time.
+async fn polled_again() {
+    let mut polled = false;
+    poll_fn(|context| {
+        if std::mem::replace(&mut polled, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 fn outgoing(request: Request<Body>) -> Result<types::Request, ErrorCode> {
