@@ -9,7 +9,7 @@ use std::panic::AssertUnwindSafe;
 use tidegate_gateway::platform::{LogLevel, Platform, Secret, Unavailable};
 use worker::js_sys::{self, futures::future_to_promise};
 use worker::wasm_bindgen::{JsCast, JsValue, throw_str};
-use worker::{Context, Env, console_debug, console_error, console_log, console_warn};
+use worker::{Context, Env, SecretStore, console_debug, console_error, console_log, console_warn};
 
 use crate::atomic::Cells;
 use crate::clock::WorkersClock;
@@ -83,7 +83,12 @@ impl Platform for Host {
 
     async fn secret(&self, name: &str) -> Option<Secret> {
         let value = js_sys::Reflect::get(&self.env, &JsValue::from_str(name)).ok()?;
-        value.as_string().map(Secret::new)
+        if let Some(own) = value.as_string() {
+            return Some(Secret::new(own));
+        }
+        // One of the account's: bound from Secrets Store, and asked for.
+        let bound = value.is_object().then(|| SecretStore::from(value))?;
+        bound.get().await.ok().flatten().map(Secret::new)
     }
 
     fn defer(&self, work: impl Future<Output = ()> + 'static) {
