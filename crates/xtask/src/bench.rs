@@ -214,14 +214,14 @@ fn configuration(layout: &Layout, name: &str, besides: Value) -> Result<PathBuf>
     Ok(file)
 }
 
-/// Whatever can be asked for about every call: further limits of both kinds, a policy, and
-/// the tool's own rule.
+/// Whatever can be asked for about every call without a store of its own in its path: limits
+/// of both kinds, a quota, circuits per tool, a policy, and the tool's own rule.
 fn everything() -> Value {
     let rate = json!({"requests": LIMIT_REQUESTS, "windowMs": LIMIT_WINDOW_MS});
     let tool = format!("echo__{TOOL}");
     let denials = (1..RULES).map(|number| {
         json!({"name": format!("deny-{number}"), "effect": "deny", "tools": ["*"],
-            "when": format!("arguments.text == 'never {number}' && principal.subject != ''")})
+            "when": format!("args.text == 'never {number}' && principal.subject != ''")})
     });
     let allow = json!({"name": "allow", "effect": "allow", "tools": ["*"]});
     json!({
@@ -232,7 +232,12 @@ fn everything() -> Value {
                 {"name": "tool", "rate": rate, "per": ["principal", "tool"], "tools": [tool]},
                 {"name": "exact", "rate": rate, "per": ["principal"], "counter": "atomic"},
             ],
+            "quotas": [{"name": "month", "unit": "calls", "limit": LIMIT_REQUESTS, "period": "month",
+                "per": ["principal"]}],
+            "requestTimeoutMs": 30_000,
+            "maxRequestsAtOnce": 1_000,
         },
+        "circuitBreaker": {"failureRate": {"percent": 50}, "perTool": true, "shared": true},
         "policy": {"rules": denials.chain([allow]).collect::<Vec<_>>()},
         "tools": [{"name": tool, "rateLimit": rate, "idempotent": true}],
     })

@@ -117,6 +117,11 @@ fn smallest(layout: &Layout) -> Result<Vec<Module>> {
 /// not be a good one.
 fn process(layout: &Layout, folder: &Path, modules: &[Module]) -> Result<Duration> {
     let file = folder.join("config.capnp");
+    // workerd embeds what lies beside its configuration.
+    for (name, _, from) in modules {
+        std::fs::copy(from, folder.join(name))
+            .with_context(|| format!("cannot copy {}", from.display()))?;
+    }
     median(|| {
         let port = http::free_port(0)?;
         write_atomically(&file, configuration(port, modules).as_bytes())?;
@@ -141,12 +146,7 @@ fn process(layout: &Layout, folder: &Path, modules: &[Module]) -> Result<Duratio
 fn configuration(port: u16, modules: &[Module]) -> String {
     let modules: String = modules
         .iter()
-        .map(|(name, kind, file)| {
-            format!(
-                "    (name = \"{name}\", {kind} = embed \"{}\"),\n",
-                file.display()
-            )
-        })
+        .map(|(name, kind, _)| format!("    (name = \"{name}\", {kind} = embed \"{name}\"),\n"))
         .collect();
     let date = pins::COMPATIBILITY_DATE;
     format!(
