@@ -4,6 +4,7 @@
 use std::env;
 use std::time::Duration;
 
+use serde::Deserialize;
 use serde_json::Value;
 use tidegate_gateway::config::address::is_loopback;
 use ureq::http::Response;
@@ -18,6 +19,15 @@ const TOKEN: &str = "TIDEGATE_ADMIN_TOKEN";
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// Largest answer that is read, in bytes.
 const ANSWER_MAX: u64 = 4 * 1024 * 1024;
+
+/// A page of what there is behind a door.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Page {
+    #[serde(alias = "tasks", alias = "usage")]
+    entries: Vec<Value>,
+    next_cursor: Option<String>,
+}
 
 /// A gateway that is asked.
 pub struct Gateway {
@@ -71,6 +81,31 @@ impl Gateway {
         let request = self.agent.get(url.as_str());
         let request = request.header("authorization", format!("Bearer {}", self.token));
         self.answer(request.call())
+    }
+
+    /// Entries of as many pages as it takes, at most `limit`, and whether there are more.
+    pub fn pages(
+        &self,
+        path: &str,
+        query: &[(&str, Option<String>)],
+        limit: usize,
+    ) -> Result<(Vec<Value>, bool), Failure> {
+        let (mut entries, mut cursor) = (Vec::new(), None);
+        loop {
+            let mut query = query.to_vec();
+            query.push(("cursor", cursor.clone()));
+            let page: Page = serde_json::from_value(self.get(path, &query)?)?;
+            entries.extend(page.entries);
+            if entries.len() > limit || (entries.len() == limit && page.next_cursor.is_some()) {
+                entries.truncate(limit);
+                return Ok((entries, true));
+            }
+            match page.next_cursor {
+                // The same place twice would go on for ever.
+                Some(next) if cursor.as_ref() != Some(&next) => cursor = Some(next),
+                Some(_) | None => return Ok((entries, false)),
+            }
+        }
     }
 
     /// How the gateway is: what `/health/deep` says, under whatever status.

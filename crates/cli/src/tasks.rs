@@ -3,20 +3,11 @@
 
 use std::io::Write;
 
-use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::args::Tasks;
 use crate::door::Gateway;
 use crate::{Failure, now_ms, print_json};
-
-/// A page of tasks.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Page {
-    tasks: Vec<Value>,
-    next_cursor: Option<String>,
-}
 
 /// Does what is asked.
 pub fn tasks(asked: Tasks, out: &mut impl Write) -> Result<(), Failure> {
@@ -35,7 +26,7 @@ pub fn tasks(asked: Tasks, out: &mut impl Write) -> Result<(), Failure> {
                 ("olderThan", older_than),
             ];
             let gateway = Gateway::open(&door.gateway)?;
-            let (tasks, more) = all(&gateway, &query, limit)?;
+            let (tasks, more) = gateway.pages("/admin/tasks", &query, limit)?;
             match door.json {
                 true => print_json(&json!({ "tasks": tasks, "more": more }), out),
                 false => list(&tasks, more, out),
@@ -78,30 +69,6 @@ fn task_path(id: &str, what: &str) -> Result<String, Failure> {
         false => Err(Failure::Usage(format!(
             "{id:?} is no task's id; `tidegate tasks list` prints them (clients know tasks by handles, which are sealed)"
         ))),
-    }
-}
-
-/// Tasks of as many pages as it takes, and whether there are more.
-fn all(
-    gateway: &Gateway,
-    query: &[(&str, Option<String>)],
-    limit: usize,
-) -> Result<(Vec<Value>, bool), Failure> {
-    let (mut tasks, mut cursor) = (Vec::new(), None);
-    loop {
-        let mut query = query.to_vec();
-        query.push(("cursor", cursor.clone()));
-        let page: Page = serde_json::from_value(gateway.get("/admin/tasks", &query)?)?;
-        tasks.extend(page.tasks);
-        if tasks.len() > limit || (tasks.len() == limit && page.next_cursor.is_some()) {
-            tasks.truncate(limit);
-            return Ok((tasks, true));
-        }
-        match page.next_cursor {
-            // The same place twice would go on for ever.
-            Some(next) if cursor.as_ref() != Some(&next) => cursor = Some(next),
-            Some(_) | None => return Ok((tasks, false)),
-        }
     }
 }
 

@@ -3,20 +3,11 @@
 
 use std::io::Write;
 
-use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::args::Usage;
 use crate::door::Gateway;
 use crate::{Failure, print_json};
-
-/// A page of lines.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Page {
-    usage: Vec<Value>,
-    next_cursor: Option<String>,
-}
 
 const HEADS: [&str; 6] = ["QUOTA", "PERIOD", "WHO", "USED", "LIMIT", "RESETS"];
 
@@ -31,7 +22,7 @@ pub fn usage(asked: &Usage, out: &mut impl Write) -> Result<(), Failure> {
         ("period", asked.period.clone()),
     ];
     let gateway = Gateway::open(&asked.door.gateway)?;
-    let (lines, more) = all(&gateway, &query, asked.limit)?;
+    let (lines, more) = gateway.pages("/admin/usage", &query, asked.limit)?;
     if asked.door.json {
         return print_json(&json!({ "usage": lines, "more": more }), out);
     }
@@ -49,30 +40,6 @@ pub fn usage(asked: &Usage, out: &mut impl Write) -> Result<(), Failure> {
         )?;
     }
     Ok(())
-}
-
-/// Lines of as many pages as it takes, and whether there are more.
-fn all(
-    gateway: &Gateway,
-    query: &[(&str, Option<String>)],
-    limit: usize,
-) -> Result<(Vec<Value>, bool), Failure> {
-    let (mut lines, mut cursor) = (Vec::new(), None);
-    loop {
-        let mut query = query.to_vec();
-        query.push(("cursor", cursor.clone()));
-        let page: Page = serde_json::from_value(gateway.get("/admin/usage", &query)?)?;
-        lines.extend(page.usage);
-        if lines.len() > limit || (lines.len() == limit && page.next_cursor.is_some()) {
-            lines.truncate(limit);
-            return Ok((lines, true));
-        }
-        match page.next_cursor {
-            // The same place twice would go on for ever.
-            Some(next) if cursor.as_ref() != Some(&next) => cursor = Some(next),
-            Some(_) | None => return Ok((lines, false)),
-        }
-    }
 }
 
 fn table(lines: &[Value], out: &mut impl Write) -> Result<(), Failure> {
