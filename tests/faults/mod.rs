@@ -1,5 +1,5 @@
 //! What goes wrong with upstreams, each with the exact answer a client must get for it, how
-//! soon, and how often the upstream may have been asked.
+//! soon, and how often the tool may have been called.
 //!
 //! One table for every host: the gateway on the simulator and the function on its real runtime
 //! meet the same rows, before clients and upstreams of both eras. [`server`] is the upstream,
@@ -88,8 +88,7 @@ pub struct Row {
     /// The error a client gets; none where it gets the tool's result.
     pub told: Option<Told>,
     pub when: When,
-    /// How often the upstream is asked for one call: more than once only where the first time
-    /// it said that it did not act.
+    /// How often one call comes through to the tool.
     pub asked: usize,
     /// How a task ends whose first run meets this, when the upstream is well again.
     pub task: &'static str,

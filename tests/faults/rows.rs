@@ -135,10 +135,6 @@ fn garbage() -> Vec<Row> {
 
 fn mistaken() -> Vec<Row> {
     let event = |message: &str| text(&format!("data: {message}\n\n"));
-    let turns = Row {
-        asked: 2,
-        ..done("answers as a server of the other era", Fault::Turns)
-    };
     vec![
         row(
             "answers under another id",
@@ -153,7 +149,7 @@ fn mistaken() -> Vec<Row> {
             "answers twice",
             stream(vec![event(RESULT), event(OTHER_RESULT)]),
         ),
-        turns,
+        done("answers as a server of the other era", Fault::Turns),
     ]
 }
 

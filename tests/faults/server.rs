@@ -69,7 +69,8 @@ impl Flawed {
         matches!(self.state().fault, Some(Fault::Refuses))
     }
 
-    /// How often the tool was asked for.
+    /// How often a call came through to the tool: what is refused for its era or its session
+    /// does not.
     pub fn asked(&self) -> usize {
         self.state().asked
     }
@@ -101,10 +102,11 @@ impl State {
             self.strayed += 1;
         }
         let method = heard.message["method"].as_str().unwrap_or_default();
-        let calls = method == "tools/call";
-        self.asked += usize::from(calls);
         match &self.fault {
-            Some(fault) if calls && !matches!(fault, Fault::Turns) => fault.clone(),
+            Some(fault) if method == "tools/call" && !matches!(fault, Fault::Turns) => {
+                self.asked += 1;
+                fault.clone()
+            }
             _ => Fault::Says(match (heard.method.as_str(), self.modern) {
                 ("POST", true) => self.modern(method, &heard.message),
                 ("POST", false) => self.legacy(method, heard),
@@ -114,7 +116,7 @@ impl State {
         }
     }
 
-    fn modern(&self, method: &str, message: &Value) -> Answer {
+    fn modern(&mut self, method: &str, message: &Value) -> Answer {
         if message["params"]["_meta"].get(META_VERSION).is_none() {
             return error(400, &message["id"], -32022);
         }
@@ -123,7 +125,7 @@ impl State {
                 "resultType": "complete", "supportedVersions": [MODERN],
                 "capabilities": { "tools": {} }, "ttlMs": 0, "cacheScope": "public",
             }),
-            _ => match served(method) {
+            _ => match self.served(method) {
                 Some(result) => result,
                 None => return error(404, &message["id"], -32601),
             },
@@ -143,7 +145,7 @@ impl State {
             _ if heard.session.is_empty() => return error(400, &Value::Null, -32000),
             _ if heard.session != session => return plain(404),
             _ if id.is_null() => return plain(202),
-            _ => match served(method) {
+            _ => match self.served(method) {
                 Some(result) => result,
                 None => return error(200, id, -32601),
             },
@@ -152,22 +154,23 @@ impl State {
         answer.headers.push(("mcp-session-id", session));
         answer
     }
-}
 
-/// What servers of both eras do alike.
-fn served(method: &str) -> Option<Value> {
-    match method {
-        "tools/list" => {
-            let tool = json!({ "name": TOOL, "inputSchema": { "type": "object" } });
-            Some(
-                json!({ "resultType": "complete", "tools": [tool], "ttlMs": 60_000, "cacheScope": "public" }),
-            )
+    /// What servers of both eras do alike.
+    fn served(&mut self, method: &str) -> Option<Value> {
+        match method {
+            "tools/list" => {
+                let tool = json!({ "name": TOOL, "inputSchema": { "type": "object" } });
+                Some(
+                    json!({ "resultType": "complete", "tools": [tool], "ttlMs": 60_000, "cacheScope": "public" }),
+                )
+            }
+            "tools/call" => {
+                self.asked += 1;
+                let content = json!([{ "type": "text", "text": DONE }]);
+                Some(json!({ "resultType": "complete", "content": content, "isError": false }))
+            }
+            _ => None,
         }
-        "tools/call" => {
-            let content = json!([{ "type": "text", "text": DONE }]);
-            Some(json!({ "resultType": "complete", "content": content, "isError": false }))
-        }
-        _ => None,
     }
 }
 
