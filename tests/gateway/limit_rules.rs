@@ -318,3 +318,67 @@ fn what_cannot_be_counted_exactly_is_not_admitted_and_a_rough_limit_admits_it() 
         assert_eq!(world.tool("search__query").status, status, "{counter}");
     }
 }
+
+#[test]
+fn a_limit_the_host_counts_is_counted_by_the_host_for_all_isolates() {
+    let rule = json!({
+        "name": "l", "per": ["principal"], "rate": { "requests": 3, "windowMs": MINUTE },
+        "counter": "native", "binding": "BURST",
+    });
+    let world = limited(&json!([rule]));
+    world.sim.bind_limiter("BURST", Some(3));
+    let ada = json!({ "sub": "ada" });
+    let isolate = world.isolate();
+    assert_eq!(admitted(&world, &ada, "search__query", 2), 2);
+    assert_eq!(admitted(&isolate, &ada, "search__query", 2), 1);
+    let refused = of(&world, &ada, "search__query");
+    assert_eq!(refused.status, 429, "{refused:?}");
+    assert_eq!(refused.error()["data"]["limit"], "l");
+    assert_eq!(refused.header("retry-after"), "60");
+    assert_eq!(refused.header("ratelimit"), "", "nobody knows what is left");
+    assert_eq!(
+        admitted(&world, &json!({ "sub": "ben" }), "search__query", 4),
+        3
+    );
+    world.settle();
+    assert_eq!(world.sim.atomic.operations("quota/"), 0);
+    assert_eq!(
+        (world.sim.kv.reads("rate/"), world.sim.kv.writes("rate/")),
+        (0, 0)
+    );
+}
+
+#[test]
+fn a_limiter_of_the_host_is_asked_for_each_request_a_call_counts_as() {
+    let rule = json!({ "name": "l", "rate": { "requests": 12, "windowMs": MINUTE }, "counter": "native", "binding": "BURST" });
+    let world = limited(&json!([rule]));
+    world.sim.bind_limiter("BURST", Some(12));
+    let statuses = [0; 3].map(|_| world.tool("search__deep").status.as_u16());
+    assert_eq!(statuses, [200, 200, 429]);
+}
+
+#[test]
+fn without_its_limiter_a_limit_is_counted_as_suits_the_host() {
+    let rule = json!({ "name": "l", "rate": { "requests": 3, "windowMs": MINUTE }, "counter": "native", "binding": "BURST" });
+    for short_lived in [false, true] {
+        for silent in [false, true] {
+            let world = limited(&json!([rule]));
+            if short_lived {
+                world.sim.make_short_lived();
+            }
+            if silent {
+                world.sim.bind_limiter("BURST", None);
+            }
+            let what = format!("short-lived {short_lived}, silent {silent}");
+            assert_eq!(
+                admitted(&world, &json!({ "sub": "ada" }), "search__query", 5),
+                3,
+                "{what}"
+            );
+            let operations = world.sim.atomic.operations("quota/");
+            assert_eq!(operations > 0, short_lived, "{what}");
+            let said = json!(world.events("rate_counts_unavailable")).to_string();
+            assert!(said.contains("BURST"), "{what}: {said}");
+        }
+    }
+}

@@ -521,6 +521,10 @@ pub struct LimitRule {
     /// (Workers), `atomic` where they do not (Spin).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub counter: Option<Counter>,
+    /// With `native`: the name under which the host's limiter is bound, with the same rate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = *bounds::BINDING_BYTES.end())))]
+    pub binding: Option<String>,
 }
 
 /// Something for which a limit is counted apart.
@@ -551,6 +555,9 @@ pub enum Counter {
     /// Exactly, through the atomic store: it is never overshot, and what cannot be counted is
     /// refused.
     Atomic,
+    /// By a limiter of the host's own (on Workers a rate limiting binding), which states no
+    /// bound; as if nothing were said where the host has none under that name.
+    Native,
 }
 
 /// Long-running calls.

@@ -1,6 +1,7 @@
-//! How often may be called: approximate counting on the eventually consistent store, or exact
+//! How often may be called: approximate counting on the eventually consistent store, exact
 //! counting on the linearizable one ([`leased`]), which is how limits are counted that do not
-//! say how where instances are short-lived. [`rules`] says which limits a call is counted
+//! say how where instances are short-lived, or counting by the host itself ([`native`]).
+//! [`rules`] says which limits a call is counted
 //! in; a call that counts as several is that many requests in all that follows.
 //!
 //! Every isolate counts for itself, in memory, and that count alone is always right. What
@@ -81,6 +82,7 @@ pub mod window;
 
 mod counter;
 pub(crate) mod counting;
+mod native;
 
 use std::cell::OnceCell;
 use std::rc::Rc;
@@ -93,7 +95,7 @@ use crate::config::Rate;
 use crate::error::{Error, Rejection};
 use crate::keyspace::{Family, Store};
 use crate::memory::Bounded;
-use crate::platform::{Clock, Platform};
+use crate::platform::{Clock, LogLevel, Platform};
 use crate::time::Timestamp;
 use cells::{Cells, IsolateId};
 use counter::Counter;
@@ -171,6 +173,27 @@ impl Default for Memory {
     }
 }
 
+/// How a limit is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Method<'a> {
+    /// Approximately, through KV.
+    Rough,
+    /// Exactly ([`leased`]).
+    Exact,
+    /// By the limiter the host has bound under this name ([`native`]).
+    Native(&'a str),
+}
+
+impl Method<'_> {
+    /// How limits are counted that do not say how.
+    pub(crate) fn of_host<P: Platform>(platform: &P) -> Self {
+        match platform.is_short_lived() {
+            true => Self::Exact,
+            false => Self::Rough,
+        }
+    }
+}
+
 /// One limit as it applies to one request.
 #[derive(Debug, Clone, Copy)]
 pub struct Limit<'a> {
@@ -182,8 +205,8 @@ pub struct Limit<'a> {
     pub subject: &'a str,
     /// As how many requests it counts.
     pub cost: u32,
-    /// Whether it is counted exactly ([`leased`]).
-    pub exact: bool,
+    /// How it is counted.
+    pub method: Method<'a>,
     /// Whether it counts this principal or client alone, who may so be told what is left.
     pub own: bool,
 }
@@ -197,8 +220,18 @@ pub async fn admit<P: Platform>(
     standings: &mut Standings,
 ) -> Result<(), Error> {
     let isolate = memory.limits.isolate(platform.as_ref());
-    let (exact, rough): (Vec<&Limit<'_>>, Vec<&Limit<'_>>) =
-        limits.iter().partition(|limit| limit.exact);
+    let natively = limits
+        .iter()
+        .map(|limit| native::decide(platform, memory, limit));
+    let natively = join_all(natively).await;
+    // What the host has not counted is counted here.
+    let (mut exact, mut rough) = (Vec::new(), Vec::new());
+    for (limit, _) in limits.iter().zip(&natively).filter(|(_, by)| by.is_none()) {
+        match (limit.method, Method::of_host(platform.as_ref())) {
+            (Method::Exact, _) | (Method::Native(_), Method::Exact) => exact.push(limit),
+            (Method::Rough | Method::Native(_), _) => rough.push(limit),
+        }
+    }
     let counting: Vec<Counting<'_, P>> = rough
         .iter()
         .map(|limit| Counting::of(platform, memory, isolate, limit))
@@ -223,7 +256,9 @@ pub async fn admit<P: Platform>(
     let rough_decisions = counting.iter().map(|counting| counting.decide(now));
     let decisions = rough_decisions.zip(rough.iter().map(|limit| limit.name));
     let exact_decisions = exact.iter().map(|limit| leased::decide(memory, limit, now));
+    let native_decisions = natively.into_iter().zip(limits);
     let refused = decisions
+        .chain(native_decisions.filter_map(|(decision, limit)| Some((decision?, limit.name))))
         .chain(exact_decisions.zip(exact.iter().map(|limit| limit.name)))
         .filter_map(|(decision, name)| match decision {
             Decision::Admit => None,
@@ -298,15 +333,17 @@ impl Memory {
         }
     }
 
-    /// Whether an unanswering store is worth a line now.
-    fn complains(&self, now: Timestamp) -> bool {
+    /// Says that a store or a limiter does not answer, if that is worth a line now.
+    fn complain<P: Platform>(&self, platform: &P, reason: &str) {
+        let now = platform.clock().now();
         let recently = self
             .complained_at
             .get()
             .is_some_and(|at| at <= now && now.since(at) < COMPLAINT_INTERVAL);
         if !recently {
             self.complained_at.set(Some(now));
+            let line = serde_json::json!({ "event": "rate_counts_unavailable", "reason": reason });
+            platform.log(LogLevel::Warn, &line.to_string());
         }
-        !recently
     }
 }

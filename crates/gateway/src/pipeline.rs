@@ -241,7 +241,7 @@ async fn permit<P: Platform>(
         target: &permit.target,
         rule: permit.rule.as_ref(),
         polls: call.method.as_str().starts_with("tasks/"),
-        exact: context.platform.is_short_lived(),
+        method: limits::Method::of_host(context.platform.as_ref()),
     };
     let applied = applying(&context.settings, &counted);
     let limits: Vec<Limit<'_>> = applied.iter().map(Applied::limit).collect();
@@ -398,7 +398,7 @@ async fn admit<P: Platform>(
             rate,
             subject: principal.id.as_str(),
             cost: 1,
-            exact: context.platform.is_short_lived(),
+            method: limits::Method::of_host(context.platform.as_ref()),
             own: true,
         };
         limits::admit(&context.platform, &context.memory, &[limit], standings).await?;

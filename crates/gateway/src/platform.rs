@@ -47,6 +47,16 @@ pub trait Platform: 'static {
     fn is_short_lived(&self) -> bool {
         false
     }
+    /// Counts one request of `subject` in the limiter the host has bound as `binding`, and
+    /// says whether that is within the limit. [`Unavailable`] where there is none of that name.
+    fn limiter(
+        &self,
+        binding: &str,
+        subject: &str,
+    ) -> impl Future<Output = Result<bool, Unavailable>> {
+        let _ = (binding, subject);
+        std::future::ready(Err(Unavailable("this host has none".to_owned())))
+    }
     /// Fills `out` with cryptographically strong randomness.
     fn random(&self, out: &mut [u8]);
     /// A secret by name from the platform's own secret store, if it is set.

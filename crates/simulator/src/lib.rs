@@ -22,7 +22,7 @@ use std::future::Future;
 use std::rc::Rc;
 
 use futures_util::future::{FutureExt, LocalBoxFuture};
-use tidegate_gateway::platform::{LogLevel, Platform, Secret};
+use tidegate_gateway::platform::{LogLevel, Platform, Secret, Unavailable};
 
 pub use crate::atomic::SimAtomic;
 pub use crate::clock::SimClock;
@@ -32,6 +32,13 @@ pub use crate::keeper::SimKeeper;
 pub use crate::kv::{SimKv, WRITE_INTERVAL_MIN};
 pub use crate::queue::SimQueue;
 pub use crate::run::{Running, Stalled};
+
+/// A limiter of the host's own whose window never ends.
+#[derive(Debug, Default)]
+struct Limiter {
+    requests: Option<usize>,
+    asked: BTreeMap<String, usize>,
+}
 
 /// One isolate of a simulated deployment.
 pub struct Simulator {
@@ -48,6 +55,7 @@ pub struct Simulator {
     /// This isolate's handle on the keepers.
     pub keeper: SimKeeper,
     short_lived: Rc<Cell<bool>>,
+    limiters: Rc<RefCell<BTreeMap<String, Limiter>>>,
     secrets: Rc<RefCell<BTreeMap<String, String>>>,
     random: Rc<Cell<u64>>,
     deferred: Rc<RefCell<Vec<LocalBoxFuture<'static, ()>>>>,
@@ -77,6 +85,7 @@ impl Simulator {
             keeper: SimKeeper::nowhere(),
             clock,
             short_lived: Rc::default(),
+            limiters: Rc::default(),
             secrets: Rc::default(),
             random: Rc::new(Cell::new(seed)),
             deferred: Rc::default(),
@@ -98,6 +107,7 @@ impl Simulator {
             queue: self.queue.isolate(),
             keeper: self.keeper.isolate(),
             short_lived: Rc::clone(&self.short_lived),
+            limiters: Rc::clone(&self.limiters),
             secrets: Rc::clone(&self.secrets),
             random: Rc::clone(&self.random),
             deferred: Rc::default(),
@@ -108,6 +118,18 @@ impl Simulator {
     /// Makes this a host whose instances come and go quickly, for all isolates.
     pub fn make_short_lived(&self) {
         self.short_lived.set(true);
+    }
+
+    /// Gives all isolates a limiter of the host's own, which admits `requests` of each subject,
+    /// or never answers (`None`).
+    pub fn bind_limiter(&self, binding: &str, requests: Option<usize>) {
+        let limiter = Limiter {
+            requests,
+            ..Limiter::default()
+        };
+        self.limiters
+            .borrow_mut()
+            .insert(binding.to_owned(), limiter);
     }
 
     /// Sets a secret, for all isolates.
@@ -213,6 +235,20 @@ impl Platform for Simulator {
 
     fn is_short_lived(&self) -> bool {
         self.short_lived.get()
+    }
+
+    async fn limiter(&self, binding: &str, subject: &str) -> Result<bool, Unavailable> {
+        run::give_way().await;
+        let within = self.limiters.borrow_mut().get_mut(binding).map(|limiter| {
+            let asked = limiter.asked.entry(subject.to_owned()).or_default();
+            *asked += 1;
+            limiter.requests.map(|requests| *asked <= requests)
+        });
+        match within {
+            Some(Some(within)) => Ok(within),
+            Some(None) => std::future::pending().await,
+            None => Err(Unavailable(format!("no binding {binding}"))),
+        }
     }
 
     fn random(&self, out: &mut [u8]) {

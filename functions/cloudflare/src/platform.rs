@@ -74,6 +74,12 @@ impl Platform for Host {
         &WorkersClock
     }
 
+    async fn limiter(&self, binding: &str, subject: &str) -> Result<bool, Unavailable> {
+        let limiter = self.env.rate_limiter(binding).map_err(unavailable)?;
+        let outcome = limiter.limit(subject.to_owned()).await;
+        Ok(outcome.map_err(unavailable)?.success)
+    }
+
     fn random(&self, out: &mut [u8]) {
         if crate::random::fill(out).is_err() {
             // Going on would make guessable keys and identifiers. This ends the event.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tidegate_gateway::config::Rate;
 use tidegate_gateway::limits::seat::{REST, ROW, SEATS};
 use tidegate_gateway::limits::{
-    HIDDEN_SHARE, REPORT_DELAY_MAX, REPORT_INTERVAL, WRITE_SHARE, look_interval,
+    HIDDEN_SHARE, Method, REPORT_DELAY_MAX, REPORT_INTERVAL, WRITE_SHARE, look_interval,
 };
 use tidegate_gateway::platform::Clock;
 use tidegate_gateway::time::Timestamp;
@@ -171,7 +171,10 @@ fn simulate(setting: Setting, clients: Clients, isolates: usize, staleness: Dura
         ..
     } = setting;
     let mut fleet = Fleet::new(isolates, staleness, isolates as u64);
-    fleet.exact = exact;
+    fleet.method = match exact {
+        true => Method::Exact,
+        false => Method::Rough,
+    };
     let start = Timestamp(fleet.clock.now().0.div_ceil(rate.window_ms) * rate.window_ms);
     let calls = windows * setting.calls();
     let mut admitted = vec![0; usize::try_from(windows).unwrap()];

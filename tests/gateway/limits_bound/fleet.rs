@@ -12,7 +12,7 @@ use tidegate_gateway::auth::{Principal, PrincipalId};
 use tidegate_gateway::config::Rate;
 use tidegate_gateway::error::{Error, Rejection};
 use tidegate_gateway::limits::standing::Standings;
-use tidegate_gateway::limits::{self, Limit};
+use tidegate_gateway::limits::{self, Limit, Method};
 use tidegate_gateway::platform::{
     Clock, KvStore, LogLevel, NoKeeper, Platform, Secret, Unavailable,
 };
@@ -52,8 +52,8 @@ pub struct Fleet {
     pub clock: SimClock,
     alarms: Rc<RefCell<BTreeMap<Timestamp, usize>>>,
     subject: PrincipalId,
-    /// Whether limits are counted exactly.
-    pub exact: bool,
+    /// How limits are counted.
+    pub method: Method<'static>,
     first: Simulator,
     lag: Duration,
 }
@@ -73,7 +73,7 @@ impl Fleet {
             clock,
             alarms,
             subject: Principal::anonymous().id,
-            exact: false,
+            method: Method::Rough,
             first,
             lag,
         }
@@ -107,7 +107,7 @@ impl Fleet {
                 rate: *rate,
                 subject: self.subject.as_str(),
                 cost: 1,
-                exact: self.exact,
+                method: self.method,
                 own: true,
             })
             .collect();

@@ -9,7 +9,7 @@ use std::task::Poll;
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
 use serde_json::Value;
-use tidegate_gateway::platform::{LogLevel, Platform, Secret};
+use tidegate_gateway::platform::{LogLevel, Platform, Secret, Unavailable};
 use tidegate_simulator::{SimAtomic, SimClock, SimHttp, SimKeeper, SimKv, SimQueue, Simulator};
 
 /// One isolate's host.
@@ -128,6 +128,14 @@ impl Platform for Isolate {
 
     fn is_short_lived(&self) -> bool {
         self.0.sim.is_short_lived()
+    }
+
+    fn limiter(
+        &self,
+        binding: &str,
+        subject: &str,
+    ) -> impl Future<Output = Result<bool, Unavailable>> {
+        self.0.sim.limiter(binding, subject)
     }
 
     fn random(&self, out: &mut [u8]) {

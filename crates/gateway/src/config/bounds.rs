@@ -40,6 +40,12 @@ pub const RATE_WINDOW_MS: RangeInclusive<u64> = 1_000..=86_400_000;
 pub const LIMIT_RULES_MAX: usize = 64;
 /// As how many requests one call may count.
 pub const COST: RangeInclusive<u64> = 1..=10_000;
+/// Windows of Workers' own limiters, in milliseconds.
+pub const NATIVE_WINDOWS_MS: [u64; 2] = [10_000, 60_000];
+/// As how many requests a call may count in a limiter of the host's, which is asked that often.
+pub const NATIVE_COST_MAX: u32 = 10;
+/// Length of a binding's name, in bytes.
+pub const BINDING_BYTES: RangeInclusive<usize> = 1..=64;
 /// Length of the window of a limit that is counted exactly: one second to 31 days.
 pub const EXACT_WINDOW_MS: RangeInclusive<u64> = 1_000..=2_678_400_000;
 /// Requests a rate admits in one window.

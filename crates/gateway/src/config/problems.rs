@@ -6,6 +6,7 @@
 
 mod access;
 mod edge;
+mod limits;
 mod oauth;
 mod policy;
 mod quota;
@@ -23,11 +24,11 @@ use url::Url;
 
 use super::address::{is_internal, is_loopback};
 use super::bounds::{
-    ALLOWED_ORIGINS_MAX, EXACT_WINDOW_MS, LIMIT_RULES_MAX, NAMES_MAX, RATE_REQUESTS,
-    RATE_WINDOW_MS, REQUEST_BODY_BYTES, SHORT_TEXT_MAX, TASK_AFTER_MS, TASK_POLL_INTERVAL_MS,
-    TASK_TIMEOUT_MS, TASK_TTL_MS, TASKS_OPEN_PER_PRINCIPAL, TASKS_OPEN_PER_TENANT, URL_MAX,
+    ALLOWED_ORIGINS_MAX, NAMES_MAX, RATE_REQUESTS, RATE_WINDOW_MS, REQUEST_BODY_BYTES,
+    SHORT_TEXT_MAX, TASK_AFTER_MS, TASK_POLL_INTERVAL_MS, TASK_TIMEOUT_MS, TASK_TTL_MS,
+    TASKS_OPEN_PER_PRINCIPAL, TASKS_OPEN_PER_TENANT, URL_MAX,
 };
-use super::{API_VERSION, Config, Counter, Environment, Rate};
+use super::{API_VERSION, Config, Environment, Rate};
 
 /// One thing that is wrong with a configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -287,50 +288,11 @@ fn is_origin(text: &str) -> bool {
     })
 }
 
-fn limit_rules(config: &Config, findings: &mut Findings) {
-    let rules = &config.limits.rules;
-    findings.at_most("/limits/rules", rules.len(), LIMIT_RULES_MAX, "limits");
-    let mut seen = BTreeSet::from(["per-client"]);
-    for (index, rule) in rules.iter().enumerate() {
-        let at = format!("/limits/rules/{index}");
-        if !seen.insert(&rule.name) {
-            let pointer = format!("{at}/name");
-            findings.add(
-                pointer,
-                "is taken by another limit",
-                "give each limit a name of its own",
-            );
-        }
-        findings.short_text(&format!("{at}/name"), &rule.name);
-        let windows = match rule.counter {
-            // Where nothing is said, either counter must be able to serve it.
-            None | Some(Counter::Kv) => &RATE_WINDOW_MS,
-            Some(Counter::Atomic) => &EXACT_WINDOW_MS,
-        };
-        let requests = rule.rate.requests.into();
-        findings.within(
-            &format!("{at}/rate/requests"),
-            requests,
-            &RATE_REQUESTS,
-            "requests",
-        );
-        findings.within(
-            &format!("{at}/rate/windowMs"),
-            rule.rate.window_ms,
-            windows,
-            "ms",
-        );
-        for (index, tool) in rule.tools.iter().enumerate() {
-            access::tool_name(&format!("{at}/tools/{index}"), tool, config, findings);
-        }
-    }
-}
-
 fn numbers(config: &Config, findings: &mut Findings) {
     if let Some(rate) = &config.limits.per_client {
         findings.rate("/limits/perClient", rate);
     }
-    limit_rules(config, findings);
+    limits::rules(config, findings);
     quota::quotas(config, findings);
     if let Some(bytes) = config.limits.request_body_bytes {
         let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);

@@ -15,7 +15,7 @@ use super::{Limit, RateFamily, RateRecord, SeatFamily};
 use crate::config::Rate;
 use crate::keyspace::{Family, Key, ReadError, atomic_add, kv_get};
 use crate::memory::Memory;
-use crate::platform::{Clock, KvStore, LogLevel, Platform};
+use crate::platform::{Clock, KvStore, Platform};
 use crate::seal::hex;
 use crate::time::Timestamp;
 
@@ -84,7 +84,7 @@ impl<'a, P: Platform> Counting<'a, P> {
                 let now = self.platform.clock().now();
                 // The next requests need not wait for it again.
                 self.with(|counter| counter.looked(now, 0));
-                self.complain(now, "no answer in time");
+                self.complain("no answer in time");
             }
         }
     }
@@ -106,7 +106,7 @@ impl<'a, P: Platform> Counting<'a, P> {
         let found = match read {
             Ok(found) => found,
             Err(e) => {
-                self.complain(now, &e.to_string());
+                self.complain(&e.to_string());
                 match e {
                     ReadError::Unavailable(_) => return,
                     // Nothing that is worth keeping.
@@ -141,7 +141,7 @@ impl<'a, P: Platform> Counting<'a, P> {
         let (key, kept_until) = (self.subject.seat(term), seat::kept_until(term));
         match atomic_add(self.platform.atomic(), &key, 1, kept_until).await {
             Ok(count) => self.with(|counter| counter.draw(term, count)),
-            Err(e) => self.complain(now, &e.to_string()),
+            Err(e) => self.complain(&e.to_string()),
         }
     }
 
@@ -173,7 +173,7 @@ impl<'a, P: Platform> Counting<'a, P> {
             Ok(()) => self.with(|counter| counter.reported(report, now)),
             Err(e) => {
                 self.with(|counter| counter.failed(now));
-                self.complain(now, &e.to_string());
+                self.complain(&e.to_string());
             }
         }
         taken.is_ok()
@@ -239,11 +239,8 @@ impl<'a, P: Platform> Counting<'a, P> {
         random
     }
 
-    fn complain(&self, now: Timestamp, reason: &str) {
-        if self.memory.limits.complains(now) {
-            let line = serde_json::json!({ "event": "rate_counts_unavailable", "reason": reason });
-            self.platform.log(LogLevel::Warn, &line.to_string());
-        }
+    fn complain(&self, reason: &str) {
+        self.memory.limits.complain(self.platform.as_ref(), reason);
     }
 }
 

@@ -3,7 +3,7 @@
 
 use sha2::{Digest, Sha256};
 
-use super::Limit;
+use super::{Limit, Method};
 use crate::auth::Principal;
 use crate::config::{Counter, NAME_SEPARATOR, Per, ToolRule};
 use crate::route::Target;
@@ -18,8 +18,8 @@ pub(crate) struct Counted<'a> {
     pub(crate) rule: Option<&'a ToolRule>,
     /// Whether it is about a task.
     pub(crate) polls: bool,
-    /// Whether limits are counted exactly that do not say how.
-    pub(crate) exact: bool,
+    /// How limits are counted that do not say how.
+    pub(crate) method: Method<'a>,
 }
 
 /// One limit with the subject it needs.
@@ -28,7 +28,7 @@ pub(crate) struct Applied<'a> {
     rate: crate::config::Rate,
     subject: String,
     cost: u32,
-    exact: bool,
+    method: Method<'a>,
     own: bool,
 }
 
@@ -39,7 +39,7 @@ impl Applied<'_> {
             rate: self.rate,
             subject: &self.subject,
             cost: self.cost,
-            exact: self.exact,
+            method: self.method,
             own: self.own,
         }
     }
@@ -55,10 +55,11 @@ pub(crate) fn applying<'a>(settings: &'a Settings, counted: &Counted<'a>) -> Vec
         rate: limit.rate,
         subject: subject(&limit.per, counted),
         cost,
-        exact: match limit.counter {
-            None => counted.exact,
-            Some(Counter::Kv) => false,
-            Some(Counter::Atomic) => true,
+        method: match (limit.counter, &limit.binding) {
+            (Some(Counter::Kv), _) => Method::Rough,
+            (Some(Counter::Atomic), _) => Method::Exact,
+            (Some(Counter::Native), Some(binding)) => Method::Native(binding),
+            (None, _) | (Some(Counter::Native), None) => counted.method,
         },
         own: limit.per.iter().any(|per| matches!(per, Per::Principal)),
     });
@@ -68,7 +69,7 @@ pub(crate) fn applying<'a>(settings: &'a Settings, counted: &Counted<'a>) -> Vec
             rate: rule.rate_limit?,
             subject: counted.principal.id.as_str().to_owned(),
             cost,
-            exact: counted.exact,
+            method: counted.method,
             own: true,
         })
     });
@@ -77,7 +78,7 @@ pub(crate) fn applying<'a>(settings: &'a Settings, counted: &Counted<'a>) -> Vec
         rate: settings.config.tasks.poll_limit,
         subject: counted.principal.id.as_str().to_owned(),
         cost: 1,
-        exact: counted.exact,
+        method: counted.method,
         own: true,
     });
     named.chain(tools).chain(polls).collect()
