@@ -1,10 +1,11 @@
-//! What goes wrong with upstreams, each with the exact answer a client must get for it, how
+//! What goes wrong with upstreams and stores. For upstreams a table of faults, each with the exact answer a client must get for it, how
 //! soon, and how often the tool may have been called.
 //!
 //! One table for every host: the gateway on the simulator and the function on its real runtime
 //! meet the same rows, before clients and upstreams of both eras. [`server`] is the upstream,
 //! which knows no network: whoever tests brings its words there.
 
+pub mod outages;
 mod rows;
 pub mod server;
 

@@ -13,6 +13,7 @@ use tidegate_gateway::body::{Body, BodyError};
 use tidegate_gateway::platform::{Clock, HttpError};
 use tidegate_simulator::{Server, SimClock};
 
+use crate::faults::outages::{Asked, Store, outages};
 use crate::faults::server::{Flawed, Heard};
 use crate::faults::{self, DONE, Fault, PATIENCE, Part, Row, TOOL, When};
 use crate::tasks::{finish, get, handle};
@@ -75,54 +76,37 @@ fn no_fault_of_an_upstream_loses_a_task_or_runs_it_twice() {
     }
 }
 
-/// What is asked while something the gateway stands on is out of reach.
-type Asks = fn() -> Ask;
-/// Status and code; no code where there is a result.
-type Answered = (u16, Option<i64>);
-
 #[test]
 fn without_a_store_or_the_queue_calls_are_answered_and_nothing_is_half_begun() {
-    let direct: Asks = || modern("tools/call", json!({ "name": "up__a", "arguments": {} }));
-    let task: Asks = || modern("tools/call", json!({ "name": "up__long" })).with_tasks();
-    let exact: Asks = || modern("tools/call", json!({ "name": "up__exact" }));
-    let list: Asks = || modern("tools/list", json!({}));
-    let old: Asks = || legacy("2025-11-25", "tools/call", json!({ "name": "up__a" }));
-    let fault = (500, Some(-32603));
-    let well = (200, None);
-    let rows: [(&str, &str, Asks, Answered, usize); 15] = [
-        ("kv", "a call", direct, well, 1),
-        ("kv", "a call of an older client", old, well, 1),
-        ("kv", "a list", list, well, 0),
-        ("kv", "a task", task, well, 1),
-        ("kv", "an exact limit", exact, well, 1),
-        ("atomic", "a call", direct, well, 1),
-        ("atomic", "a call of an older client", old, well, 1),
-        ("atomic", "a list", list, well, 0),
-        ("atomic", "a task", task, fault, 0),
-        // Nobody can say how many there were, so there is no more.
-        ("atomic", "an exact limit", exact, fault, 0),
-        ("queue", "a call", direct, well, 1),
-        ("queue", "a call of an older client", old, well, 1),
-        ("queue", "a list", list, well, 0),
-        ("queue", "a task", task, fault, 0),
-        ("queue", "an exact limit", exact, well, 1),
-    ];
-    for (port, asked, ask, answered, runs) in rows {
-        let what = format!("{asked} while {port} is out of reach");
+    for row in outages() {
         let world = standing();
         assert_eq!(world.list("tools/list").len(), 3);
         world.settle();
         let before = world.count("up", "tools/call");
         let began = world.sim.clock.now();
-        outage(&world, port, true);
-        let told = world.call(ask());
+        outage(&world, row.store, true);
+        let told = world.call(ask(row.asked));
         let code = told.json()["error"]["code"].as_i64();
-        assert_eq!((told.status.as_u16(), code), answered, "{what}: {told:?}");
+        assert_eq!(
+            (told.status.as_u16(), code),
+            (row.status, row.code),
+            "{row}: {told:?}"
+        );
         let took = world.sim.clock.now().since(began);
-        assert!(took < PATIENCE, "{what}: {took:?}");
-        outage(&world, port, false);
+        assert!(took < PATIENCE, "{row}: {took:?}");
+        outage(&world, row.store, false);
         finish(&world);
-        assert_eq!(world.count("up", "tools/call") - before, runs, "{what}");
+        assert_eq!(world.count("up", "tools/call") - before, row.runs, "{row}");
+    }
+}
+
+fn ask(asked: Asked) -> Ask {
+    match asked {
+        Asked::Call => modern("tools/call", json!({ "name": "up__a", "arguments": {} })),
+        Asked::OldCall => legacy("2025-11-25", "tools/call", json!({ "name": "up__a" })),
+        Asked::List => modern("tools/list", json!({})),
+        Asked::Task => modern("tools/call", json!({ "name": "up__long" })).with_tasks(),
+        Asked::Exact => modern("tools/call", json!({ "name": "up__exact" })),
     }
 }
 
@@ -151,12 +135,12 @@ fn standing() -> World {
         .start()
 }
 
-fn outage(world: &World, port: &str, down: bool) {
+fn outage(world: &World, store: Store, down: bool) {
     let sim = &world.sim;
-    let faults = match port {
-        "kv" => &sim.kv.faults,
-        "atomic" => &sim.atomic.faults,
-        _ => &sim.queue.faults,
+    let faults = match store {
+        Store::Kv => &sim.kv.faults,
+        Store::Atomic => &sim.atomic.faults,
+        Store::Queue => &sim.queue.faults,
     };
     faults.outage(down);
 }

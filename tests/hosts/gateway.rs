@@ -89,6 +89,7 @@ pub struct Gateway {
     issuer: Option<String>,
     twin: Option<u16>,
     log: Option<PathBuf>,
+    meters: Value,
     minted: Mutex<BTreeMap<String, &'static str>>,
 }
 
@@ -103,6 +104,7 @@ impl Gateway {
             issuer: None,
             twin: None,
             log: None,
+            meters: Value::Null,
             minted: Mutex::default(),
         })
     }
@@ -185,6 +187,7 @@ impl Gateway {
                 .as_u64()
                 .and_then(|port| u16::try_from(port).ok()),
             log,
+            meters: told["meters"].clone(),
             minted: Mutex::default(),
         };
         (gateway, child)
@@ -213,6 +216,11 @@ impl Gateway {
     pub fn port(&self) -> u16 {
         let port = self.url.rsplit_once(':').map(|(_, port)| port.parse());
         port.expect("a port in the URL").expect("a port")
+    }
+
+    /// The port of the meter before one of its stores, started with `--metered`.
+    pub fn meter(&self, store: &str) -> u64 {
+        self.meters[store].as_u64().expect("a meter")
     }
 
     /// The token minted at its start.

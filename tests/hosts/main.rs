@@ -45,6 +45,7 @@ mod restart;
 mod revocation;
 mod spin;
 mod stopwatch;
+mod stores;
 mod task;
 mod task_legacy;
 mod upstream;
@@ -92,6 +93,7 @@ fn worker_trials(world: &Arc<World>) -> Vec<Trial> {
         trials.extend(limit::trials(world));
         trials.extend(outage::trials(world));
         trials.extend(fault::trials());
+        trials.extend(stores::trials());
         trials.extend(audit::trials(world));
         trials.extend(contract::trials(world));
         trials.extend(attack::trials(world));

@@ -1,9 +1,11 @@
 // The function with a meter: counts what is asked of its objects, by class and operation, and
-// what the queue brings. One isolate runs the function and its objects, so one tally has all.
+// what the queue brings, and cuts the atomic store off while it is told to. One isolate runs
+// the function and its objects, so one tally has all.
 import { WorkerEntrypoint } from "cloudflare:workers";
 import Gateway, * as objects from "./index.js";
 
 const counts = {};
+const cut = new Set();
 
 function count(what, by = 1) {
   counts[what] = (counts[what] ?? 0) + by;
@@ -17,6 +19,7 @@ const counted = (Inner, name) =>
     }
     fetch(request) {
       count(`${name} ${new URL(request.url).pathname.split("/")[1]}`);
+      if (cut.has(name)) throw new Error("out of reach");
       return this.inner.fetch(request);
     }
     alarm() {
@@ -37,7 +40,9 @@ export default class extends Gateway {
 }
 
 export class Tally extends WorkerEntrypoint {
-  fetch() {
-    return Response.json(counts);
+  async fetch(request) {
+    if (request.method === "GET") return Response.json(counts);
+    (await request.text()) === "cut" ? cut.add("store") : cut.delete("store");
+    return new Response();
   }
 }

@@ -15,6 +15,7 @@ use serde_json::json;
 use crate::arguments::Arguments;
 use crate::dev::gateway::Gateway;
 pub use crate::dev::options::{HELP, Options, PORT};
+use crate::dev::raw::RawHost;
 use crate::issuer::Issuer;
 use crate::layout::{Layout, write_atomically};
 use crate::progress::say;
@@ -53,6 +54,7 @@ impl<'a> ReadyFile<'a> {
             "pid": std::process::id(),
             "issuer": gateway.issuer.as_ref().map(Issuer::url),
             "log": gateway.dir.join("gateway.log"),
+            "meters": gateway.raw.as_ref().map(RawHost::meters),
         });
         write_atomically(file, ready.to_string().as_bytes())?;
         Ok(Self(file))

@@ -33,6 +33,8 @@ gateway in front of it, and prints a URL and a token for an MCP client. Ctrl-C e
   --spin                 the Spin component instead: under `spin up` if there is a `spin`, else
                          on crates/spin-host (the first build takes minutes)
   --raw                  on bare workerd, without wrangler in front: for benchmarks
+  --metered              with --raw: meters before the stores and the queue, which count what
+                         is asked and can cut them off; the ready file names their ports
   --selftest             build with the hosts' contract checks mounted at /selftest
 
 Logs and state are under target/dev. Secrets the configuration names come from .dev.vars.
@@ -134,6 +136,7 @@ impl Options {
                 "--fresh" => options.fresh = true,
                 "--twin" => options.twin = true,
                 "--raw" => options.raw = true,
+                "--metered" => options.metered = true,
                 "--selftest" => options.selftest = true,
                 "--spin" => options.spin = true,
                 other => return unexpected(other),
@@ -149,6 +152,9 @@ impl Options {
         }
         if options.twin && options.raw {
             bail!("--twin needs wrangler, which lets two processes share objects");
+        }
+        if options.metered && !options.raw {
+            bail!("--metered goes with --raw: wrangler wires the stores itself");
         }
         if options.spin && options.raw {
             bail!("--raw is about the Worker; --spin runs the Spin component");
@@ -197,6 +203,7 @@ mod tests {
             (&["--config", "/nowhere.yaml"], "there is no"),
             (&["--spin", "--raw"], "about the Worker"),
             (&["--twin", "--raw"], "needs wrangler"),
+            (&["--metered"], "goes with --raw"),
             (&["--secret", "a"], "NAME=TEXT"),
             (&["--own-issuers", "--auth", "off"], "asks for tokens"),
             (&["--frehs"], "--help"),

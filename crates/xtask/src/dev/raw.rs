@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use serde_json::{Value, json};
 
 use crate::http::{self, form};
 use crate::layout::{Layout, make_dir, write_private};
@@ -152,6 +153,11 @@ impl RawHost {
             }
         }
         Ok(counts)
+    }
+
+    /// The ports of the meters, by what they stand before.
+    pub fn meters(&self) -> Value {
+        json!({ "kv": self.kv, "queue": self.queue, "atomic": self.tally })
     }
 
     /// What a metered gateway asked of its queue and its objects so far, and what the queue
