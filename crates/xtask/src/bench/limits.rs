@@ -19,7 +19,7 @@ use crate::progress::say;
 use crate::{clock, stop};
 
 /// What each client may in one window, and how many times that it asks.
-const LIMIT: u32 = 12;
+const LIMIT: u32 = 8;
 const DEMAND: u32 = 10;
 /// One run lies within one window.
 const WINDOW_S: u64 = 600;
