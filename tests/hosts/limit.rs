@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use libtest_mimic::Trial;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::call::{Call, send};
 use crate::client::{CLIENTS, Client, Request, Seen};
+use crate::gateway::{Gateway, Host};
+use crate::stopwatch::part_of_a_minute;
 use crate::work::trial;
 use crate::world::{Fixture, LIMIT, LIMITED, World};
 
@@ -30,6 +32,8 @@ pub fn trials(world: &Arc<World>) -> Vec<Trial> {
     }
     let title = "limit::each client is counted alone".to_owned();
     trials.push(trial(world, title, limits_are_per_client));
+    let title = "limit::the host counts where it can, and the gateway where it cannot".to_owned();
+    trials.push(trial(world, title, counted_by_the_host));
     trials
 }
 
@@ -105,4 +109,37 @@ fn limits_are_per_client(world: &World) {
         "{statuses:?}"
     );
     assert_eq!(call(fresh).status, 200);
+}
+
+fn counted_by_the_host(world: &World) {
+    let rule = json!({
+        "name": "burst", "per": ["principal"], "rate": { "requests": LIMIT, "windowMs": 60_000 },
+        "counter": "native", "binding": "BURST",
+    });
+    let upstream = json!({ "name": "everything", "url": world.recorders().0.url() });
+    let gateway = Gateway::start(
+        "native",
+        json!({ "upstreams": [upstream], "limits": { "rules": [rule] } }),
+    );
+    let call = |token| {
+        let call = Call::tool("everything__echo").with_arguments(r#"{"message":"tide"}"#);
+        send(&gateway.mcp(), &call.with_token(token))
+    };
+    let (spent, fresh) = (gateway.mint_for("spender"), gateway.mint_for("saver"));
+    // Both counters begin anew with the minute.
+    part_of_a_minute();
+    let answers: Vec<_> = (0..LIMIT + 2).map(|_| call(spent)).collect();
+    let statuses: Vec<_> = answers.iter().map(|answer| answer.status).collect();
+    assert_eq!(statuses, [200, 200, 200, 429, 429], "{answers:?}");
+    assert_eq!(call(fresh).status, 200);
+    // Only who counts itself knows what is left.
+    let host_counts = Host::chosen() == Host::Workerd;
+    let told = answers[0].header("ratelimit");
+    assert_eq!(told.is_empty(), host_counts, "{told}");
+    let log = gateway.logged();
+    assert_eq!(
+        !log.contains("rate_counts_unavailable"),
+        host_counts,
+        "{log}"
+    );
 }

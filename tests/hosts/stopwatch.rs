@@ -1,6 +1,6 @@
 //! Real time, for claims about real runtimes.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Measures from its making.
 pub struct Stopwatch(Instant);
@@ -33,5 +33,19 @@ pub fn wait_for<T>(what: &str, limit: Duration, mut ready: impl FnMut() -> Optio
             limit.as_secs()
         );
         std::thread::sleep(PAUSE);
+    }
+}
+
+/// Waits until enough is left of a minute for a claim that must lie within one.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the minutes are those of runtimes outside, in real time"
+)]
+pub fn part_of_a_minute() {
+    const ENOUGH_S: u64 = 15;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let left = 60 - now.map_or(0, |now| now.as_secs() % 60);
+    if left < ENOUGH_S {
+        std::thread::sleep(Duration::from_secs(left));
     }
 }

@@ -27,6 +27,9 @@ pub enum Command {
         /// Say as well what this Spin manifest does not give the gateway
         #[arg(long, value_name = "SPIN.TOML")]
         spin: Option<PathBuf>,
+        /// Say as well what limiters this Worker's wrangler.toml does not bind
+        #[arg(long, value_name = "WRANGLER.TOML")]
+        wrangler: Option<PathBuf>,
         /// How to say it
         #[arg(long, value_enum, default_value_t = Format::Text)]
         format: Format,

@@ -27,6 +27,7 @@ mod suggest;
 mod switches;
 mod tasks;
 mod usage;
+mod wrangler;
 mod yaml;
 
 use std::io::{self, Write};
@@ -86,8 +87,15 @@ fn run(command: Command, out: &mut impl Write) -> Result<(), Failure> {
         Command::Check {
             source,
             spin,
+            wrangler,
             format,
-        } => check(&source, spin.as_deref(), format, out),
+        } => {
+            let hosts = Manifests {
+                spin: spin.as_deref(),
+                wrangler: wrangler.as_deref(),
+            };
+            check(&source, &hosts, format, out)
+        }
         Command::Compile { source, out: file } => compile(&source, file.as_deref(), out),
         Command::Push(push) => push::push(&push, out),
         Command::Health(door) => health::health(&door, out),
@@ -115,11 +123,11 @@ fn run(command: Command, out: &mut impl Write) -> Result<(), Failure> {
 
 fn check(
     source: &Source,
-    spin: Option<&Path>,
+    manifests: &Manifests<'_>,
     format: Format,
     out: &mut impl Write,
 ) -> Result<(), Failure> {
-    match (load_for(source, spin)?, format) {
+    match (load_for(source, manifests)?, format) {
         (Ok(loaded), Format::Text) => {
             writeln!(
                 out,
@@ -147,13 +155,28 @@ fn check(
     }
 }
 
-/// Loads the configuration; what the Spin manifest lacks for it is a problem of it.
-fn load_for(source: &Source, spin: Option<&Path>) -> Result<Result<Loaded, LoadError>, Failure> {
+/// What hosts are told besides the configuration, as far as it is to be looked at.
+struct Manifests<'a> {
+    spin: Option<&'a Path>,
+    wrangler: Option<&'a Path>,
+}
+
+/// Loads the configuration; what the manifests lack for it is a problem of it.
+fn load_for(
+    source: &Source,
+    manifests: &Manifests<'_>,
+) -> Result<Result<Loaded, LoadError>, Failure> {
     let loaded = load::load(&source.config, source.env.as_deref());
-    let (Ok(configuration), Some(manifest)) = (&loaded, spin) else {
+    let Ok(configuration) = &loaded else {
         return Ok(loaded);
     };
-    let findings = manifest::check(manifest, configuration)?;
+    let mut findings = Vec::new();
+    if let Some(path) = manifests.spin {
+        findings.extend(manifest::check(path, configuration)?);
+    }
+    if let Some(path) = manifests.wrangler {
+        findings.extend(wrangler::check(path, configuration)?);
+    }
     if findings.is_empty() {
         return Ok(loaded);
     }

@@ -211,3 +211,40 @@ fn what_a_spin_manifest_lacks_is_a_problem_of_the_configuration() {
     let run = tidegate(folder.path(), &["check", "--spin", "nowhere.toml"]);
     assert_eq!(run.code, 2, "{}", run.err);
 }
+
+#[test]
+fn a_limiter_that_is_not_bound_with_the_limits_rate_is_a_problem_of_the_configuration() {
+    let limit = "\
+limits:
+  rules:
+    - name: burst
+      rate: { requests: 20, windowMs: 10000 }
+      counter: native
+      binding: BURST
+";
+    let folder = folder(&[("tidegate.yaml", &format!("{SOUND}{limit}"))]);
+    let with = |manifest: &str| {
+        fs::write(folder.path().join("wrangler.toml"), manifest).unwrap();
+        tidegate(folder.path(), &["check", "--wrangler", "wrangler.toml"])
+    };
+    let run = with("name = \"tidegate\"\n");
+    assert_eq!(run.code, 1, "{}", run.out);
+    for said in [
+        "tidegate.yaml:23",
+        "binds no limiter `BURST`",
+        "simple = { limit = 20, period = 10 }",
+    ] {
+        assert!(run.err.contains(said), "{said}: {}", run.err);
+    }
+    let bound = |limit: u32| {
+        format!(
+            "[[ratelimits]]\nname = \"BURST\"\nnamespace_id = \"1\"\n\
+             simple = {{ limit = {limit}, period = 10 }}\n"
+        )
+    };
+    let run = with(&bound(30));
+    assert_eq!(run.code, 1, "{}", run.out);
+    assert!(run.err.contains("30 in 10 s"), "{}", run.err);
+    assert_eq!(with(&bound(20)).code, 0);
+    assert_eq!(with("[[ratelimits]]\n").code, 2, "what is no such file");
+}

@@ -202,8 +202,8 @@ impl Place<'_> {
             }
             Built::Worker { node, bundle } => {
                 cli::push(layout, self.cli, self.config, dir)?;
-                let (port, variables) = (self.port, &self.variables);
-                wrangler::start(layout, node, dir, bundle, port, variables, session)?;
+                let (port, variables, config) = (self.port, &self.variables, self.config);
+                wrangler::start(layout, node, dir, bundle, port, variables, config, session)?;
                 Ok(None)
             }
         }

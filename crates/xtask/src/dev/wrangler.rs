@@ -16,7 +16,12 @@ const TWIN: &str = "tidegate-twin";
 /// Sections of `wrangler.toml` that are the first gateway's alone, or only for deploying.
 const NOT_FOR_TWIN: [&str; 3] = ["[[migrations]]", "[triggers]", "[build]"];
 
-/// Starts `wrangler dev` with a bundle, its state in `dir/state`.
+/// Starts `wrangler dev` with a bundle, its state in `dir/state`. Limiters that `config`
+/// counts with are bound as it wants them.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "each is one thing wrangler is told"
+)]
 pub fn start(
     layout: &Layout,
     node: &Path,
@@ -24,10 +29,21 @@ pub fn start(
     bundle: &Path,
     port: u16,
     variables: &[(String, String)],
+    config: &Path,
     session: &mut Session,
 ) -> Result<()> {
     let mut wrangler = dev(layout, node, dir, port, variables)?;
-    wrangler.arg(bundle.join("index.js"));
+    let main = bundle.join("index.js");
+    let limiters = limiters(&serde_json::from_str(&read(config)?)?);
+    if limiters.is_empty() {
+        wrangler.arg(main);
+    } else {
+        let own = read(&layout.root().join("wrangler.toml"))?;
+        let file = dir.join("wrangler.toml");
+        let text = elsewhere(&own, &main) + &limiters;
+        write_atomically(&file, text.as_bytes())?;
+        wrangler.arg("--config").arg(&file);
+    }
     environment(layout, dir, &mut wrangler)?;
     session.start("wrangler dev", &mut wrangler, &dir.join("gateway.log"))
 }
@@ -80,6 +96,44 @@ fn dev(
         .arg(&file)
         .env("TIDEGATE_PREBUILT", "1");
     Ok(wrangler)
+}
+
+/// The limiters of a configuration, as sections of `wrangler.toml`.
+fn limiters(config: &Value) -> String {
+    let rules = config["limits"]["rules"].as_array();
+    let native = rules.into_iter().flatten().zip(1..);
+    let native = native.filter(|(rule, _)| rule["counter"] == "native");
+    let section = |(rule, number): (&Value, u32)| {
+        let (binding, requests) = (&rule["binding"], &rule["rate"]["requests"]);
+        // Without a window it is a minute.
+        let seconds = rule["rate"]["windowMs"].as_u64().unwrap_or(60_000) / 1000;
+        format!(
+            "\n[[ratelimits]]\nname = {binding}\nnamespace_id = \"{number}\"\n\
+             simple = {{ limit = {requests}, period = {seconds} }}\n"
+        )
+    };
+    native.map(section).collect()
+}
+
+/// `wrangler.toml` for the same Worker, in another folder, built already; without limiters,
+/// which the configuration names.
+fn elsewhere(own: &str, main: &Path) -> String {
+    let mut kept = String::new();
+    let mut section = "";
+    for line in own.lines() {
+        if line.starts_with('[') {
+            section = line;
+        }
+        match (section, line.split_once(" = ")) {
+            ("[build]" | "[[ratelimits]]", _) => continue,
+            ("", Some(("main", _))) => {
+                kept.push_str(&format!("main = {}", Value::from(main.to_string_lossy())));
+            }
+            _ => kept.push_str(line),
+        }
+        kept.push('\n');
+    }
+    kept
 }
 
 /// `wrangler.toml` for a Worker whose objects are another's.
@@ -138,6 +192,27 @@ pub fn environment(layout: &Layout, dir: &Path, command: &mut Command) -> Result
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_limiter_is_bound_as_the_configuration_wants_it() {
+        let config = serde_json::json!({ "limits": { "rules": [
+            { "name": "a", "rate": { "requests": 5 } },
+            { "name": "b", "rate": { "requests": 5, "windowMs": 10_000 }, "counter": "native", "binding": "B" },
+        ] } });
+        let sections = limiters(&config);
+        assert_eq!(
+            sections,
+            "\n[[ratelimits]]\nname = \"B\"\nnamespace_id = \"2\"\nsimple = { limit = 5, period = 10 }\n"
+        );
+        let root = Layout::find().unwrap();
+        let own = read(&root.root().join("wrangler.toml")).unwrap();
+        let moved = elsewhere(&(own.clone() + &sections), Path::new("/bundle/index.js"));
+        assert!(moved.contains("main = \"/bundle/index.js\"\n"), "{moved}");
+        let left_out = |line: &str| ["[build]", "[[ratelimits]]"].contains(&line);
+        assert!(!moved.lines().any(left_out), "{moved}");
+        let count = |text: &str| text.matches("binding = ").count();
+        assert_eq!(count(&moved), count(&own));
+    }
 
     #[test]
     fn a_twin_has_the_objects_of_the_worker_it_is_made_from_and_no_own() {
