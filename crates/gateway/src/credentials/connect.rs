@@ -4,6 +4,9 @@
 //! A link is sealed, holds for [`LINK_HOLDS`], and is made only for a caller whose request is
 //! being answered. What is granted by it belongs to that principal and to nobody else, and
 //! spends every link made before. It carries no credential and opens nothing by itself.
+//!
+//! Where the configuration says of any issuer how people sign in there, an account is
+//! connected by nobody who has not: whoever's issuer cannot be asked gets no link.
 
 mod door;
 mod page;
@@ -31,6 +34,7 @@ use crate::route::One;
 use crate::seal::{Purpose, hex};
 use crate::time::Timestamp;
 pub(crate) use door::serve;
+pub(super) use visit::is_vouched_for;
 
 /// Where users connect accounts, and come back to when they have.
 pub(crate) const CONNECT: &str = "/connect";
