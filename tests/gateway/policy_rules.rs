@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use tidegate_gateway::ingress::Peer;
 
-use crate::world::{Script, Setup, Told, World, legacy, modern, tool};
+use crate::world::{Said, Script, Setup, Told, World, legacy, modern, tool};
 
 #[test]
 fn what_no_rule_allows_is_denied_and_not_listed() {
@@ -205,6 +205,63 @@ fn prompts_and_resources_have_rules_of_their_own() {
     };
     assert_ne!(complete("up__hello"), 403);
     assert_eq!(complete("up__secret"), 403);
+}
+
+#[test]
+fn a_completion_for_a_resource_is_for_those_who_may_read_it_and_of_a_template_all() {
+    let rules = |allow: Value, deny: Value| {
+        let mut allow = allow;
+        allow["name"] = "some".into();
+        allow["effect"] = "allow".into();
+        allow["resources"] = json!(["up__*"]);
+        let mut rules = vec![allow];
+        if let Some(when) = deny.as_str() {
+            rules.push(json!({ "name": "not-these", "effect": "deny", "resources": ["*"], "when": when }));
+        }
+        json!(rules)
+    };
+    let public = "resource.uri.startsWith('file:///public/')";
+    let private = "resource.uri.startsWith('file:///private/')";
+    for (rules, of_public, of_private, of_template) in [
+        (json!([]), true, true, true),
+        (rules(json!({}), Value::Null), true, true, true),
+        (rules(json!({ "when": public }), Value::Null), true, false, false),
+        (rules(json!({}), json!(private)), true, false, false),
+        // Whose condition does not ask for the URI is known.
+        (
+            rules(json!({ "when": "principal.subject == 'ada'" }), json!("principal.subject == 'eve'")),
+            true,
+            true,
+            true,
+        ),
+    ] {
+        let script = Script::modern(&[]);
+        script.listing("resources", json!({ "uri": "file:///public/a", "name": "a" }));
+        script.on("completion/complete", |_| {
+            let completion = json!({ "values": ["one"], "hasMore": false });
+            Said::Result(json!({ "resultType": "complete", "completion": completion }))
+        });
+        script.capability("completions", json!({}));
+        let world = Setup::new()
+            .upstream("up", &script)
+            .config(&json!({ "policy": { "rules": rules } }))
+            .start();
+        let complete = |uri: &str| {
+            let told = world.call(modern(
+                "completion/complete",
+                json!({
+                    "ref": { "type": "ref/resource", "uri": uri },
+                    "argument": { "name": "path", "value": "o" },
+                }),
+            ));
+            assert!(matches!(told.status.as_u16(), 200 | 403), "{told:?}");
+            told.status == 200
+        };
+        assert_eq!(complete("up+file:///public/a"), of_public, "{rules}");
+        assert_eq!(complete("up+file:///private/b"), of_private, "{rules}");
+        assert_eq!(complete("up+file:///public/{path}"), of_template, "{rules}");
+        assert_eq!(complete("up+file:///{path}"), of_template, "{rules}");
+    }
 }
 
 #[test]

@@ -4,7 +4,8 @@
 //! classification; a rule of the policy allows it and none denies it, where there is a
 //! policy; and the principal has the roles and scopes the tool's own rule asks for. Lists
 //! are filtered by the same [`Judge`] that decides calls, with the arguments unknown: what
-//! is shown is what may be called with some arguments.
+//! is shown is what may be called with some arguments. The completion of a resource template
+//! is permitted only where every resource of its upstream may be read.
 //!
 //! [`Judge`] is pure; time, address and settings are given to it.
 
@@ -18,7 +19,7 @@ use std::rc::Rc;
 use serde_json::json;
 use tidegate_mcp::method::Method;
 
-pub use rules::{Decision, Opinion, Rule, Rules, Verdict};
+pub use rules::{Decision, Opinion, Rule, Rules, Unknown, Verdict};
 use tidegate_policy::CLASSIFICATIONS;
 pub use tidegate_policy::{Arguments, Facts, Hints, Outcome, Subject};
 
@@ -74,6 +75,11 @@ pub fn authorize<P: Platform>(
         tenanted(&principal, &one.upstream)?;
         let (subject, arguments) = asked(one, hints);
         let judge = Judge::of(settings.config.policy.as_ref(), settings.rules.as_ref());
+        let judge = match subject {
+            // What the upstream says of a template it says of URIs nobody has judged.
+            Subject::Resource(None) => judge.whatever_comes(),
+            Subject::Tool(..) | Subject::Prompt(_) | Subject::Resource(Some(_)) => judge,
+        };
         let clearance = judge.clearance(&principal);
         let place = (context.peer.as_ref(), context.now());
         let facts = self::facts(
@@ -193,10 +199,15 @@ fn asked(one: &One, hints: Hints) -> (Subject<'_>, Arguments<'_>) {
     // Whoever is still filling in arguments, or a template, has not chosen them yet.
     let subject = match one.params.get_object("ref") {
         Some(Ok(reference)) if reference.contains("name") => Subject::Prompt(&one.own),
-        Some(_) => Subject::Resource(None),
-        None => Subject::Resource(Some(&one.own)),
+        Some(_) if is_template(&one.own) => Subject::Resource(None),
+        Some(_) | None => Subject::Resource(Some(&one.own)),
     };
     (subject, Arguments::Unknown)
+}
+
+/// Whether a URI stands for many (RFC 6570): no URI itself has a brace in it (RFC 3986).
+fn is_template(uri: &str) -> bool {
+    uri.contains('{')
 }
 
 /// The facts of one request for one thing.
@@ -259,6 +270,7 @@ fn refused(refusal: Refusal<'_>, resource: &Resource) -> Error {
 pub struct Judge<'a> {
     policy: Option<&'a Policy>,
     rules: Option<&'a Rules>,
+    unknown: Unknown,
 }
 
 /// What was decided.
@@ -294,7 +306,19 @@ pub struct Judged<'a> {
 impl<'a> Judge<'a> {
     /// A judge by this policy, and its rules as they were compiled.
     pub const fn of(policy: Option<&'a Policy>, rules: Option<&'a Rules>) -> Self {
-        Self { policy, rules }
+        Self {
+            policy,
+            rules,
+            unknown: Unknown::Some,
+        }
+    }
+
+    /// One that permits only what would be permitted whatever is not known yet turns out to be.
+    pub const fn whatever_comes(self) -> Self {
+        Self {
+            unknown: Unknown::Any,
+            ..self
+        }
     }
 
     /// Up to which classification a principal may use upstreams.
@@ -320,7 +344,7 @@ impl<'a> Judge<'a> {
         }
         let mut allowed_by = None;
         if let Some(rules) = self.rules {
-            let decision = rules.decide(facts);
+            let decision = rules.decide(facts, self.unknown);
             failures = decision.failures;
             match decision.verdict {
                 Verdict::Allowed(rule) => allowed_by = Some(rule.name.as_str()),

@@ -83,10 +83,19 @@ impl Rule {
 pub enum Verdict<'r> {
     /// This rule allows it; while the arguments are not known: with some of them.
     Allowed(&'r Rule),
-    /// This rule denies it, whatever the arguments.
+    /// This rule denies it: whatever the arguments, or, where any must do, with some of them.
     Denied(&'r Rule),
     /// No rule allows it.
     NotAllowed,
+}
+
+/// What must be so of what is not known yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unknown {
+    /// It may turn out to be something with which the request is allowed.
+    Some,
+    /// Whatever it turns out to be, the request is allowed.
+    Any,
 }
 
 /// A verdict, and what went wrong on the way to it.
@@ -157,7 +166,7 @@ impl Rules {
     }
 
     /// What the rules come to.
-    pub fn decide(&self, facts: &Facts<'_>) -> Decision<'_> {
+    pub fn decide(&self, facts: &Facts<'_>, unknown: Unknown) -> Decision<'_> {
         let mut failures = Vec::new();
         let concerned: Vec<&Rule> = self
             .rules
@@ -167,7 +176,11 @@ impl Rules {
         for rule in concerned.iter().filter(|rule| rule.effect == Effect::Deny) {
             let Weighed { outcome, failure } = rule.weigh(&self.engine, facts);
             failures.extend(failure.map(|failure| (rule.name.as_str(), failure)));
-            if !outcome.no {
+            let spares = match unknown {
+                Unknown::Some => outcome.no,
+                Unknown::Any => outcome == Outcome::NO,
+            };
+            if !spares {
                 let verdict = Verdict::Denied(rule);
                 return Decision { verdict, failures };
             }
@@ -175,7 +188,11 @@ impl Rules {
         for rule in concerned.iter().filter(|rule| rule.effect == Effect::Allow) {
             let Weighed { outcome, failure } = rule.weigh(&self.engine, facts);
             failures.extend(failure.map(|failure| (rule.name.as_str(), failure)));
-            if outcome.yes {
+            let allows = match unknown {
+                Unknown::Some => outcome.yes,
+                Unknown::Any => outcome == Outcome::YES,
+            };
+            if allows {
                 let verdict = Verdict::Allowed(rule);
                 return Decision { verdict, failures };
             }
