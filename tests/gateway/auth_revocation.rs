@@ -45,6 +45,35 @@ fn what_the_list_names_is_refused_within_its_freshness() {
 }
 
 #[test]
+fn the_keys_of_a_tenant_are_revoked_with_it() {
+    let ways: [fn(&World, &str, &str); 2] = [
+        |world, issuer, tenant| publish(world, &[(Revoked::Tenant, issuer, tenant, None)]),
+        |world, issuer, tenant| {
+            let asked = json!({ "kind": "tenant", "issuer": issuer, "value": tenant });
+            assert_eq!(door(world, "POST", OPERATOR, &asked), 200);
+        },
+    ];
+    for revoke in ways {
+        for (issuer, tenant, status) in [
+            (ISSUER, "north", 401),
+            ("tidegate:keys", "north", 401),
+            (ISSUER, "south", 200),
+            ("https://unknown.example", "north", 200),
+        ] {
+            let world = world(&json!({ "gatewayKeys": true, "revocation": "immediate" }));
+            let of_north = make(&world, 1, &json!({ "tenant": "north" }));
+            let of_nobody = make(&world, 2, &json!({}));
+            let status_of = |key: &str| world.call(tool("search__query").token(key)).status;
+            assert_eq!(status_of(&of_north), 200);
+            revoke(&world, issuer, tenant);
+            world.sim.clock.advance(SECOND * 15);
+            assert_eq!(status_of(&of_north), status, "{issuer} {tenant}");
+            assert_eq!(status_of(&of_nobody), 200);
+        }
+    }
+}
+
+#[test]
 fn an_entry_is_of_its_issuer_its_kind_and_its_time() {
     let world = world(&json!({}));
     let until = world.sim.clock.now().0 + 60_000;

@@ -215,7 +215,14 @@ pub async fn authenticate<P: Platform>(
         judging.principal().await?
     };
     resource.takes(&principal)?;
-    if revocation::holds(platform, &memory.revocation, revocation, &principal).await? {
+    if revocation::holds(
+        platform,
+        &memory.revocation,
+        (revocation, issuers),
+        &principal,
+    )
+    .await?
+    {
         return Err(refuse(Refused("The token has been revoked.")));
     }
     Ok(Rc::new(principal))
