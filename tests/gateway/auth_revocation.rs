@@ -140,9 +140,13 @@ fn the_door_opens_to_the_operator_alone() {
     assert_eq!(door(&world, "PUT", OPERATOR, &asked), 405);
     for odd in [
         json!({}),
-        json!({ "kind": "subject", "value": "" }),
+        json!({ "kind": "subject", "issuer": ISSUER, "value": "" }),
         json!({ "kind": "everybody", "value": "x" }),
-        json!({ "kind": "subject", "value": "x", "more": 1 }),
+        json!({ "kind": "subject", "issuer": ISSUER, "value": "x", "more": 1 }),
+        json!({ "kind": "token", "value": "x" }),
+        json!({ "kind": "subject", "value": "x" }),
+        json!({ "kind": "client", "issuer": "", "value": "x" }),
+        json!({ "kind": "tenant", "value": "x" }),
     ] {
         assert_eq!(door(&world, "POST", OPERATOR, &odd), 400, "{odd}");
     }
@@ -153,6 +157,24 @@ fn the_door_opens_to_the_operator_alone() {
             .secret("TIDEGATE_ADMIN_TOKEN", secret)
             .start();
         assert_eq!(door(&closed, "POST", secret, &asked), 404, "no door at all");
+    }
+}
+
+#[test]
+fn where_nobody_would_read_it_nothing_is_revoked_at_once_and_the_operator_is_told() {
+    for mode in [json!({}), json!({ "revocation": "published" })] {
+        let world = world(&mode);
+        let asked = json!({ "kind": "subject", "issuer": ISSUER, "value": "ada" });
+        for method in ["POST", "DELETE"] {
+            let ask = Ask::http(method, "/admin/revocations").body(asked.to_string());
+            let told = world.ask(ask.token(OPERATOR));
+            assert_eq!(told.status, 409);
+            let words = told.json()["error"].as_str().unwrap();
+            assert!(words.contains("immediate") && words.contains("tidegate revoke"));
+        }
+        assert!(world.sim.atomic.keys().is_empty(), "nothing was written");
+        assert_eq!(door(&world, "POST", "wrong", &asked), 401);
+        assert_eq!(world.tool("search__query").status, 200);
     }
 }
 
