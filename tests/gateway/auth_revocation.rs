@@ -231,6 +231,10 @@ fn a_key_ends_by_time_by_rotation_and_by_revocation() {
     for key in [unknown, moved] {
         assert_eq!(reason(&key), "The key is not known here.");
     }
+    let day = SECOND * 24 * 3600;
+    let long = make(&world, 6, &json!({ "expiresAtMs": now + 730 * 24 * 3_600_000_u64 }));
+    let asked = json!({ "kind": "key", "value": "0606060606060606" });
+    assert_eq!(door(&world, "POST", OPERATOR, &asked), 200);
     let asked = json!({ "kind": "key", "value": "0303030303030303" });
     assert_eq!(door(&world, "POST", OPERATOR, &asked), 200);
     assert_eq!(reason(&gone), "The token has been revoked.", "at once");
@@ -243,6 +247,12 @@ fn a_key_ends_by_time_by_rotation_and_by_revocation() {
     assert_eq!(reason(&brief), "let in", "the old secret overlaps");
     world.sim.clock.advance(SECOND * 11);
     assert_eq!(reason(&brief), "The key has expired.");
+    // The longest-lived key there is stays revoked to its end.
+    for _ in 0..73 {
+        assert_eq!(reason(&long), "The token has been revoked.");
+        world.sim.clock.advance(day * 10);
+    }
+    assert_eq!(reason(&long), "The key has expired.");
 }
 
 #[test]

@@ -32,8 +32,10 @@ pub(crate) use door::{answer, unauthorized};
 
 /// Most entries of the list.
 pub const ENTRIES_MAX: usize = 10_000;
-/// How long an entry of the atomic store holds: longer than any token should last.
-pub const IMMEDIATE_KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
+/// How long an entry of the atomic store holds. What is revoked stays so until it is taken
+/// back, as on the published list: subjects, clients and tenants have no end, keys last for
+/// years, and how long a token lasts is its issuer's to say.
+pub const IMMEDIATE_KEPT: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
 /// What is revoked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
