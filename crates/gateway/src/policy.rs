@@ -123,6 +123,19 @@ pub(crate) fn allows_still<P: Platform>(
     }
 }
 
+/// Whether a principal may know that there is such an upstream: it is no other tenant's, and
+/// the principal is cleared for it.
+pub(crate) fn knows<P: Platform>(
+    context: &Context<P>,
+    principal: &Principal,
+    upstream: &Upstream,
+) -> bool {
+    let settings = &context.settings;
+    let judge = Judge::of(settings.config.policy.as_ref(), settings.rules.as_ref());
+    tenanted(principal, upstream).is_ok()
+        && judge.clearance(principal) >= upstream.classification
+}
+
 /// Whether this caller may see one entry of a list.
 pub(crate) fn shown<P: Platform>(
     context: &Context<P>,
