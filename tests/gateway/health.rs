@@ -5,7 +5,10 @@ use std::time::Duration;
 use serde_json::json;
 use tidegate_gateway::platform::Clock;
 
+use crate::world::issuer::ISSUER;
 use crate::world::{Ask, Script, Setup, Told, World};
+
+const OPERATOR: &str = "an operator's key, long enough to be one";
 
 #[test]
 fn liveness_needs_nothing() {
@@ -76,20 +79,88 @@ fn nobody_can_make_it_ask_more_than_every_ten_seconds() {
 }
 
 #[test]
-fn without_a_good_token_upstreams_are_counted_and_not_named() {
+fn without_a_good_token_upstreams_are_neither_counted_nor_named() {
     let world = two();
     for ask in [
         Ask::http("GET", "/health/deep").anonymous(),
         Ask::http("GET", "/health/deep").token("x"),
     ] {
         let told = world.ask(ask);
-        assert_eq!(told.json()["configuredUpstreams"], 2);
-        assert!(told.json().get("upstreams").is_none());
+        let said = told.json().as_object().unwrap().clone();
+        let members: Vec<&String> = said.keys().collect();
+        assert_eq!(members, ["status", "checkedAtMs"]);
         assert!(
             !told.text.contains("one") && !told.text.contains("example.com"),
             "{told:?}"
         );
     }
+}
+
+#[test]
+fn a_caller_is_told_of_the_upstreams_it_may_know_of_and_nothing_depends_on_others() {
+    let scripts = ["all", "north", "held"].map(|_| Script::modern(&["a"]));
+    let issuers =
+        json!([{ "issuer": ISSUER, "jwksUri": format!("{ISSUER}/keys"), "tenantClaim": "tid" }]);
+    let world = Setup::new()
+        .upstream("all", &scripts[0])
+        .upstream_with("north", &scripts[1], &json!({ "tenants": ["north"] }))
+        .upstream_with("held", &scripts[2], &json!({ "classification": "restricted" }))
+        .secret("TIDEGATE_ADMIN_TOKEN", OPERATOR)
+        .config(&json!({
+            "authentication": { "issuers": issuers },
+            "tenants": [{ "name": "north" }],
+            "policy": { "roles": ["auditor"], "clearance": { "roles": { "auditor": "restricted" } } },
+        }))
+        .start();
+    let asks = || {
+        let client = |claims| Ask::http("GET", "/health/deep").token(&world.token(&claims));
+        [
+            Ask::http("GET", "/health/deep").anonymous(),
+            client(json!({})),
+            client(json!({ "tid": "north" })),
+            client(json!({ "roles": ["auditor"] })),
+            Ask::http("GET", "/health/deep").token(OPERATOR),
+        ]
+    };
+    let told = |ask: Ask| {
+        let told = world.ask(ask).json().clone();
+        let names = told["upstreams"].as_array().cloned().unwrap_or_default();
+        let names: Vec<String> = names
+            .iter()
+            .map(|one| one["name"].as_str().unwrap().to_owned())
+            .collect();
+        let (healthy, all) = (&told["healthyUpstreams"], &told["configuredUpstreams"]);
+        let counts = (healthy.as_u64(), all.as_u64());
+        (told["status"].as_str().unwrap().to_owned(), counts, names)
+    };
+    let counted = |status: &str, healthy, names: &[&str]| {
+        let all = u64::try_from(names.len()).unwrap();
+        let names = names.iter().map(|name| (*name).to_owned()).collect();
+        (status.to_owned(), (Some(healthy), Some(all)), names)
+    };
+    let bare = |status: &str| (status.to_owned(), (None, None), Vec::new());
+    assert_eq!(
+        asks().map(told),
+        [
+            bare("healthy"),
+            counted("healthy", 1, &["all"]),
+            counted("healthy", 2, &["all", "north"]),
+            counted("healthy", 2, &["all", "held"]),
+            counted("healthy", 3, &["all", "north", "held"]),
+        ]
+    );
+    world.server("north").down.set(true);
+    world.sim.clock.advance(Duration::from_secs(10));
+    assert_eq!(
+        asks().map(told),
+        [
+            bare("healthy"),
+            counted("healthy", 1, &["all"]),
+            counted("degraded", 1, &["all", "north"]),
+            counted("healthy", 2, &["all", "held"]),
+            counted("degraded", 2, &["all", "north", "held"]),
+        ]
+    );
 }
 
 #[test]

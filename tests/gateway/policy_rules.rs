@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use tidegate_gateway::ingress::Peer;
 
-use crate::world::{Script, Setup, Told, World, legacy, modern, tool};
+use crate::world::{Said, Script, Setup, Told, World, legacy, modern, tool};
 
 #[test]
 fn what_no_rule_allows_is_denied_and_not_listed() {
@@ -208,6 +208,76 @@ fn prompts_and_resources_have_rules_of_their_own() {
 }
 
 #[test]
+fn a_completion_for_a_resource_is_for_those_who_may_read_it_and_of_a_template_all() {
+    let rules = |allow: Value, deny: Value| {
+        let mut allow = allow;
+        allow["name"] = "some".into();
+        allow["effect"] = "allow".into();
+        allow["resources"] = json!(["up__*"]);
+        let mut rules = vec![allow];
+        if let Some(when) = deny.as_str() {
+            rules.push(
+                json!({ "name": "not-these", "effect": "deny", "resources": ["*"], "when": when }),
+            );
+        }
+        json!(rules)
+    };
+    let public = "resource.uri.startsWith('file:///public/')";
+    let private = "resource.uri.startsWith('file:///private/')";
+    for (rules, of_public, of_private, of_template) in [
+        (json!([]), true, true, true),
+        (rules(json!({}), Value::Null), true, true, true),
+        (
+            rules(json!({ "when": public }), Value::Null),
+            true,
+            false,
+            false,
+        ),
+        (rules(json!({}), json!(private)), true, false, false),
+        // Whose condition does not ask for the URI is known.
+        (
+            rules(
+                json!({ "when": "principal.subject == 'ada'" }),
+                json!("principal.subject == 'eve'"),
+            ),
+            true,
+            true,
+            true,
+        ),
+    ] {
+        let script = Script::modern(&[]);
+        script.listing(
+            "resources",
+            json!({ "uri": "file:///public/a", "name": "a" }),
+        );
+        script.on("completion/complete", |_| {
+            let completion = json!({ "values": ["one"], "hasMore": false });
+            Said::Result(json!({ "resultType": "complete", "completion": completion }))
+        });
+        script.capability("completions", json!({}));
+        let world = Setup::new()
+            .upstream("up", &script)
+            .config(&json!({ "policy": { "rules": rules } }))
+            .start();
+        let complete = |uri: &str| {
+            let told = world.call(modern(
+                "completion/complete",
+                json!({
+                    "ref": { "type": "ref/resource", "uri": uri },
+                    "argument": { "name": "path", "value": "o" },
+                }),
+            ));
+            assert!(matches!(told.status.as_u16(), 200 | 403), "{told:?}");
+            told.status == 200
+        };
+        assert_eq!(complete("up+file:///public/a"), of_public, "{rules}");
+        assert_eq!(complete("up+file:///private/b"), of_private, "{rules}");
+        assert_eq!(complete("up+file:///public/{path}"), of_template, "{rules}");
+        assert_eq!(complete("up+file:///{path}"), of_template, "{rules}");
+    }
+}
+
+#[test]
 fn an_upstream_is_seen_and_used_by_those_cleared_for_it() {
     let public = Script::modern(&["a"]);
     let held = Script::modern(&["b"]);
@@ -247,6 +317,54 @@ fn an_upstream_is_seen_and_used_by_those_cleared_for_it() {
         .map(|line| &line["policyRule"])
         .collect();
     assert_eq!(by, ["(clearance)", "(clearance)"]);
+}
+
+#[test]
+fn of_an_upstream_one_is_not_cleared_for_nothing_is_said_well_or_away() {
+    for naming in ["prefix", "bare"] {
+        let (public, held) = (Script::modern(&["a"]), Script::modern(&["b"]));
+        held.listing("prompts", json!({ "name": "p" }));
+        held.on("server/discover", |_| {
+            Said::Result(json!({
+                "resultType": "complete", "supportedVersions": ["2026-07-28"],
+                "capabilities": { "tools": {}, "prompts": {} },
+                "instructions": "Ask held for what is held.", "ttlMs": 1000, "cacheScope": "private",
+            }))
+        });
+        let world = Setup::new()
+            .upstream("open", &public)
+            .upstream_with("held", &held, &json!({ "classification": "restricted" }))
+            .config(&json!({ "naming": naming, "policy": {
+                "roles": ["auditor"], "clearance": { "roles": { "auditor": "restricted" } },
+            } }))
+            .start();
+        let told = |roles: Value| {
+            let token = world.token(&json!({ "roles": roles }));
+            ["server/discover", "tools/list", "prompts/list"].map(|method| {
+                let told = world.call(modern(method, json!({})).token(&token));
+                (told.status.as_u16(), told.text)
+            })
+        };
+        let well = told(json!([]));
+        let cleared = told(json!(["auditor"]));
+        assert!(cleared[0].1.contains("what is held"), "{cleared:?}");
+        world.server("held").down.set(true);
+        world
+            .sim
+            .clock
+            .advance(std::time::Duration::from_secs(4_000));
+        let away = told(json!([]));
+        for (well, away) in well.iter().zip(&away) {
+            assert!(
+                !well.1.contains("held") && !away.1.contains("held"),
+                "{naming}: {away:?}"
+            );
+            assert_eq!(well.0, away.0, "{naming}: {well:?} {away:?}");
+        }
+        let cleared = told(json!(["auditor"]));
+        let unavailable = "\"io.tidegate/unavailableUpstreams\":[\"held\"]";
+        assert!(cleared[1].1.contains(unavailable), "{naming}: {cleared:?}");
+    }
 }
 
 #[test]

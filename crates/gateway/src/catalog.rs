@@ -1,6 +1,7 @@
 //! What the upstreams list, merged: configured order first, then each upstream's own.
 //!
-//! A dead upstream leaves the others' entries standing; the result's `_meta` names it.
+//! A dead upstream leaves the others' entries standing; the result's `_meta` names it to
+//! those who may know of it.
 //! Clients see pages with sealed cursors, filtered by the same policy that decides calls.
 
 mod listed;
@@ -216,11 +217,13 @@ async fn merge<'a, P: Platform>(
     principal: &Principal,
     kind: Kind,
 ) -> Result<Merged<'a>, Error> {
-    // Where names tell upstreams apart, one that is switched off is not even asked; else the
-    // names it has would go to others.
+    // Where names tell upstreams apart, one that is switched off, or that the caller may not
+    // know of, is not even asked; else the names it has would go to others.
     let apart = names::prefixed(&context.settings, endpoint) || !endpoint.is_every();
-    let left_out =
-        |upstream: &&Upstream| apart && switches::kills_upstream(context, &upstream.name);
+    let known = |upstream: &Upstream| policy::knows(context, principal, upstream);
+    let left_out = |upstream: &&Upstream| {
+        apart && (switches::kills_upstream(context, &upstream.name) || !known(upstream))
+    };
     let (off, on): (Vec<_>, Vec<_>) = upstreams(&context.settings, endpoint).partition(left_out);
     let on = on.into_iter();
     let versions = on.map(|upstream| canary::version(context, upstream, &principal.id));
@@ -261,8 +264,14 @@ async fn merge<'a, P: Platform>(
             Err(error) => {
                 let fields = json!({ "upstream": upstream.name, "list": kind.member(), "reason": error.to_string() });
                 context.log(LogLevel::Warn, "upstream_left_out", fields);
-                merged.unavailable.push(upstream.name.clone());
-                failure.get_or_insert(error);
+                if known(upstream) {
+                    merged.unavailable.push(upstream.name.clone());
+                    failure.get_or_insert(error);
+                } else {
+                    // As if it listed what this caller does not see.
+                    answered = true;
+                    merged.declared = true;
+                }
             }
         }
     }
@@ -326,7 +335,12 @@ fn exposed<P: Platform>(
             Kind::Resources => Subject::Resource(Some(&own)),
             Kind::ResourceTemplates => Subject::Resource(None),
         };
-        if !policy::shown(context, principal, upstream, subject) {
+        let connects = kind == Kind::Tools && credentials::is_connect_tool(upstream, &own);
+        let may = match connects {
+            true => policy::may_connect(context, principal, upstream),
+            false => policy::shown(context, principal, upstream, subject),
+        };
+        if !may {
             continue;
         }
         if kind != Kind::Tools || tool_usable(context, upstream, &own, &mut item) {

@@ -28,7 +28,9 @@ use crate::seal::hex;
 use crate::time::Timestamp;
 use crate::upstream::Exchange;
 pub use connect::LINK_HOLDS;
-pub(crate) use connect::{Asking, CONNECT, answer, connect_tool, connected, ready, serve};
+pub(crate) use connect::{
+    Asking, CONNECT, answer, connect_tool, connected, connects, is_connect_tool, ready, serve,
+};
 pub use grant::{GrantFamily, Lease, Record};
 use server::{Endpoints, Failure, ask, ends, resource};
 
@@ -261,7 +263,12 @@ async fn get<P: Platform>(
     let scope = oauth.scopes.join(" ");
     let mut form = Vec::new();
     match oauth.grant {
-        Grant::User => return grant::token(context, upstream, oauth, principal, refused).await,
+        Grant::User => {
+            if caller.is_some_and(|caller| !connect::is_vouched_for(context, &caller.issuer)) {
+                return Err(nobody_vouches(upstream));
+            }
+            return grant::token(context, upstream, oauth, principal, refused).await;
+        }
         Grant::Client => form.push(("grant_type", "client_credentials")),
         Grant::Exchange => {
             let shown = caller.and_then(|caller| caller.token.as_ref());
@@ -308,16 +315,23 @@ fn caller<'a, P>(context: &'a Context<P>, principal: &PrincipalId) -> Option<&'a
 }
 
 fn failed(upstream: &Upstream, failure: Failure) -> Error {
-    Rejection::NoCredentials {
-        upstream: upstream.name.clone(),
-        reason: failure.to_string(),
-    }
-    .into()
+    without(upstream, &failure.to_string())
 }
 
 fn nothing_to_show(upstream: &Upstream) -> Error {
     let reason = "a token is got in exchange for the caller's own, and there is none here: \
                   gateway keys cannot be exchanged, and tokens are not kept";
+    without(upstream, reason)
+}
+
+fn nobody_vouches(upstream: &Upstream) -> Error {
+    let reason = "accounts are connected by those alone whose issuer shows who is in the \
+                  browser (`signIn`), and neither a gateway key nor a token of this issuer is \
+                  of such a one";
+    without(upstream, reason)
+}
+
+fn without(upstream: &Upstream, reason: &str) -> Error {
     Rejection::NoCredentials {
         upstream: upstream.name.clone(),
         reason: reason.to_owned(),

@@ -16,6 +16,7 @@ use crate::context::Context;
 use crate::error::Error;
 use crate::ingress::Endpoint;
 use crate::platform::{LogLevel, Platform};
+use crate::policy;
 use crate::settings::Settings;
 use crate::switches;
 use crate::tasks;
@@ -104,14 +105,16 @@ pub fn upstreams<'a>(
         .filter(move |upstream| endpoint.shows(upstream))
 }
 
-/// The facts of every upstream behind the endpoint that can be reached.
+/// The facts of every upstream behind the endpoint that can be reached and that the principal
+/// may know of: what it can do, and its instructions, are its own.
 async fn facts<P: Platform>(
     context: &Context<P>,
     endpoint: &Endpoint,
     principal: &Principal,
 ) -> Vec<Rc<Facts>> {
     let on = upstreams(&context.settings, endpoint)
-        .filter(|upstream| !switches::kills_upstream(context, &upstream.name));
+        .filter(|upstream| !switches::kills_upstream(context, &upstream.name))
+        .filter(|upstream| policy::knows(context, principal, upstream));
     let asked = on.map(|upstream| async move {
         let facts = upstream::facts(context, upstream, principal).await;
         if let Err(error) = &facts {

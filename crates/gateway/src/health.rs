@@ -5,7 +5,9 @@
 //! Anybody may have upstreams asked what they are. Whoever shows the operators' secret has
 //! them called as well, where the configuration names a tool that does nothing (`probe`):
 //! slow is degraded; too slow, an error and a tool's own error are unhealthy. Until the next
-//! check everybody is told what came of it; names are for operators and clients.
+//! check everybody is told what came of it, of the upstreams they may know of: a client of
+//! those it could use, anybody else how those that are no tenant's own are on the whole.
+//! Numbers and names are for operators and clients.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -29,6 +31,7 @@ use crate::context::Context;
 use crate::egress::{self, json_response};
 use crate::error::Error;
 use crate::platform::{Clock, Platform};
+use crate::policy;
 use crate::switches;
 use crate::time::Timestamp;
 use crate::tools;
@@ -101,23 +104,47 @@ pub(crate) fn live(killed: usize) -> Response<Body> {
     json_response(StatusCode::OK, answer.to_string())
 }
 
-/// Each upstream asked. Without a token, or with one that is not accepted, the answer
-/// counts upstreams; with a good one it names them.
+/// Who asks how the upstreams are.
+enum Asking {
+    Operator,
+    Client(Rc<Principal>),
+    Anybody,
+}
+
+impl Asking {
+    /// Whether the answer may depend on this upstream.
+    fn sees<P: Platform>(&self, context: &Context<P>, upstream: &Upstream) -> bool {
+        match self {
+            Self::Operator => true,
+            Self::Client(client) => policy::knows(context, client, upstream),
+            Self::Anybody => upstream.is_seen_by(None),
+        }
+    }
+}
+
+/// Each upstream asked. Without a token, or with one that is not accepted, the answer says
+/// no more than how they are on the whole; with a good one it counts and names them.
 pub async fn deep<P: Platform>(context: &Context<P>, request: &Request<Body>) -> Response<Body> {
     // Asked first: the operators' secret is for no authorization server to see.
-    let operator = admin::is_operator(context, request.headers()).await;
-    let client = match operator {
-        true => None,
-        false => client(context, request).await,
+    let asking = match admin::is_operator(context, request.headers()).await {
+        true => Asking::Operator,
+        false => client(context, request)
+            .await
+            .map_or(Asking::Anybody, Asking::Client),
     };
-    let Some(checked) = check(context, operator).await else {
+    let Some(checked) = check(context, matches!(asking, Asking::Operator)).await else {
         let words = json!({ "status": "unknown", "reason": "a check is under way" });
         let mut response = json_response(StatusCode::SERVICE_UNAVAILABLE, words.to_string());
         let soon = HeaderValue::from_static("1");
         response.headers_mut().insert(RETRY_AFTER, soon);
         return response;
     };
-    let probes = &checked.probes;
+    let seen = |name: &str| {
+        let upstream = context.settings.upstream(name);
+        upstream.is_some_and(|upstream| asking.sees(context, upstream))
+    };
+    let probes = checked.probes.iter();
+    let probes: Vec<&Probe> = probes.filter(|probe| seen(&probe.name)).collect();
     let count = |status| probes.iter().filter(|probe| probe.status == status).count();
     let (healthy, unhealthy) = (count(Status::Healthy), count(Status::Unhealthy));
     let (status, code) = match (healthy, unhealthy) {
@@ -127,23 +154,14 @@ pub async fn deep<P: Platform>(context: &Context<P>, request: &Request<Body>) ->
         }
         _ => (Status::Degraded, StatusCode::OK),
     };
-    let mut answer = json!({
-        "status": status,
-        "checkedAtMs": checked.at.0,
-        "config": context.settings.digest,
-        "healthyUpstreams": healthy,
-        "configuredUpstreams": probes.len(),
-    });
-    if !operator && client.is_none() {
+    let mut answer = json!({ "status": status, "checkedAtMs": checked.at.0 });
+    if matches!(asking, Asking::Anybody) {
         return json_response(code, answer.to_string());
     }
-    let tenant = client.as_ref().and_then(|client| client.tenant.as_deref());
-    let seen = |name: &str| {
-        let upstream = context.settings.upstream(name);
-        operator || upstream.is_some_and(|upstream| upstream.is_seen_by(tenant))
-    };
-    let named: Vec<_> = probes.iter().filter(|probe| seen(&probe.name)).collect();
-    answer["upstreams"] = json!(named);
+    answer["config"] = context.settings.digest.clone().into();
+    answer["healthyUpstreams"] = healthy.into();
+    answer["configuredUpstreams"] = probes.len().into();
+    answer["upstreams"] = json!(probes);
     let canaries = canary::health(context, seen).await;
     if !canaries.is_empty() {
         answer["canaries"] = json!(canaries);

@@ -4,7 +4,8 @@
 //! classification; a rule of the policy allows it and none denies it, where there is a
 //! policy; and the principal has the roles and scopes the tool's own rule asks for. Lists
 //! are filtered by the same [`Judge`] that decides calls, with the arguments unknown: what
-//! is shown is what may be called with some arguments.
+//! is shown is what may be called with some arguments. The completion of a resource template
+//! is permitted only where every resource of its upstream may be read.
 //!
 //! [`Judge`] is pure; time, address and settings are given to it.
 
@@ -18,13 +19,14 @@ use std::rc::Rc;
 use serde_json::json;
 use tidegate_mcp::method::Method;
 
-pub use rules::{Decision, Opinion, Rule, Rules, Verdict};
-use tidegate_policy::CLASSIFICATIONS;
+pub use rules::{Decision, Opinion, Rule, Rules, Unknown, Verdict};
 pub use tidegate_policy::{Arguments, Facts, Hints, Outcome, Subject};
+use tidegate_policy::{CLASSIFICATIONS, Phase};
 
 use crate::auth::{Principal, Resource, challenge};
-use crate::config::{Classification, Policy, ToolRule, Upstream};
+use crate::config::{Classification, NAME_SEPARATOR, Policy, ToolRule, Upstream};
 use crate::context::Context;
+use crate::credentials;
 use crate::error::{Error, Rejection};
 use crate::ingress::Peer;
 use crate::platform::{LogLevel, Platform};
@@ -39,6 +41,9 @@ pub const BY_CLEARANCE: &str = "(clearance)";
 
 /// What decides where the upstream is of other tenants.
 pub const BY_TENANT: &str = "(tenant)";
+
+/// The name of a tool that has no rule of its own: no tool has this one.
+const UNNAMED: &str = "";
 
 /// Proof that a principal may do this to that. Only [`authorize`] makes one.
 pub struct Permit {
@@ -56,12 +61,13 @@ pub struct Permit {
 /// What only this module can make.
 struct Proof;
 
-/// Decides one call.
+/// Decides one call. What the upstream says its tool does is not known of one that will not be
+/// made whatever is decided here.
 pub fn authorize<P: Platform>(
     context: &Context<P>,
     principal: Rc<Principal>,
     target: Target,
-    hints: Hints,
+    hints: Option<Hints>,
     resource: &Resource,
 ) -> Result<Permit, Error> {
     let settings = &context.settings;
@@ -70,10 +76,20 @@ pub fn authorize<P: Platform>(
         .and_then(|(upstream, tool)| settings.rule(upstream, tool))
         .cloned();
     let mut allowed_by = None;
-    if let Target::One(one) = &target {
+    if let Target::One(one) = &target
+        && !connects(context, &principal, one)
+    {
         tenanted(&principal, &one.upstream)?;
         let (subject, arguments) = asked(one, hints);
         let judge = Judge::of(settings.config.policy.as_ref(), settings.rules.as_ref());
+        let judge = match subject {
+            // What the upstream says of a template it says of URIs nobody has judged.
+            Subject::Resource(None) => judge.whatever_comes(),
+            Subject::Tool(..)
+            | Subject::Prompt(_)
+            | Subject::Resource(Some(_))
+            | Subject::Something(_) => judge,
+        };
         let clearance = judge.clearance(&principal);
         let place = (context.peer.as_ref(), context.now());
         let facts = self::facts(
@@ -109,12 +125,24 @@ pub(crate) fn allows_still<P: Platform>(
     resource: &Resource,
 ) -> Result<(), Error> {
     tenanted(principal, upstream)?;
-    switches::still(context, &upstream.name, tool)?;
     let judged = weigh_unknown(context, principal, upstream, Subject::Tool(tool, None));
     match judged.judgement {
-        Judgement::Permitted(_) => Ok(()),
+        // Who may not call it is not told that it is switched off.
+        Judgement::Permitted(_) => switches::still(context, &upstream.name, tool),
         Judgement::Refused(refusal) => Err(refused(refusal, resource)),
     }
+}
+
+/// Whether a principal may know that there is such an upstream: it is no other tenant's, and
+/// the principal is cleared for it.
+pub(crate) fn knows<P: Platform>(
+    context: &Context<P>,
+    principal: &Principal,
+    upstream: &Upstream,
+) -> bool {
+    let settings = &context.settings;
+    let judge = Judge::of(settings.config.policy.as_ref(), settings.rules.as_ref());
+    tenanted(principal, upstream).is_ok() && judge.clearance(principal) >= upstream.classification
 }
 
 /// Whether this caller may see one entry of a list.
@@ -131,6 +159,29 @@ pub(crate) fn shown<P: Platform>(
     matches!(judged.judgement, Judgement::Permitted(_))
 }
 
+/// Whether a principal may connect an account at an upstream, and see the tool that does: if
+/// there may be anything there for it to use, whatever rules say of that tool's name, which
+/// is the gateway's.
+pub(crate) fn may_connect<P: Platform>(
+    context: &Context<P>,
+    principal: &Principal,
+    upstream: &Upstream,
+) -> bool {
+    let rules = context.settings.tool_rules.of_upstream(&upstream.name);
+    let named = rules.filter_map(|rule| Some(rule.name.split_once(NAME_SEPARATOR)?.1));
+    let named = named.filter(|own| *own != "*");
+    let kinds = [Phase::Tool, Phase::Prompt, Phase::Resource];
+    let kinds = kinds.into_iter().map(Subject::Something);
+    kinds
+        .chain(named.map(|own| Subject::Tool(own, None)))
+        .any(|subject| shown(context, principal, upstream, subject))
+}
+
+/// Whether a call connects an account, and may.
+fn connects<P: Platform>(context: &Context<P>, principal: &Principal, one: &One) -> bool {
+    credentials::connects(one) && may_connect(context, principal, &one.upstream)
+}
+
 /// What is decided while the arguments are not known.
 fn weigh_unknown<'c, P: Platform>(
     context: &'c Context<P>,
@@ -141,7 +192,8 @@ fn weigh_unknown<'c, P: Platform>(
     let settings = &context.settings;
     let rule = match subject {
         Subject::Tool(own, _) => settings.rule(&upstream.name, own),
-        Subject::Prompt(_) | Subject::Resource(_) => None,
+        Subject::Something(Phase::Tool) => settings.rule(&upstream.name, UNNAMED),
+        Subject::Prompt(_) | Subject::Resource(_) | Subject::Something(_) => None,
     };
     let judge = Judge::of(settings.config.policy.as_ref(), settings.rules.as_ref());
     let clearance = judge.clearance(principal);
@@ -182,10 +234,10 @@ pub(crate) fn wants_hints<P: Platform>(context: &Context<P>) -> bool {
 }
 
 /// What a request to an upstream is for, and with which arguments.
-fn asked(one: &One, hints: Hints) -> (Subject<'_>, Arguments<'_>) {
+fn asked(one: &One, hints: Option<Hints>) -> (Subject<'_>, Arguments<'_>) {
     let arguments = Arguments::Known(one.params.get("arguments"));
     if one.method == Method::ToolsCall {
-        return (Subject::Tool(&one.own, Some(hints)), arguments);
+        return (Subject::Tool(&one.own, hints), arguments);
     }
     if one.method == Method::PromptsGet {
         return (Subject::Prompt(&one.own), arguments);
@@ -193,10 +245,15 @@ fn asked(one: &One, hints: Hints) -> (Subject<'_>, Arguments<'_>) {
     // Whoever is still filling in arguments, or a template, has not chosen them yet.
     let subject = match one.params.get_object("ref") {
         Some(Ok(reference)) if reference.contains("name") => Subject::Prompt(&one.own),
-        Some(_) => Subject::Resource(None),
-        None => Subject::Resource(Some(&one.own)),
+        Some(_) if is_template(&one.own) => Subject::Resource(None),
+        Some(_) | None => Subject::Resource(Some(&one.own)),
     };
     (subject, Arguments::Unknown)
+}
+
+/// Whether a URI stands for many (RFC 6570): no URI itself has a brace in it (RFC 3986).
+fn is_template(uri: &str) -> bool {
+    uri.contains('{')
 }
 
 /// The facts of one request for one thing.
@@ -246,9 +303,10 @@ fn refused(refusal: Refusal<'_>, resource: &Resource) -> Error {
         Refusal::NoRule => denied(BY_DEFAULT, false),
         Refusal::Roles(rule) => denied(&rule.name, true),
         Refusal::Scopes(rule) => {
-            let needed: BTreeSet<String> = rule.required_scopes.iter().cloned().collect();
+            let needed: BTreeSet<String> = rule.scopes().iter().cloned().collect();
             let challenge = challenge::insufficient_scope(resource, &needed);
-            Rejection::InsufficientScope { challenge }
+            let rule = rule.name.clone();
+            Rejection::InsufficientScope { challenge, rule }
         }
     }
     .into()
@@ -259,6 +317,7 @@ fn refused(refusal: Refusal<'_>, resource: &Resource) -> Error {
 pub struct Judge<'a> {
     policy: Option<&'a Policy>,
     rules: Option<&'a Rules>,
+    unknown: Unknown,
 }
 
 /// What was decided.
@@ -294,7 +353,19 @@ pub struct Judged<'a> {
 impl<'a> Judge<'a> {
     /// A judge by this policy, and its rules as they were compiled.
     pub const fn of(policy: Option<&'a Policy>, rules: Option<&'a Rules>) -> Self {
-        Self { policy, rules }
+        Self {
+            policy,
+            rules,
+            unknown: Unknown::Some,
+        }
+    }
+
+    /// One that permits only what would be permitted whatever is not known yet turns out to be.
+    pub const fn whatever_comes(self) -> Self {
+        Self {
+            unknown: Unknown::Any,
+            ..self
+        }
     }
 
     /// Up to which classification a principal may use upstreams.
@@ -320,7 +391,7 @@ impl<'a> Judge<'a> {
         }
         let mut allowed_by = None;
         if let Some(rules) = self.rules {
-            let decision = rules.decide(facts);
+            let decision = rules.decide(facts, self.unknown);
             failures = decision.failures;
             match decision.verdict {
                 Verdict::Allowed(rule) => allowed_by = Some(rule.name.as_str()),
@@ -348,10 +419,10 @@ fn rank(classification: &str) -> Option<usize> {
 
 fn has_role(facts: &Facts<'_>, rule: &ToolRule) -> bool {
     let has = |role: &String| facts.roles.is_some_and(|roles| roles.contains(role));
-    rule.required_roles.is_empty() || rule.required_roles.iter().any(has)
+    rule.roles().is_empty() || rule.roles().iter().any(has)
 }
 
 fn has_scopes(facts: &Facts<'_>, rule: &ToolRule) -> bool {
     let has = |scope: &String| facts.scopes.is_some_and(|scopes| scopes.contains(scope));
-    rule.required_scopes.iter().all(has)
+    rule.scopes().iter().all(has)
 }

@@ -248,7 +248,8 @@ pub(crate) async fn refresh<P: Platform>(
     memory.get(platform, fresh, "the switches", read).await
 }
 
-fn is_immediate(config: &Config) -> bool {
+/// Whether what operators do at their doors is read from the atomic store.
+pub(crate) fn is_immediate(config: &Config) -> bool {
     match &config.authentication {
         Authentication::Jwt { revocation, .. } => *revocation == Revocation::Immediate,
         Authentication::None => false,

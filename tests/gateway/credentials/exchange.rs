@@ -123,7 +123,7 @@ fn a_task_goes_on_with_what_was_exchanged_for_as_long_as_that_lasts() {
 }
 
 /// Publishes a gateway key.
-fn key(world: &World) -> String {
+pub fn key(world: &World) -> String {
     let key = NewKey::of(&[7; NewKey::RANDOM]);
     let now = world.sim.clock.now().0;
     let record = json!({

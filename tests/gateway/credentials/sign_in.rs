@@ -12,12 +12,15 @@ use tidegate_gateway::body::Body;
 use tidegate_gateway::platform::Clock;
 use url::Url;
 
+use super::exchange::key;
 use super::server::{Granter, SECRET, credentials};
 use super::user::{asking, authorize_in, browser, cookie_of, link_in, returned};
 use crate::world::issuer::ISSUER;
-use crate::world::{Script, Setup, World, tool};
+use crate::world::{Script, Setup, World, modern, tool};
 
 const OWN: &str = "CANARY-SIGN-IN-SECRET";
+/// An issuer whose people cannot be asked to sign in.
+const OTHER: &str = "https://other-login.example.com";
 
 #[test]
 fn the_account_is_connected_by_whoever_the_issuer_says_is_the_caller() {
@@ -85,6 +88,59 @@ fn who_is_sent_anothers_link_grants_nothing() {
         .append_pair("code", "code-0-eve");
     assert_eq!(returned(&world, &back, &cookie_of(&page)).status, 403);
     assert!(granter.asked.borrow().is_empty());
+}
+
+#[test]
+fn who_cannot_sign_in_is_given_no_link_and_can_follow_none() {
+    let script = Script::modern(&["read"]);
+    let setup = |sign_in: bool| {
+        let mut issuer = json!({ "issuer": ISSUER, "jwksUri": format!("{ISSUER}/keys") });
+        if sign_in {
+            issuer["signIn"] = json!({ "clientId": "gw-login" });
+        }
+        // Somebody else's, which says nothing of sign-in.
+        let second = json!({ "issuer": OTHER, "jwksUri": format!("{ISSUER}/keys") });
+        Setup::new()
+            .upstream_with("files", &script, &credentials("user"))
+            .config(
+                &json!({ "authentication": { "gatewayKeys": true, "issuers": [issuer, second] } }),
+            )
+            .secret("GRANTS_SECRET", SECRET)
+    };
+    let world = setup(true).start();
+    let granter = Granter::serve(&world, &[("files", &script)]);
+    let callers = |world: &World| {
+        [
+            key(world),
+            world.token(&json!({ "iss": OTHER, "sub": "ada" })),
+        ]
+    };
+    for token in callers(&world) {
+        let told = world.call(asking().token(&token));
+        assert_eq!(told.reason(), "no_credentials", "{told:?}");
+        let words = told.error()["message"].as_str().unwrap();
+        assert!(
+            words.contains("signIn") && !words.contains("link="),
+            "{words}"
+        );
+        let told = world.call(modern("tools/list", json!({})).token(&token));
+        assert_eq!(told.reason(), "no_credentials", "{told:?}");
+    }
+    assert_eq!(world.tool("files__read").reason(), "not_connected");
+    // A link from before opens nothing any more; nor does the way back of a visit under way.
+    let before = setup(false).start();
+    let other = Granter::serve(&before, &[("files", &script)]);
+    for token in callers(&before) {
+        let link = link_in(&before.call(asking().token(&token)));
+        let page = browser(&before, &link, None);
+        let back = other.approves("victim", &authorize_in(&page));
+        before.sim.kv.publish("config", setup(true).snapshot());
+        let now = before.isolate();
+        assert_eq!(browser(&now, &link, None).status, 400);
+        assert_eq!(returned(&now, &back, &cookie_of(&page)).status, 400);
+        before.sim.kv.publish("config", setup(false).snapshot());
+    }
+    assert!(other.asked.borrow().is_empty() && granter.asked.borrow().is_empty());
 }
 
 /// The caller's issuer, as an OpenID provider.

@@ -18,7 +18,7 @@ use sha2::{Digest, Sha256};
 
 use super::Principal;
 use super::gateway_key::KEY_ISSUER;
-use crate::config::Revocation;
+use crate::config::{Issuer, Revocation};
 use crate::error::{Error, Fault};
 use crate::keyspace::{Family, Key, Store, atomic_get, kv_get};
 use crate::platform::{Clock, Platform};
@@ -32,8 +32,10 @@ pub(crate) use door::{answer, unauthorized};
 
 /// Most entries of the list.
 pub const ENTRIES_MAX: usize = 10_000;
-/// How long an entry of the atomic store holds: longer than any token should last.
-pub const IMMEDIATE_KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
+/// How long an entry of the atomic store holds. What is revoked stays so until it is taken
+/// back, as on the published list: subjects, clients and tenants have no end, keys last for
+/// years, and how long a token lasts is its issuer's to say.
+pub const IMMEDIATE_KEPT: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
 /// What is revoked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -47,7 +49,7 @@ pub enum Revoked {
     Client,
     /// One of the gateway's own keys.
     Key,
-    /// Whatever a tenant's subjects hold.
+    /// Whatever a tenant's subjects hold, and every key that is of a tenant of this name.
     Tenant,
 }
 
@@ -148,14 +150,14 @@ pub(super) type Memory = Published<RevocationRecord>;
 pub(super) async fn holds<P: Platform>(
     platform: &P,
     memory: &Memory,
-    mode: Revocation,
+    (mode, issuers): (Revocation, &[Issuer]),
     principal: &Principal,
 ) -> Result<bool, Error> {
     let list = list(platform, memory).await?;
     if list.entries.is_empty() && mode == Revocation::Published {
         return Ok(false);
     }
-    let ids = ids(principal);
+    let ids = ids(principal, issuers);
     let now = platform.clock().now();
     let listed = |entry: &Entry| ids.contains(&entry.id) && entry.is_in_force(now);
     if list.entries.iter().any(listed) {
@@ -174,21 +176,30 @@ pub(super) async fn holds<P: Platform>(
     Ok(found.any(|(_, record)| record.entry.is_in_force(now)))
 }
 
-/// Everything by which the principal could have been revoked.
-fn ids(principal: &Principal) -> BTreeSet<String> {
-    let token = match principal.issuer == KEY_ISSUER {
+/// Everything by which the principal could have been revoked. A key's tenant is one no issuer
+/// speaks for, so it is revoked with the tenant of that name of any.
+fn ids(principal: &Principal, issuers: &[Issuer]) -> BTreeSet<String> {
+    let own = principal.issuer.as_str();
+    let is_key = own == KEY_ISSUER;
+    let token = match is_key {
         true => Revoked::Key,
         false => Revoked::Token,
     };
-    [
+    let held = [
         (token, principal.token_id.as_deref()),
         (Revoked::Subject, Some(principal.subject.as_str())),
         (Revoked::Client, principal.client_id.as_deref()),
         (Revoked::Tenant, principal.tenant.as_deref()),
-    ]
-    .into_iter()
-    .filter_map(|(kind, value)| Some(kind.id(&principal.issuer, value?)))
-    .collect()
+    ];
+    let held = held
+        .into_iter()
+        .filter_map(|(kind, value)| Some(kind.id(own, value?)));
+    let tenant = principal.tenant.as_deref().filter(|_| is_key);
+    let elsewhere = tenant.into_iter().flat_map(|tenant| {
+        let of = |issuer: &Issuer| Revoked::Tenant.id(&issuer.issuer, tenant);
+        issuers.iter().map(of)
+    });
+    held.chain(elsewhere).collect()
 }
 
 /// The list as last heard of.

@@ -33,13 +33,31 @@ impl Selector {
         }
     }
 
-    fn concerns(&self, upstream: &str, name: Option<&str>) -> bool {
+    fn concerns(&self, upstream: &str, name: Named<'_>) -> bool {
         match self {
             Self::Every => true,
             Self::Upstream(own) => own == upstream,
-            Self::Named(own, named) => own == upstream && name == Some(named),
+            Self::Named(own, named) => {
+                own == upstream
+                    && match name {
+                        Named::So(name) => name == named,
+                        Named::Nothing => false,
+                        Named::Perhaps(whatever) => whatever,
+                    }
+            }
         }
     }
+}
+
+/// What the name is of what is asked for.
+#[derive(Clone, Copy)]
+enum Named<'a> {
+    /// This.
+    So(&'a str),
+    /// It has none that rules know it by.
+    Nothing,
+    /// It is not known; whether it is taken to be the one a rule means.
+    Perhaps(bool),
 }
 
 /// One rule.
@@ -59,8 +77,10 @@ impl Rule {
     pub fn concerns(&self, facts: &Facts<'_>) -> bool {
         let phase = facts.about.phase();
         let name = match facts.about {
-            Subject::Tool(name, _) | Subject::Prompt(name) => Some(name),
-            Subject::Resource(_) => None,
+            Subject::Tool(name, _) | Subject::Prompt(name) => Named::So(name),
+            Subject::Resource(_) => Named::Nothing,
+            // There may be what is allowed, and something else than what is denied.
+            Subject::Something(_) => Named::Perhaps(self.effect == Effect::Allow),
         };
         self.selectors
             .iter()
@@ -83,10 +103,19 @@ impl Rule {
 pub enum Verdict<'r> {
     /// This rule allows it; while the arguments are not known: with some of them.
     Allowed(&'r Rule),
-    /// This rule denies it, whatever the arguments.
+    /// This rule denies it: whatever the arguments, or, where any must do, with some of them.
     Denied(&'r Rule),
     /// No rule allows it.
     NotAllowed,
+}
+
+/// What must be so of what is not known yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unknown {
+    /// It may turn out to be something with which the request is allowed.
+    Some,
+    /// Whatever it turns out to be, the request is allowed.
+    Any,
 }
 
 /// A verdict, and what went wrong on the way to it.
@@ -157,7 +186,7 @@ impl Rules {
     }
 
     /// What the rules come to.
-    pub fn decide(&self, facts: &Facts<'_>) -> Decision<'_> {
+    pub fn decide(&self, facts: &Facts<'_>, unknown: Unknown) -> Decision<'_> {
         let mut failures = Vec::new();
         let concerned: Vec<&Rule> = self
             .rules
@@ -167,7 +196,11 @@ impl Rules {
         for rule in concerned.iter().filter(|rule| rule.effect == Effect::Deny) {
             let Weighed { outcome, failure } = rule.weigh(&self.engine, facts);
             failures.extend(failure.map(|failure| (rule.name.as_str(), failure)));
-            if !outcome.no {
+            let spares = match unknown {
+                Unknown::Some => outcome.no,
+                Unknown::Any => outcome == Outcome::NO,
+            };
+            if !spares {
                 let verdict = Verdict::Denied(rule);
                 return Decision { verdict, failures };
             }
@@ -175,7 +208,11 @@ impl Rules {
         for rule in concerned.iter().filter(|rule| rule.effect == Effect::Allow) {
             let Weighed { outcome, failure } = rule.weigh(&self.engine, facts);
             failures.extend(failure.map(|failure| (rule.name.as_str(), failure)));
-            if outcome.yes {
+            let allows = match unknown {
+                Unknown::Some => outcome.yes,
+                Unknown::Any => outcome == Outcome::YES,
+            };
+            if allows {
                 let verdict = Verdict::Allowed(rule);
                 return Decision { verdict, failures };
             }

@@ -503,7 +503,7 @@ fn decides(rules: &Value, upstream: usize, tool: &str, arguments: Option<&Value>
         Subject::Tool(tool, Some(Hints::default())),
         arguments,
     );
-    match rules.decide(&facts).verdict {
+    match rules.decide(&facts, Unknown::Some).verdict {
         Verdict::Allowed(rule) => format!("+{}", rule.name),
         Verdict::Denied(rule) => format!("-{}", rule.name),
         Verdict::NotAllowed => "none".to_owned(),

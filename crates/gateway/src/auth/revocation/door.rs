@@ -1,7 +1,9 @@
 //! Where an operator revokes at once: `POST /admin/revocations`, and `DELETE` to take it back.
 //!
-//! Open only where the secret [`ADMIN_TOKEN`] is set, to whoever shows it. It writes one
-//! entry of the atomic store and nothing else; the published list is the CLI's.
+//! Open only where the secret [`ADMIN_TOKEN`] is set, to whoever shows it, and of use only
+//! where the configuration says `immediate`: elsewhere nobody would read what it writes, so
+//! it refuses. It writes one entry of the atomic store and nothing else; the published list
+//! is the CLI's.
 
 use http::header::WWW_AUTHENTICATE;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
@@ -16,6 +18,7 @@ use crate::egress::{self, json_response};
 use crate::error::{Error, Fault, Rejection};
 use crate::keyspace::{Key, atomic_get, atomic_swap};
 use crate::platform::{LogLevel, Platform, Swap};
+use crate::switches::is_immediate;
 
 /// Where the door is.
 pub const PATH: &str = "/admin/revocations";
@@ -32,6 +35,19 @@ struct Asked {
     #[serde(default)]
     issuer: String,
     value: String,
+}
+
+impl Asked {
+    /// Whether it says what is meant. Without its issuer an entry would be nobody's.
+    fn is_whole(&self) -> bool {
+        let named = match self.kind {
+            Revoked::Key => true,
+            Revoked::Token | Revoked::Subject | Revoked::Client | Revoked::Tenant => {
+                !self.issuer.is_empty()
+            }
+        };
+        named && !self.value.is_empty()
+    }
 }
 
 /// Answers at the door.
@@ -54,14 +70,18 @@ pub(crate) async fn answer<P: Platform>(
             return egress::refusal(&Rejection::MethodNotAllowed { allow }.into(), "");
         }
     };
+    if !is_immediate(&context.settings.config) {
+        let words = "entries made here are read only where authentication.revocation is \
+                     immediate: publish that, or revoke with `tidegate revoke` and \
+                     `tidegate keys revoke`, which are in force within 90 seconds";
+        return refused(StatusCode::CONFLICT, words);
+    }
     let body = request.into_body().read(BODY_MAX).await.ok();
     let asked = body.and_then(|body| serde_json::from_slice::<Asked>(&body).ok());
-    let Some(asked) = asked.filter(|asked| !asked.value.is_empty()) else {
-        let words = "send {kind, issuer, value}; kind is token, subject, client, key or tenant";
-        return json_response(
-            StatusCode::BAD_REQUEST,
-            json!({ "error": words }).to_string(),
-        );
+    let Some(asked) = asked.filter(Asked::is_whole) else {
+        let words = "send {kind, issuer, value}; kind is token, subject, client, key or tenant, \
+                     and all but a key have an issuer";
+        return refused(StatusCode::BAD_REQUEST, words);
     };
     let id = asked.kind.id(&asked.issuer, &asked.value);
     match write(context, asked.kind, &id, revoke).await {
@@ -77,6 +97,10 @@ pub(crate) async fn answer<P: Platform>(
         }
         Err(error) => egress::refusal(&error, ""),
     }
+}
+
+fn refused(status: StatusCode, words: &str) -> Response<Body> {
+    json_response(status, json!({ "error": words }).to_string())
 }
 
 pub(crate) fn unauthorized() -> Response<Body> {

@@ -149,7 +149,9 @@ async fn usable<'a, P: Platform>(
     let holds = now < link.made_at + LINK_HOLDS && link.made_at <= now + LINK_HOLDS;
     let upstream = context.settings.upstream(&link.upstream).ok_or(SPENT)?;
     let oauth = upstream.credentials.oauth();
-    let oauth = oauth.filter(|oauth| oauth.grant == Grant::User && holds);
+    // It may have been made before the configuration asked for more.
+    let vouched = visit::is_vouched_for(context, &link.issuer);
+    let oauth = oauth.filter(|oauth| oauth.grant == Grant::User && holds && vouched);
     let oauth = oauth.ok_or(SPENT)?;
     let open = grant::is_open(context, upstream, oauth, &link.principal, link.made_at);
     match open.await {

@@ -14,7 +14,7 @@ use url::Url;
 
 use super::Link;
 use super::door::{FAILED, Query, Refused, SPENT, log, redirect_uri};
-use crate::config::{Authentication, Grant, OAuth};
+use crate::config::{Authentication, Grant, Issuer, OAuth};
 use crate::context::Context;
 use crate::credentials::server::{Given, ask, endpoints};
 use crate::platform::Platform;
@@ -34,14 +34,32 @@ pub(super) struct State {
     pub(super) nonce: Option<String>,
 }
 
+/// Whether a caller of this issuer can show that it is they who follow a link, or nobody has
+/// to. Where anybody has to, who cannot must not: a link of theirs would do for an attacker
+/// what everybody else's no longer does.
+pub(in crate::credentials) fn is_vouched_for<P: Platform>(
+    context: &Context<P>,
+    issuer: &str,
+) -> bool {
+    let mut asked = issuers(context)
+        .iter()
+        .filter(|known| known.sign_in.is_some());
+    let own = |known: &Issuer| known.issuer == issuer;
+    asked.clone().any(own) || asked.next().is_none()
+}
+
+fn issuers<P: Platform>(context: &Context<P>) -> &[Issuer] {
+    match &context.settings.config.authentication {
+        Authentication::Jwt { issuers, .. } => issuers,
+        Authentication::None => &[],
+    }
+}
+
 /// How whoever follows the link shows first that they are the caller, if the configuration
 /// says.
 pub(super) fn sign_in<P: Platform>(context: &Context<P>, link: &Link) -> Option<OAuth> {
-    let issuers = match &context.settings.config.authentication {
-        Authentication::Jwt { issuers, .. } => issuers,
-        Authentication::None => return None,
-    };
-    let issuer = issuers.iter().find(|issuer| issuer.issuer == link.issuer)?;
+    let mut issuers = issuers(context).iter();
+    let issuer = issuers.find(|issuer| issuer.issuer == link.issuer)?;
     let client = issuer.sign_in.as_ref()?;
     Some(OAuth {
         grant: Grant::User,
