@@ -86,8 +86,12 @@ pub fn trials() -> Vec<Trial> {
             trial(name, move || claim(&url(&host, &shared)))
         })
         .into();
-    let claims: [(&str, HostClaim); 3] = [
+    let claims: [(&str, HostClaim); 4] = [
         ("it stops when it is told to", stops),
+        (
+            "an upstream may be silent for longer than the host waits by itself",
+            outwaits_the_host,
+        ),
         (
             "the timer's path is there for who knows its secret alone",
             timer_is_guarded,
@@ -234,6 +238,15 @@ fn timer_is_guarded(host: &OsString) {
     assert_eq!(tick(None), 401);
     assert_eq!(tick(Some("tock")), 401);
     assert_eq!(tick(Some("tick")), 204);
+}
+
+/// Its tool says something at the end of each of its two steps alone.
+fn outwaits_the_host(host: &OsString) {
+    let arguments = ["--outbound-wait=1".to_owned(), published(everything())];
+    let (child, url) = start(host, &state("outwaits"), &arguments);
+    end_later(child);
+    let silent = task(&url, SLOW, r#"{"duration":4,"steps":2}"#);
+    ended(&ends(&url, &silent, PROMPT), "completed");
 }
 
 /// One task is over, one runs, and one has just been made when the host is killed. It is
