@@ -143,7 +143,12 @@ async fn all_due() {
     let gateway = crate::gateway();
     loop {
         match Delivery::take().await {
-            Ok(Some(delivery)) => work(&gateway, &delivery).await,
+            Ok(Some(delivery)) => {
+                // Where there is one message there may be more, and nobody else be told: a
+                // timer calls once a minute, and this one may take many.
+                wake(Duration::ZERO);
+                work(&gateway, &delivery).await;
+            }
             Ok(None) if STATE.with(|state| state.missed.take()) => {}
             Ok(None) => return,
             Err(error) => return report("the queue cannot be read", &error),
