@@ -1,8 +1,8 @@
 //! `allowed_outbound_hosts`: where a component may send requests.
 //!
 //! `SCHEME://HOST[:PORT]`, as Spin reads it: a scheme or `*`; a host, `*.domain` or `*`; a
-//! port, `*`, or nothing for the scheme's own, if it has one. Networks, ranges of ports, `self` and service
-//! chaining are not understood and refused at the start.
+//! port, `*`, or nothing for the scheme's own, if it has one. Networks, ranges of ports,
+//! `self` and service chaining are not understood and refused at the start.
 
 use hyper::Uri;
 use wasmtime::error::Context;

@@ -124,7 +124,7 @@ fn options(mut arguments: lexopt::Parser) -> Result<Option<Options>> {
             Arg::Long("outbound-wait") => {
                 let seconds = text(&mut arguments)?;
                 let seconds = seconds
-                    .parse()
+                    .parse::<u64>()
                     .with_context(|| format!("--outbound-wait takes seconds, not {seconds:?}"))?;
                 wait = Duration::from_secs(seconds);
             }
