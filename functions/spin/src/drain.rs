@@ -98,8 +98,8 @@ pub fn look() {
     }
 }
 
-/// Answers a timer, when what was due has been worked on or [`TIMER_WAIT`] is over. `None`
-/// if there is no such path.
+/// Answers a timer, when nothing more is due or [`TIMER_WAIT`] is over. `None` if there is no
+/// such path.
 pub async fn timer(gateway: &Gateway<Host>, headers: &HeaderMap) -> Option<StatusCode> {
     let secret = Host.secret(TIMER_SECRET).await?;
     let given = headers
@@ -144,8 +144,8 @@ async fn all_due() {
     loop {
         match Delivery::take().await {
             Ok(Some(delivery)) => {
-                // Where there is one message there may be more, and nobody else be told: a
-                // timer calls once a minute, and this one may take many.
+                // Where there is one message there may be more, and nobody who looks soon: a
+                // timer calls once a minute, and this message may take many.
                 wake(Duration::ZERO);
                 work(&gateway, &delivery).await;
             }
