@@ -109,5 +109,9 @@ pub fn forged(stage: &Stage) -> Vec<(&'static str, Sent)> {
             "an address in Forwarded",
             call().with("forwarded", "for=203.0.113.9"),
         ),
+        (
+            "an address where Spin puts its own",
+            call().with("spin-client-addr", "203.0.113.9:9"),
+        ),
     ]
 }

@@ -5,13 +5,14 @@ use serde_json::{Value, json};
 use crate::world::{Ask, Script, Setup, World, tool};
 
 /// Headers that name an address, none of which is believed.
-const FORGED: [(&str, &str); 6] = [
+const FORGED: [(&str, &str); 7] = [
     ("x-forwarded-for", "10.1.2.3"),
     ("x-real-ip", "10.1.2.3"),
     ("forwarded", "for=10.1.2.3"),
     ("true-client-ip", "10.1.2.3"),
     ("cf-connecting-ip", "10.1.2.3"),
     ("cf-ipcountry", "DE"),
+    ("spin-client-addr", "10.1.2.3:4"),
 ];
 
 fn world(edge: &Value) -> World {

@@ -11,7 +11,7 @@ use crate::tasks::{
     HOSTS, cancel, create, finish, get, handle, inner_faults, logged, lose, lose_keepers, record,
     slow, status, world, world_on,
 };
-use crate::world::{Answer, RESULT, Said, Script, Setup, Step, complete, tool};
+use crate::world::{Answer, RESULT, Said, Script, Setup, Step, World, complete, tool};
 
 #[test]
 fn no_handle_is_given_for_a_record_that_is_not_known_to_be_there() {
@@ -148,6 +148,32 @@ fn a_message_the_queue_gave_up_on_fails_its_task() {
             .contains("every attempt failed")
     );
     assert_eq!(world.events("task_dead_lettered").len(), 1);
+}
+
+#[test]
+fn a_message_the_queue_gave_up_on_is_kept_until_it_is_dealt_with() {
+    let (world, _) = world("task");
+    let handle = handle(&create(&world));
+    let message = world.sim.queue.take().remove(0);
+    let give_up = |at: &World| {
+        let sent = message.clone();
+        at.sim.queue.put_back(sent, Duration::ZERO);
+        at.give_up()
+    };
+    let other = world.isolate();
+    other.sim.kv.faults.outage(true);
+    let waits = give_up(&other);
+    assert!(matches!(waits[..], [Consumed::Retry { .. }]), "{waits:?}");
+    other.sim.kv.faults.outage(false);
+    // Neither can its record be read, nor another message be sent in place of this one.
+    world.sim.atomic.faults.outage(true);
+    world.sim.queue.faults.outage(true);
+    let waits = give_up(&world);
+    assert!(matches!(waits[..], [Consumed::Retry { .. }]), "{waits:?}");
+    world.sim.atomic.faults.outage(false);
+    world.sim.queue.faults.outage(false);
+    assert_eq!(give_up(&world), [Consumed::Done]);
+    assert_eq!(world.call(get(&handle)).result()["status"], "failed");
 }
 
 #[test]

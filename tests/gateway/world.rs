@@ -284,18 +284,19 @@ impl World {
     }
 
     /// Begins to take a message the queue gave up on.
-    pub fn start_giving_up(&self, message: bytes::Bytes) -> Running<'static, ()> {
+    pub fn start_giving_up(&self, message: bytes::Bytes) -> Running<'static, Consumed> {
         let gateway = Rc::clone(&self.gateway);
         Running::new(&self.sim.clock, async move {
-            gateway.consume_dead(&message).await;
+            gateway.consume_dead(&message).await
         })
     }
 
-    /// Gives the gateway the messages the queue gave up on.
-    pub fn give_up(&self) {
-        for message in self.sim.queue.take() {
-            self.sim.run(self.gateway.consume_dead(&message));
-        }
+    /// Gives the gateway the messages the queue gave up on; gives what became of each.
+    pub fn give_up(&self) -> Vec<Consumed> {
+        let messages = self.sim.queue.take().into_iter();
+        messages
+            .map(|message| self.sim.run(self.gateway.consume_dead(&message)))
+            .collect()
     }
 
     /// Lets the timer fire.

@@ -1,5 +1,6 @@
 //! The Spin component on `crates/spin-host`: what a client of it sees, that the host outlives
-//! a client that misbehaves, and that nothing is lost when it is killed.
+//! a client that misbehaves, that nothing is lost when it is killed, and that a timer alone
+//! finds what was left.
 
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -18,8 +19,9 @@ use tidegate_gateway::config::Snapshot;
 use crate::call::{Call, get, send};
 use crate::client::root;
 use crate::gateway::end_later;
+use crate::minute::runs;
 use crate::stopwatch::wait_for;
-use crate::upstream::{closed_url, everything};
+use crate::upstream::{closed_url, everything, free_port, mcp_at, worker_on};
 use crate::world::text;
 
 /// How long the host may take to end.
@@ -41,6 +43,14 @@ const BEFORE_THE_KILL: Duration = Duration::from_millis(1_500);
 const PROMPT: Duration = Duration::from_secs(10);
 /// A message's lease, and then that of a run in the task's record, may both have to lapse.
 const LEASES_MAX: Duration = Duration::from_secs(120);
+/// By then a task whose upstream is away has been tried twice, and waits for the next time.
+const TRIED_TWICE: Duration = Duration::from_secs(5);
+/// More than one instance works on at once (sixteen).
+const WAITING: u32 = 20;
+/// How often the timer calls.
+const TICK_EVERY: Duration = Duration::from_secs(1);
+/// What the timer shows.
+const TIMER_SECRET: &str = "tick";
 /// How often a task is asked for.
 const POLL_EVERY: Duration = Duration::from_millis(500);
 
@@ -86,8 +96,12 @@ pub fn trials() -> Vec<Trial> {
             trial(name, move || claim(&url(&host, &shared)))
         })
         .into();
-    let claims: [(&str, HostClaim); 3] = [
+    let claims: [(&str, HostClaim); 5] = [
         ("it stops when it is told to", stops),
+        (
+            "an upstream may be silent for longer than the host waits by itself",
+            outwaits_the_host,
+        ),
         (
             "the timer's path is there for who knows its secret alone",
             timer_is_guarded,
@@ -95,6 +109,10 @@ pub fn trials() -> Vec<Trial> {
         (
             "nothing is lost when the host is killed in mid-task",
             survives_a_kill,
+        ),
+        (
+            "the timer alone finds the tasks that waited when the host was killed",
+            timer_finds_what_waited,
         ),
     ];
     trials.extend(claims.map(|(name, claim)| {
@@ -174,7 +192,7 @@ fn refuses_unconfigured(url: &str) {
         &Call::modern("tools/list", json!({})),
     );
     assert_eq!(answer.status, 503, "{answer:?}");
-    assert!(answer.body.contains("tidegate push"), "{answer:?}");
+    assert!(answer.body.contains("tidegate compile"), "{answer:?}");
     assert_eq!(
         answer.header("content-length"),
         answer.body.len().to_string()
@@ -223,17 +241,64 @@ fn stops(host: &OsString) {
 }
 
 fn timer_is_guarded(host: &OsString) {
-    let secret = "--variable=tidegate_timer_secret=tick".to_owned();
-    let (child, url) = start(host, &state("timer"), &[secret, published(closed_url())]);
+    let arguments = [timer_secret(), published(closed_url())];
+    let (child, url) = start(host, &state("timer"), &arguments);
     end_later(child);
-    let tick = |token: Option<&'static str>| {
-        let call = Call::modern("tools/list", json!({}));
-        let call = token.map_or(call.clone(), |token| call.with_token(token));
-        send(&format!("{url}/timer"), &call).status
+    assert_eq!(tick(&url, None), 401);
+    assert_eq!(tick(&url, Some("tock")), 401);
+    assert_eq!(tick(&url, Some(TIMER_SECRET)), 204);
+}
+
+fn timer_secret() -> String {
+    format!("--variable=tidegate_timer_secret={TIMER_SECRET}")
+}
+
+/// Calls as a timer does; gives the status.
+fn tick(url: &str, token: Option<&str>) -> u16 {
+    let call = Call::modern("tools/list", json!({}));
+    let call = token.map_or(call.clone(), |token| call.with_token(token));
+    send(&format!("{url}/timer"), &call).status
+}
+
+/// The upstream is away at first, so each task waits in the queue for its next attempt when
+/// the host is killed. Until all have run nobody asks for them, and nobody else calls.
+fn timer_finds_what_waited(host: &OsString) {
+    let (state, port) = (state("timer-alone"), free_port());
+    let arguments = [timer_secret(), published(mcp_at(port))];
+    let (child, url) = start(host, &state, &arguments);
+    let mut killed = Killed(child);
+    let labels: Vec<_> = (0..WAITING).map(|n| format!("waiting {n}")).collect();
+    let begin = |label: &String| {
+        let arguments = json!({ "seconds": 1, "label": label }).to_string();
+        task(&url, "here__work", &arguments)
     };
-    assert_eq!(tick(None), 401);
-    assert_eq!(tick(Some("tock")), 401);
-    assert_eq!(tick(Some("tick")), 204);
+    let tasks: Vec<_> = labels.iter().map(begin).collect();
+    std::thread::sleep(TRIED_TWICE);
+    killed.now();
+
+    let worker = worker_on(port);
+    let (child, url) = start(host, &state, &arguments);
+    end_later(child);
+    let counts = || -> Vec<u64> { labels.iter().map(|label| runs(&worker, label)).collect() };
+    assert_eq!(counts(), [0; WAITING as usize]);
+    wait_for("a run of each task", LEASES_MAX, || {
+        std::thread::sleep(TICK_EVERY);
+        assert_eq!(tick(&url, Some(TIMER_SECRET)), 204);
+        counts().iter().all(|count| *count > 0).then_some(())
+    });
+    for task in &tasks {
+        ended(&ends(&url, task, PROMPT), "completed");
+    }
+    assert_eq!(counts(), [1; WAITING as usize]);
+}
+
+/// Its tool says something at the end of each of its two steps alone.
+fn outwaits_the_host(host: &OsString) {
+    let arguments = ["--outbound-wait=1".to_owned(), published(everything())];
+    let (child, url) = start(host, &state("outwaits"), &arguments);
+    end_later(child);
+    let silent = task(&url, SLOW, r#"{"duration":4,"steps":2}"#);
+    ended(&ends(&url, &silent, PROMPT), "completed");
 }
 
 /// One task is over, one runs, and one has just been made when the host is killed. It is
@@ -259,8 +324,15 @@ fn survives_a_kill(host: &OsString) {
     let lost = ends(&url, &running, LEASES_MAX);
     ended(&lost, "failed");
     assert!(lost.to_string().contains("was lost"), "{lost}");
-    // Whether it had begun nobody can say, but it comes to an end.
-    ends(&url, &made, LEASES_MAX);
+    // Whether it had begun nobody can say: it has run, or it may have and says so.
+    let made = ends(&url, &made, LEASES_MAX);
+    match text(&made, "/result/status") {
+        "completed" => assert!(made.to_string().contains("of 1 and 2 is 3"), "{made}"),
+        _ => {
+            ended(&made, "failed");
+            assert!(made.to_string().contains("was lost"), "{made}");
+        }
+    }
 }
 
 fn ended(told: &Value, status: &str) {

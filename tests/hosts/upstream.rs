@@ -17,7 +17,7 @@ use crate::stopwatch::wait_for;
 const START_MAX: Duration = Duration::from_secs(30);
 
 /// A loopback port that was free a moment ago.
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free loopback port");
     listener.local_addr().expect("a bound address").port()
 }
@@ -27,7 +27,8 @@ pub fn closed_url() -> String {
     mcp_at(free_port())
 }
 
-fn mcp_at(port: u16) -> String {
+/// The endpoint of an upstream on this port.
+pub fn mcp_at(port: u16) -> String {
     format!("http://127.0.0.1:{port}/mcp")
 }
 
@@ -69,7 +70,11 @@ pub fn one_era(era: &str) -> String {
 
 /// Starts a server whose tools take as long as they are told; returns its endpoint.
 pub fn worker() -> String {
-    let port = free_port();
+    worker_on(free_port())
+}
+
+/// The same on this port.
+pub fn worker_on(port: u16) -> String {
     let mut command = Command::new(python("py-mcp2"));
     command
         .arg(root().join("tests/hosts/upstreams/worker.py"))

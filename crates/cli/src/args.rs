@@ -181,7 +181,7 @@ pub struct What {
     pub tenant: Option<String>,
 }
 
-/// Which namespace is read and written, and by which wrangler.
+/// Which store is read and written, and how.
 #[derive(Args)]
 pub struct Place {
     /// The namespace.
@@ -192,7 +192,7 @@ pub struct Place {
     pub wrangler: Wrangler,
 }
 
-/// Which namespace: exactly one.
+/// Which store: exactly one.
 #[derive(Args)]
 #[group(required = true, multiple = false)]
 pub struct Side {
@@ -202,6 +202,10 @@ pub struct Side {
     /// The deployed gateway's namespace
     #[arg(long)]
     pub remote: bool,
+    /// No namespace: print what is to be written, as KEY=VALUE. What is there comes on
+    /// standard input, what is said besides goes to standard error
+    #[arg(long, conflicts_with = "persist_to")]
+    pub print: bool,
 }
 
 /// How a namespace is reached.

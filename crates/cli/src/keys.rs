@@ -8,7 +8,7 @@ use tidegate_gateway::auth::{KeyFamily, KeyRecord, NewKey};
 use tidegate_gateway::keyspace::{Family, Key};
 
 use crate::args::{KeysCommand, Place};
-use crate::store::Namespace;
+use crate::store::Store;
 use crate::{Failure, now_ms};
 
 const DAY_MS: u64 = 24 * HOUR_MS;
@@ -45,8 +45,9 @@ pub fn run(command: &KeysCommand, out: &mut impl Write) -> Result<(), Failure> {
                 tenant: tenant.clone(),
             };
             check(&record)?;
-            Namespace::at(place)?.put_record(&named(&key.id), &record)?;
-            Ok(writeln!(out, "{}", key.text)?)
+            let store = Store::at(place)?;
+            store.put(&named(&key.id), &record, out)?;
+            store.say(out, &key.text)
         }
         KeysCommand::List { place } => list(place, out),
         KeysCommand::Rotate {
@@ -54,7 +55,7 @@ pub fn run(command: &KeysCommand, out: &mut impl Write) -> Result<(), Failure> {
             overlap_hours,
             place,
         } => {
-            let (namespace, mut record) = known(id, place)?;
+            let (store, mut record) = known(id, place)?;
             if record.revoked_at_ms.is_some() {
                 return Err(Failure::Failed(format!(
                     "key {id} is revoked; make another"
@@ -69,21 +70,22 @@ pub fn run(command: &KeysCommand, out: &mut impl Write) -> Result<(), Failure> {
                 .iter_mut()
                 .for_each(|old| old.until_ms = Some(until));
             record.hashes.insert(0, key.hash);
-            namespace.put_record(&named(id), &record)?;
-            Ok(writeln!(out, "{}", key.text)?)
+            store.put(&named(id), &record, out)?;
+            store.say(out, &key.text)
         }
         KeysCommand::Revoke { id, place } => {
-            let (namespace, mut record) = known(id, place)?;
+            let (store, mut record) = known(id, place)?;
             record.revoked_at_ms.get_or_insert(now_ms());
-            namespace.put_record(&named(id), &record)?;
+            store.put(&named(id), &record, out)?;
             let within = "in force within 90 seconds everywhere";
-            Ok(writeln!(out, "revoked {id} ({}); {within}", record.name)?)
+            store.say(out, &format!("revoked {id} ({}); {within}", record.name))
         }
     }
 }
 
 fn list(place: &Place, out: &mut impl Write) -> Result<(), Failure> {
-    let namespace = Namespace::at(place)?;
+    let store = Store::at(place)?;
+    let namespace = store.namespace()?;
     let now = now_ms();
     for name in namespace.names(&format!("{}/", KeyFamily::NAME))? {
         let id = name.rsplit('/').next().unwrap_or_default();
@@ -108,16 +110,17 @@ fn named(id: &str) -> Key<KeyFamily> {
 }
 
 /// A key's record, which must be there.
-fn known<'a>(id: &str, place: &'a Place) -> Result<(Namespace<'a>, KeyRecord), Failure> {
+fn known<'a>(id: &str, place: &'a Place) -> Result<(Store<'a>, KeyRecord), Failure> {
     if id.len() != 16 || !id.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         let message =
             "a key is named by the sixteen digits after `tg_`; never write the key itself";
         return Err(Failure::Usage(message.to_owned()));
     }
-    let namespace = Namespace::at(place)?;
-    let record = namespace.record(&named(id))?;
+    let store = Store::at(place)?;
+    let record = store.record(&named(id))?;
+    let record = record.filter(|record| record.id == id);
     let record = record.ok_or_else(|| Failure::Failed(format!("there is no key {id}")))?;
-    Ok((namespace, record))
+    Ok((store, record))
 }
 
 fn check(record: &KeyRecord) -> Result<(), Failure> {

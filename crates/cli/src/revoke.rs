@@ -8,7 +8,7 @@ use tidegate_gateway::auth::revocation::{
 use tidegate_gateway::keyspace::Key;
 
 use crate::args::Revoke;
-use crate::store::Namespace;
+use crate::store::Store;
 use crate::{Failure, now_ms};
 
 const DAY_MS: u64 = 24 * 3_600_000;
@@ -29,9 +29,9 @@ pub fn run(revoke: &Revoke, out: &mut impl Write) -> Result<(), Failure> {
         return Err(Failure::Usage("say what to revoke".to_owned()));
     };
     let id = kind.id(&revoke.issuer, value);
-    let namespace = Namespace::at(&revoke.place)?;
+    let store = Store::at(&revoke.place)?;
     let key = Key::<RevocationFamily>::single();
-    let mut list = namespace.record(&key)?.unwrap_or_default();
+    let mut list = store.record(&key)?.unwrap_or_default();
     change(
         &mut list,
         revoke,
@@ -42,17 +42,16 @@ pub fn run(revoke: &Revoke, out: &mut impl Write) -> Result<(), Failure> {
             until_ms: None,
         },
     )?;
-    namespace.put_record(&key, &list)?;
+    store.put(&key, &list, out)?;
     let done = if revoke.lift {
         "accepts again"
     } else {
         "refuses"
     };
     let count = list.entries.len();
-    Ok(writeln!(
-        out,
-        "the gateway {done} {id}, everywhere within 75 seconds ({count} on the list)"
-    )?)
+    let said =
+        format!("the gateway {done} {id}, everywhere within 75 seconds ({count} on the list)");
+    store.say(out, &said)
 }
 
 fn change(list: &mut RevocationRecord, revoke: &Revoke, entry: Entry) -> Result<(), Failure> {

@@ -1,8 +1,9 @@
-//! The gateway's KV namespace, read and written by wrangler.
+//! The gateway's KV store: a namespace read and written by wrangler; or any other, such as
+//! Spin's, whose records come in and go out as text for whatever reads and writes it.
 
 use std::env;
 use std::ffi::{OsStr, OsString};
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -15,6 +16,9 @@ use crate::args::{Place, Wrangler};
 
 /// The KV binding the gateway reads.
 const BINDING: &str = "TIDEGATE_KV";
+/// Largest record read from standard input, in bytes; the largest there is is a list of what is
+/// no longer accepted.
+const RECORD_MAX: u64 = 4 * 1024 * 1024;
 /// Names a node 22 or later, as a program or the folder it is in.
 const NODE: &str = "TIDEGATE_NODE";
 
@@ -32,11 +36,6 @@ impl<'a> Namespace<'a> {
         command(wrangler).map(|_| namespace)
     }
 
-    /// The namespace a command was pointed to.
-    pub fn at(place: &'a Place) -> Result<Self, Failure> {
-        Self::of(&place.wrangler, place.side.remote)
-    }
-
     /// Writes a value.
     pub fn put(&self, key: &str, value: &[u8]) -> Result<(), Failure> {
         let file = tempfile::Builder::new()
@@ -46,14 +45,6 @@ impl<'a> Namespace<'a> {
         file.as_file().write_all(value)?;
         let more = [key.as_ref(), "--path".as_ref(), file.path().as_os_str()];
         self.run("put", &more).map(|_| ())
-    }
-
-    /// Writes a record.
-    pub fn put_record<F: Family>(&self, key: &Key<F>, record: &F::Record) -> Result<(), Failure>
-    where
-        F::Record: Serialize,
-    {
-        self.put(key.as_str(), &serde_json::to_vec(record)?)
     }
 
     /// The names of all keys that begin so.
@@ -76,11 +67,7 @@ impl<'a> Namespace<'a> {
             return Ok(None);
         }
         let said = self.run("get", &[key.as_str().as_ref(), "--text".as_ref()])?;
-        let record = serde_json::from_slice(&said).map_err(|e| {
-            let key = key.as_str();
-            Failure::Failed(format!("`{key}` is not what this version reads: {e}"))
-        })?;
-        Ok(Some(record))
+        read(key, &said).map(Some)
     }
 
     fn run(&self, verb: &str, more: &[&OsStr]) -> Result<Vec<u8>, Failure> {
@@ -95,6 +82,92 @@ impl<'a> Namespace<'a> {
         };
         finish(command)
     }
+}
+
+/// Where a command's records are.
+pub enum Store<'a> {
+    /// In a namespace.
+    Namespace(Namespace<'a>),
+    /// Wherever whoever calls us has them.
+    Printed,
+}
+
+impl<'a> Store<'a> {
+    /// The one a command was pointed to.
+    pub fn at(place: &'a Place) -> Result<Self, Failure> {
+        match place.side.print {
+            true => Ok(Self::Printed),
+            false => Namespace::of(&place.wrangler, place.side.remote).map(Self::Namespace),
+        }
+    }
+
+    /// Writes a record, or prints the line that does: `KEY=VALUE`.
+    pub fn put<F: Family>(
+        &self,
+        key: &Key<F>,
+        record: &F::Record,
+        out: &mut impl Write,
+    ) -> Result<(), Failure>
+    where
+        F::Record: Serialize,
+    {
+        match self {
+            Self::Namespace(namespace) => namespace.put(key.as_str(), &serde_json::to_vec(record)?),
+            Self::Printed => {
+                let record = serde_json::to_string(record)?;
+                Ok(writeln!(out, "{}={record}", key.as_str())?)
+            }
+        }
+    }
+
+    /// A record, if it is there.
+    pub fn record<F: Family>(&self, key: &Key<F>) -> Result<Option<F::Record>, Failure> {
+        match self {
+            Self::Namespace(namespace) => namespace.record(key),
+            Self::Printed => {
+                let mut given = Vec::new();
+                let mut input = std::io::stdin().lock().take(RECORD_MAX);
+                // What could not be read must not be taken for what is not there: a list
+                // would then be replaced by one that has forgotten.
+                if input.read_to_end(&mut given)? == 0 {
+                    let message = format!(
+                        "nothing came on standard input; give what `{key}` holds, or an empty line if there is nothing",
+                        key = key.as_str()
+                    );
+                    return Err(Failure::Usage(message));
+                }
+                match given.trim_ascii() {
+                    [] => Ok(None),
+                    given => read(key, given).map(Some),
+                }
+            }
+        }
+    }
+
+    /// The namespace, where keys can be listed.
+    pub fn namespace(&self) -> Result<&Namespace<'a>, Failure> {
+        match self {
+            Self::Namespace(namespace) => Ok(namespace),
+            Self::Printed => Err(Failure::Usage(
+                "there is nothing to list with --print; ask the store itself".to_owned(),
+            )),
+        }
+    }
+
+    /// Says something to whoever looks on: a printed record is for a program.
+    pub fn say(&self, out: &mut impl Write, text: &str) -> Result<(), Failure> {
+        match self {
+            Self::Namespace(_) => Ok(writeln!(out, "{text}")?),
+            Self::Printed => Ok(writeln!(std::io::stderr(), "{text}")?),
+        }
+    }
+}
+
+fn read<F: Family>(key: &Key<F>, text: &[u8]) -> Result<F::Record, Failure> {
+    serde_json::from_slice(text).map_err(|e| {
+        let key = key.as_str();
+        Failure::Failed(format!("`{key}` is not what this version reads: {e}"))
+    })
 }
 
 /// Runs wrangler and gives what it printed. What it says is shown only when it fails.

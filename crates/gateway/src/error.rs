@@ -383,7 +383,7 @@ impl Error {
                 StatusCode::SERVICE_UNAVAILABLE,
                 RpcError::new(
                     jsonrpc::INTERNAL_ERROR,
-                    "This gateway has no configuration yet. Its operator publishes one with `tidegate push`.",
+                    "This gateway has no configuration yet. Its operator publishes one: `tidegate push` on Cloudflare; on Spin, what `tidegate compile` prints as the value of `config` in the key-value store.",
                 )
                 .with_data(json!({ "correlationId": correlation_id })),
             ),

@@ -176,12 +176,17 @@ impl<P: Platform> Gateway<P> {
         }
     }
 
-    /// Takes a message the queue gave up on.
-    pub async fn consume_dead(&self, message: &[u8]) {
-        if let (Ok(context), Ok(Message::RunTaskV1 { task })) =
-            (self.context().await, serde_json::from_slice(message))
-        {
-            tasks::run::give_up(&context, &task).await;
+    /// Takes a message the queue gave up on. It is kept as well until it is dealt with.
+    pub async fn consume_dead(&self, message: &[u8]) -> Consumed {
+        let Ok(context) = self.context().await else {
+            return Consumed::Retry {
+                after: CONFIGURATION_PAUSE,
+            };
+        };
+        match serde_json::from_slice(message) {
+            Ok(Message::RunTaskV1 { task }) => tasks::run::give_up(&context, &task).await,
+            // Reported when it was taken first.
+            Err(_) => Consumed::Done,
         }
     }
 

@@ -1,8 +1,8 @@
 //! `allowed_outbound_hosts`: where a component may send requests.
 //!
 //! `SCHEME://HOST[:PORT]`, as Spin reads it: a scheme or `*`; a host, `*.domain` or `*`; a
-//! port, `*`, or nothing for the scheme's own. Networks, ranges of ports, `self` and service
-//! chaining are not understood and refused at the start.
+//! port, `*`, or nothing for the scheme's own, if it has one. Networks, ranges of ports,
+//! `self` and service chaining are not understood and refused at the start.
 
 use hyper::Uri;
 use wasmtime::error::Context;
@@ -71,7 +71,6 @@ impl Pattern {
         let port = match port {
             Some("*") => None,
             Some(port) => Some(port.parse::<u16>().with_context(odd)?),
-            None if scheme == "*" => None,
             None => Some(usual(scheme).with_context(odd)?),
         };
         let host = host.to_ascii_lowercase();
@@ -135,6 +134,7 @@ mod tests {
             "https://10.0.0.0/8",
             "https://a:{1..2}",
             "https://*a",
+            "*://a",
         ] {
             assert!(Pattern::parse(pattern).is_err(), "{pattern}");
         }

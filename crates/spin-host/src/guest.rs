@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use wasmtime::Result;
 use wasmtime::component::{HasData, Linker, ResourceTable};
@@ -42,6 +43,8 @@ pub struct Shared {
     pub databases: PathBuf,
     /// Sends requests.
     pub sender: Sender,
+    /// How long those wait that do not say so.
+    pub wait: Duration,
 }
 
 /// What belongs to one instance and ends with it.
@@ -74,6 +77,7 @@ impl Guest {
             outbound: Outbound {
                 sender: shared.sender.clone(),
                 given: Arc::clone(&shared.given),
+                wait: shared.wait,
             },
         }
     }

@@ -11,9 +11,9 @@
 //! Its limits. It listens on loopback only and speaks HTTP/1.1 without TLS. The HTTP trigger
 //! alone, its routes without named segments; no `runtime-config.toml`: key-value stores
 //! and databases are SQLite files in the state folder. Of the headers Spin adds it sets
-//! `spin-client-addr`. Options of outbound requests (their timeouts) are passed over. A
-//! component that computes without end is not ended, and nothing limits its memory. It is
-//! for development and tests; `spin` is for serving.
+//! `spin-client-addr`. Of the times an outbound request may set, that for connecting is passed
+//! over. A component that computes without end is not ended, and nothing limits its memory.
+//! It is for development and tests; `spin` is for serving.
 
 #![expect(
     clippy::print_stdout,
@@ -37,6 +37,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -52,15 +53,19 @@ use crate::serve::Components;
 const HELP: &str = "\
 spin-host [--from SPIN.TOML] [--listen ADDRESS:PORT] [--state-dir DIR]
           [--variable NAME=VALUE|NAME=@FILE]… [--key-value KEY=VALUE]…
+          [--outbound-wait SECONDS]
 
 Serves the components of a manifest over HTTP until it is told to stop (SIGINT or SIGTERM).
-Prints `listening on http://ADDRESS:PORT` when it answers. Options are those of `spin up`.
+Prints `listening on http://ADDRESS:PORT` when it answers. Options are those of `spin up`,
+but for the last.
 
   --from       the manifest (default spin.toml)
   --listen     a loopback address; port 0 takes a free one (default 127.0.0.1:3000)
   --state-dir  where stores and databases are kept (default .spin beside the manifest)
   --variable   the value of a variable, or the file it stands in
   --key-value  writes a value into the default key-value store first
+  --outbound-wait  how long a request waits for its answer, and for more of it, that does not
+               say how long it would (default 600, which is what Spin has)
 ";
 
 /// Where `spin up` listens, too.
@@ -74,6 +79,7 @@ struct Options {
     state: PathBuf,
     variables: BTreeMap<String, String>,
     values: Vec<(String, String)>,
+    wait: Duration,
 }
 
 fn main() -> ExitCode {
@@ -104,6 +110,7 @@ fn options(mut arguments: lexopt::Parser) -> Result<Option<Options>> {
     use lexopt::Arg;
     let (mut listen, mut manifest, mut state) = (LISTEN.to_owned(), None, None);
     let (mut variables, mut values) = (BTreeMap::new(), Vec::new());
+    let mut wait = outbound::WAIT;
     while let Some(argument) = arguments.next()? {
         match argument {
             Arg::Long("listen") => listen = text(&mut arguments)?,
@@ -114,6 +121,13 @@ fn options(mut arguments: lexopt::Parser) -> Result<Option<Options>> {
                 variables.insert(name, content(value)?);
             }
             Arg::Long("key-value") => values.push(pair(&text(&mut arguments)?)?),
+            Arg::Long("outbound-wait") => {
+                let seconds = text(&mut arguments)?;
+                let seconds = seconds
+                    .parse::<u64>()
+                    .with_context(|| format!("--outbound-wait takes seconds, not {seconds:?}"))?;
+                wait = Duration::from_secs(seconds);
+            }
             Arg::Long("help") | Arg::Short('h') => return Ok(None),
             Arg::Long(_) | Arg::Short(_) | Arg::Value(_) => {
                 return Err(argument.unexpected().into());
@@ -134,6 +148,7 @@ fn options(mut arguments: lexopt::Parser) -> Result<Option<Options>> {
         state,
         variables,
         values,
+        wait,
     }))
 }
 
@@ -175,6 +190,7 @@ fn components(options: &Options) -> Result<Components> {
             key_value: key_value.clone(),
             databases: state.clone(),
             sender: sender.clone(),
+            wait: options.wait,
         };
         let instances = Instances::of(&source, shared)
             .with_context(|| format!("cannot run {}", source.display()))?;

@@ -121,9 +121,9 @@ async fn answer(
     let Some(handler) = manifest::led(&components.0, head.uri.path()) else {
         return bare(StatusCode::NOT_FOUND);
     };
-    // Written over whatever the client says there.
+    // After whatever the client says there, as in Spin: who believes the first is deceived.
     if let Ok(client) = HeaderValue::try_from(client.to_string()) {
-        head.headers.insert(CLIENT_ADDRESS, client);
+        head.headers.append(CLIENT_ADDRESS, client);
     }
     let body = body.map_err(Error::from).boxed_unsync();
     match handler.handle((), Request::from_parts(head, body)).await {

@@ -72,14 +72,13 @@ pub async fn consume<P: Platform>(gateway: &Gateway<P>, batch: &MessageBatch) {
             let message: Message = message.unchecked_into();
             let Ok(body) = message.body() else { return };
             let body = read(body);
-            let settled = if dead {
-                gateway.consume_dead(&body).await;
-                message.ack()
-            } else {
-                match gateway.consume(&body).await {
-                    Consumed::Done => message.ack(),
-                    Consumed::Retry { after } => message.retry(retry_options(after)),
-                }
+            let consumed = match dead {
+                true => gateway.consume_dead(&body).await,
+                false => gateway.consume(&body).await,
+            };
+            let settled = match consumed {
+                Consumed::Done => message.ack(),
+                Consumed::Retry { after } => message.retry(retry_options(after)),
             };
             if let Err(error) = settled {
                 console_error!(

@@ -27,8 +27,11 @@ const PAUSE_MIN: Duration = Duration::from_millis(20);
 /// Longest pause of a wait: what one change may be seen late by.
 const PAUSE_MAX: Duration = Duration::from_millis(400);
 
-/// Expired rows removed at once.
+/// Expired rows removed by one statement: others wait for it to end.
 const SWEEP_MAX: u32 = 500;
+/// Statements of one sweep for each table. One sweep goes with about two thousand requests
+/// ([`crate::drain`]), and a request may leave a few rows.
+const PORTIONS_MAX: u32 = 20;
 
 const GET: &str = "SELECT version, value FROM atomic_record WHERE key = ?1 AND expires_at > ?2";
 
@@ -60,9 +63,11 @@ const ADD: &str = "INSERT INTO atomic_counter (key, sum, expires_at) VALUES (?1,
 
 const SWEEP: [&str; 2] = [
     "DELETE FROM atomic_record WHERE key IN
-        (SELECT key FROM atomic_record WHERE expires_at <= ?1 LIMIT ?2)",
+        (SELECT key FROM atomic_record WHERE expires_at <= ?1 LIMIT ?2)
+        RETURNING 1",
     "DELETE FROM atomic_counter WHERE key IN
-        (SELECT key FROM atomic_counter WHERE expires_at <= ?1 LIMIT ?2)",
+        (SELECT key FROM atomic_counter WHERE expires_at <= ?1 LIMIT ?2)
+        RETURNING 1",
 ];
 
 /// The port on the database.
@@ -144,10 +149,27 @@ impl AtomicStore for Records {
     }
 }
 
-/// Removes some of what has expired. Nothing depends on it but the size of the database.
+/// Removes what has expired, or a large part of it. Nothing depends on it but the size of the
+/// database.
 pub async fn sweep() -> Result<(), Unavailable> {
     for statement in SWEEP {
-        run(statement, [time(now()), Value::from(SWEEP_MAX)]).await?;
+        in_portions(async || {
+            let removed = run(statement, [time(now()), Value::from(SWEEP_MAX)]).await?;
+            Ok(removed.len())
+        })
+        .await?;
+    }
+    Ok(())
+}
+
+/// Removes one portion after another while they are full; each says how many rows it had.
+async fn in_portions(
+    portion: impl AsyncFn() -> Result<usize, Unavailable>,
+) -> Result<(), Unavailable> {
+    for _ in 0..PORTIONS_MAX {
+        if portion().await? < SWEEP_MAX as usize {
+            break;
+        }
     }
     Ok(())
 }
@@ -165,4 +187,33 @@ fn record(row: RowResult) -> Result<(Version, Bytes), Unavailable> {
 
 fn time(at: Timestamp) -> Value {
     integer(at.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    /// How many rows are left of these.
+    fn swept(rows: usize) -> usize {
+        let left = Cell::new(rows);
+        let portion = async || {
+            let removed = left.get().min(SWEEP_MAX as usize);
+            left.set(left.get() - removed);
+            Ok(removed)
+        };
+        in_portions(portion).now_or_never().unwrap().unwrap();
+        left.get()
+    }
+
+    #[test]
+    fn a_sweep_goes_on_while_it_finds_much_and_has_an_end() {
+        let most = (PORTIONS_MAX * SWEEP_MAX) as usize;
+        for (rows, left) in [(0, 0), (7, 0), (most, 0), (most + 7, 7)] {
+            assert_eq!(swept(rows), left, "of {rows}");
+        }
+    }
 }

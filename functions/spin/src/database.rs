@@ -14,7 +14,7 @@ use tidegate_gateway::platform::Unavailable;
 const LABEL: &str = "default";
 
 /// Times are milliseconds since 1970.
-const TABLES: [&str; 5] = [
+const TABLES: [&str; 6] = [
     "CREATE TABLE IF NOT EXISTS atomic_record (
         key TEXT PRIMARY KEY NOT NULL,
         version INTEGER NOT NULL,
@@ -27,6 +27,7 @@ const TABLES: [&str; 5] = [
         sum INTEGER NOT NULL,
         expires_at INTEGER NOT NULL
     )",
+    "CREATE INDEX IF NOT EXISTS atomic_counter_expiry ON atomic_counter (expires_at)",
     "CREATE TABLE IF NOT EXISTS outbox (
         id INTEGER PRIMARY KEY AUTOINCREMENT,
         message BLOB NOT NULL,
@@ -94,4 +95,28 @@ pub fn odd_row() -> Unavailable {
 /// A count of milliseconds, or any other that is never negative, as SQLite holds it.
 pub fn integer(number: u64) -> Value {
     Value::Integer(i64::try_from(number).unwrap_or(i64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_time_that_is_searched_for_has_an_index() {
+        let named = |statement: &str, before: &str| {
+            let rest = statement.strip_prefix(before)?;
+            Some(rest.split([' ', '(']).next()?.to_owned())
+        };
+        for table in TABLES {
+            let Some(name) = named(table, "CREATE TABLE IF NOT EXISTS ") else {
+                continue;
+            };
+            let time = ["expires_at", "due_at"]
+                .into_iter()
+                .find(|column| table.contains(column))
+                .unwrap();
+            let index = format!(" ON {name} ({time})");
+            assert!(TABLES.iter().any(|each| each.ends_with(&index)), "{name}");
+        }
+    }
 }

@@ -37,9 +37,11 @@ const TIMER_WAIT: Duration = Duration::from_secs(20);
 
 /// Messages one instance works on at once.
 const AT_ONCE: u32 = 16;
-/// How often a message is delivered before it is given up, as `max_retries` in
-/// `wrangler.toml` has it.
-const DELIVERIES_MAX: u32 = 6;
+/// How often a message is delivered again before it is given up, as `max_retries` in
+/// `wrangler.toml` has it: that of a slow task comes about once a minute while the task runs.
+const RETRIES_MAX: u32 = 100;
+/// How often it is delivered in all.
+const DELIVERIES_MAX: u32 = 1 + RETRIES_MAX;
 /// How often a lease is renewed: twice before it lapses, should one renewal fail.
 const RENEW_EVERY: Duration = Duration::from_secs(LEASE.as_secs() / 3);
 /// Longest delay an instance waits for by itself; who looks later finds the rest.
@@ -96,8 +98,8 @@ pub fn look() {
     }
 }
 
-/// Answers a timer, when what was due has been worked on or [`TIMER_WAIT`] is over. `None`
-/// if there is no such path.
+/// Answers a timer, when nothing more is due or [`TIMER_WAIT`] is over. `None` if there is no
+/// such path.
 pub async fn timer(gateway: &Gateway<Host>, headers: &HeaderMap) -> Option<StatusCode> {
     let secret = Host.secret(TIMER_SECRET).await?;
     let given = headers
@@ -141,7 +143,12 @@ async fn all_due() {
     let gateway = crate::gateway();
     loop {
         match Delivery::take().await {
-            Ok(Some(delivery)) => work(&gateway, &delivery).await,
+            Ok(Some(delivery)) => {
+                // Where there is one message there may be more, and nobody who looks soon: a
+                // timer calls once a minute, and this message may take many.
+                wake(Duration::ZERO);
+                work(&gateway, &delivery).await;
+            }
             Ok(None) if STATE.with(|state| state.missed.take()) => {}
             Ok(None) => return,
             Err(error) => return report("the queue cannot be read", &error),
@@ -160,17 +167,12 @@ impl Drop for Seat {
 
 /// Hands one message to the gateway and settles it.
 async fn work(gateway: &Gateway<Host>, delivery: &Delivery) {
-    let settled = if delivery.count > DELIVERIES_MAX {
-        gateway.consume_dead(&delivery.message).await;
-        delivery.done().await
-    } else {
-        match consumed(gateway, delivery).await {
-            Consumed::Done => delivery.done().await,
-            Consumed::Retry { after } => {
-                let settled = delivery.retry(after).await;
-                wake(after);
-                settled
-            }
+    let settled = match consumed(gateway, delivery).await {
+        Consumed::Done => delivery.done().await,
+        Consumed::Retry { after } => {
+            let settled = delivery.retry(after).await;
+            wake(after);
+            settled
         }
     };
     if let Err(error) = settled {
@@ -183,8 +185,13 @@ async fn work(gateway: &Gateway<Host>, delivery: &Delivery) {
 
 /// What the gateway makes of a message, whose lease is renewed meanwhile.
 async fn consumed(gateway: &Gateway<Host>, delivery: &Delivery) -> Consumed {
-    let consumed = pin!(gateway.consume(&delivery.message));
-    match select(consumed, pin!(renewed(delivery))).await {
+    let consumed = async {
+        match delivery.count > DELIVERIES_MAX {
+            true => gateway.consume_dead(&delivery.message).await,
+            false => gateway.consume(&delivery.message).await,
+        }
+    };
+    match select(pin!(consumed), pin!(renewed(delivery))).await {
         Either::Left((consumed, _)) => consumed,
         Either::Right((never, _)) => match never {},
     }
@@ -216,4 +223,19 @@ fn report(what: &str, error: &Unavailable) {
 
 fn as_ms(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_is_given_up_after_as_many_deliveries_as_on_cloudflare() {
+        let wrangler = include_str!("../../../wrangler.toml");
+        let consumer = wrangler
+            .split("[[queues.consumers]]")
+            .find(|part| part.contains("dead_letter_queue"));
+        let retries = format!("\nmax_retries = {RETRIES_MAX}\n");
+        assert!(consumer.is_some_and(|part| part.contains(&retries)));
+    }
 }

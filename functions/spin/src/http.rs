@@ -2,21 +2,30 @@
 //!
 //! Redirects are given back, not followed. Dropping the pending exchange, or its response's
 //! body before the end, ends the connection to the upstream. A body arrives as it was sent:
-//! nothing is decompressed.
+//! nothing is decompressed. How long an answer may take is the gateway's affair: the host is
+//! told to wait for longer than that.
 
 use std::future::poll_fn;
 use std::task::Poll;
+use std::time::Duration;
 
 use http::{Request, Response};
 use spin_sdk::http::send;
-use spin_sdk::wasip3::http::types::{self, ErrorCode, Fields, Scheme};
-use spin_sdk::wasip3::http_compat::http_into_wasi_request;
+use spin_sdk::wasip3::http::types::{
+    self, ErrorCode, Fields, RequestOptions, RequestOptionsError, Scheme,
+};
+use spin_sdk::wasip3::http_compat::{RequestOptionsExtension, http_into_wasi_request};
 use spin_sdk::wasip3::wit_future;
 use tidegate_gateway::body::Body;
 use tidegate_gateway::hop;
 use tidegate_gateway::platform::{HttpClient, HttpError};
 
 use crate::body;
+
+/// How long the host waits for an answer to begin, and for more of it. Spin's own ten minutes
+/// are less than a task may take, and than a stream of changes may be silent for. For a
+/// connection they are enough: no system waits for one as long.
+const HOST_WAITS: Duration = Duration::from_secs(2 * 24 * 60 * 60);
 
 /// The host's HTTP client, within `allowed_outbound_hosts`.
 pub struct Outbound;
@@ -60,7 +69,18 @@ fn outgoing(request: Request<Body>) -> Result<types::Request, ErrorCode> {
         return bodiless(&parts);
     }
     let body = body::leaving(body, &mut parts.headers);
+    parts.extensions.insert(RequestOptionsExtension(patient()?));
     http_into_wasi_request(Request::from_parts(parts, body))
+}
+
+/// Options by which the host does not give up before the gateway does.
+fn patient() -> Result<RequestOptions, ErrorCode> {
+    let refused = |error: RequestOptionsError| ErrorCode::InternalError(Some(error.to_string()));
+    let waits = u64::try_from(HOST_WAITS.as_nanos()).ok();
+    let options = RequestOptions::new();
+    options.set_first_byte_timeout(waits).map_err(refused)?;
+    options.set_between_bytes_timeout(waits).map_err(refused)?;
+    Ok(options)
 }
 
 /// A request without a body, of which the SDK's conversion knows none: it would announce
@@ -74,7 +94,7 @@ fn bodiless(parts: &http::request::Parts) -> Result<types::Request, ErrorCode> {
     let fields = Fields::from_list(&fields)
         .map_err(|error| ErrorCode::InternalError(Some(error.to_string())))?;
     let (_no_trailers, trailers) = wit_future::new(|| Ok(None));
-    let (request, _sent) = types::Request::new(fields, None, trailers, None);
+    let (request, _sent) = types::Request::new(fields, None, trailers, Some(patient()?));
     let uri = &parts.uri;
     let set = request
         .set_method(&(&parts.method).into())
@@ -124,7 +144,16 @@ fn never_left(code: &ErrorCode) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use tidegate_gateway::config::bounds;
+
     use super::*;
+
+    #[test]
+    fn the_host_waits_for_longer_than_the_longest_call() {
+        for longest in [bounds::TIMEOUT_MS, bounds::TASK_TIMEOUT_MS] {
+            assert!(HOST_WAITS > Duration::from_millis(*longest.end()));
+        }
+    }
 
     #[test]
     fn only_what_is_said_before_a_connection_means_not_sent() {

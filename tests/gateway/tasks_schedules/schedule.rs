@@ -74,7 +74,7 @@ enum Live {
     Update(Running<'static, Told>),
     /// A delivery; copies are not given back to the queue.
     Consume(Bytes, bool, Running<'static, Consumed>),
-    Dead(Bytes, Running<'static, ()>),
+    Dead(Bytes, Running<'static, Consumed>),
 }
 
 pub struct Schedule {
@@ -244,7 +244,7 @@ impl Schedule {
             Live::Cancel(run) => poll(run, far).map(Over::Cancelled),
             Live::Update(run) => poll(run, far).map(Over::Updated),
             Live::Consume(_, _, run) => poll(run, far).map(Over::Consumed),
-            Live::Dead(_, run) => poll(run, far).map(|()| Over::Dead),
+            Live::Dead(_, run) => poll(run, far).map(Over::Consumed),
         };
         let Some(over) = ended else { return false };
         let live = self.live.swap_remove(at);
@@ -268,13 +268,14 @@ impl Schedule {
             }
             Over::Updated(told) => drop(self.answers_in_words(&told)),
             Over::Consumed(consumed) => {
-                if let (Live::Consume(message, false, _), Consumed::Retry { after }) =
-                    (live, consumed)
+                if let (
+                    Live::Consume(message, false, _) | Live::Dead(message, _),
+                    Consumed::Retry { after },
+                ) = (live, consumed)
                 {
                     self.front.sim.queue.put_back(message, after);
                 }
             }
-            Over::Dead => {}
         }
     }
 
@@ -495,7 +496,6 @@ enum Over {
     Cancelled(Told),
     Updated(Told),
     Consumed(Consumed),
-    Dead,
 }
 
 fn poll<T>(run: &mut Running<'static, T>, far: bool) -> Option<T> {

@@ -248,3 +248,21 @@ limits:
     assert_eq!(with(&bound(20)).code, 0);
     assert_eq!(with("[[ratelimits]]\n").code, 2, "what is no such file");
 }
+
+#[test]
+fn what_spin_cannot_give_is_a_problem_with_a_remedy() {
+    let odd = SOUND
+        .replace("SEARCH_TOKEN", "SEARCH_TOKEN_2")
+        .replace("      jwksUri:", "      mtls: require\n      jwksUri:");
+    let folder = folder(&[("tidegate.yaml", odd.as_str())]);
+    let text = "[component.tidegate]\nallowed_outbound_hosts = [\"https://*:*\"]\n";
+    fs::write(folder.path().join("spin.toml"), text).unwrap();
+    let run = tidegate(folder.path(), &["check", "--spin", "spin.toml"]);
+    assert_eq!(run.code, 1, "{}", run.out);
+    for said in [
+        "no Spin variable can be called `search_token_2`; call the secret SEARCH_TOKEN2",
+        "Spin tells nothing of clients' certificates",
+    ] {
+        assert!(run.err.contains(said), "{said}: {}", run.err);
+    }
+}

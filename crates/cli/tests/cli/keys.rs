@@ -1,15 +1,16 @@
 //! `tidegate keys` and `tidegate revoke`, with a wrangler that keeps what it is given in a
-//! folder.
+//! folder, and without any.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::Command;
 
 use serde_json::Value;
 use tidegate_gateway::auth::KeyRecord;
 use tidegate_gateway::auth::revocation::{RevocationRecord, Revoked};
 
-use super::{Run, folder, tidegate};
+use super::{Run, folder, run, tidegate};
 
 /// `kv key put|get|list`, the value of `a/b` in the file `kv/a%b`.
 const WRANGLER: &str = r#"#!/bin/sh
@@ -187,4 +188,84 @@ fn the_list_of_revocations_grows_shrinks_and_names_nobody() {
     let schema: Value = serde_json::from_str(&fs::read_to_string(schema).unwrap()).unwrap();
     let record: Value = serde_json::from_str(&stored).unwrap();
     assert!(jsonschema::is_valid(&schema, &record));
+}
+
+/// Runs it with `--print` and this on its standard input; gives what it printed, and the key
+/// and value in that.
+fn printed(arguments: &[&str], input: &str) -> (Run, Option<(String, String)>) {
+    let folder = folder(&[("input", input)]);
+    let input = fs::File::open(folder.path().join("input")).unwrap();
+    let run = run(Command::new(env!("CARGO_BIN_EXE_tidegate"))
+        .current_dir(folder.path())
+        .args(arguments)
+        .arg("--print")
+        .stdin(input));
+    let pair = run
+        .out
+        .strip_suffix('\n')
+        .and_then(|line| line.split_once('='));
+    let pair = pair.map(|(key, value)| (key.to_owned(), value.to_owned()));
+    (run, pair)
+}
+
+#[test]
+fn a_key_for_another_store_is_printed_as_what_is_to_be_written() {
+    let audience = "https://mcp.example.com/mcp";
+    let create = ["keys", "create", "nightly", "--audience", audience];
+    let (run, pair) = printed(&create, "");
+    let (name, value) = pair.unwrap();
+    let key = run.err.trim();
+    assert!(key.starts_with("tg_") && key.len() == 63, "{key}");
+    assert!(!run.out.contains(&key[20..]), "{}", run.out);
+    let id = &key[3..19];
+    assert_eq!(name, format!("key/{id}"));
+    let record: KeyRecord = serde_json::from_str(&value).unwrap();
+    assert_eq!((record.name.as_str(), record.id.as_str()), ("nightly", id));
+
+    let (run, pair) = printed(&["keys", "revoke", id], &value);
+    assert_eq!(run.code, 0, "{}", run.err);
+    let record: KeyRecord = serde_json::from_str(&pair.unwrap().1).unwrap();
+    assert!(record.revoked_at_ms.is_some());
+
+    let none = "0000000000000000";
+    for (arguments, input, code, words) in [
+        (
+            ["keys", "revoke", none],
+            value.as_str(),
+            1,
+            "there is no key",
+        ),
+        (["keys", "revoke", id], "\n", 1, "there is no key"),
+        (
+            ["keys", "revoke", id],
+            "{}",
+            1,
+            "not what this version reads",
+        ),
+    ] {
+        let (run, pair) = printed(&arguments, input);
+        assert!(run.code == code && run.err.contains(words), "{}", run.err);
+        assert!(pair.is_none());
+    }
+    let (run, _) = printed(&["keys", "list"], "");
+    assert!(
+        run.code == 2 && run.err.contains("nothing to list"),
+        "{}",
+        run.err
+    );
+}
+
+#[test]
+fn the_list_in_another_store_is_changed_and_never_begun_anew_by_mistake() {
+    let subject = |name| ["revoke", "--issuer", "https://a.example", "--subject", name];
+    let (run, pair) = printed(&subject("ada"), "\n");
+    assert_eq!(run.code, 0, "{}", run.err);
+    let (name, one) = pair.unwrap();
+    assert_eq!(name, "revocation");
+    let (_, pair) = printed(&subject("sam"), &format!("{one}\n"));
+    let two: RevocationRecord = serde_json::from_str(&pair.unwrap().1).unwrap();
+    assert_eq!(two.entries.len(), 2);
+    let (run, pair) = printed(&subject("sam"), "");
+    assert!(run.code == 2 && pair.is_none(), "{}", run.out);
+    assert!(run.err.contains("nothing came"), "{}", run.err);
 }

@@ -185,14 +185,20 @@ pub(super) async fn kept<P: Platform>(context: &Context<P>, id: &str) -> Respons
     Response::new(Body::stream(stream::once(verdict)))
 }
 
-/// What is due after a run that nobody has a message of.
-pub(super) async fn settle<P: Platform>(context: &Context<P>, id: &str, consumed: Consumed) {
-    if let Consumed::Retry { after } = consumed {
-        // Should this fail, a poll or the sweep finds the task.
-        let queued = enqueue(context, id, after).await.is_ok();
-        let fields = json!({ "task": id, "queued": queued });
-        context.log(LogLevel::Debug, "task_requeued", fields);
-    }
+/// What is due after a run that nobody has a message of. Says whether it is seen to; if not, a
+/// poll or the sweep finds the task.
+pub(super) async fn settle<P: Platform>(
+    context: &Context<P>,
+    id: &str,
+    consumed: Consumed,
+) -> bool {
+    let Consumed::Retry { after } = consumed else {
+        return true;
+    };
+    let queued = enqueue(context, id, after).await.is_ok();
+    let fields = json!({ "task": id, "queued": queued });
+    context.log(LogLevel::Debug, "task_requeued", fields);
+    queued
 }
 
 /// Takes the lease, or says what is to become of the message instead.
@@ -279,15 +285,23 @@ async fn fail<P: Platform>(context: &Context<P>, id: &str, reason: &str) -> Cons
     }
 }
 
-/// A message the queue gave up on: the task fails with a reason a person can read.
-pub async fn give_up<P: Platform>(context: &Context<P>, id: &str) {
+/// A message the queue gave up on: the task fails with a reason a person can read. What is
+/// still to be done is a new message's affair, and this one's only if that cannot be sent.
+pub async fn give_up<P: Platform>(context: &Context<P>, id: &str) -> Consumed {
     context.log(LogLevel::Error, "task_dead_lettered", json!({ "task": id }));
-    let record = match store::find(context, id).await {
-        Ok(Some((_, record))) => record,
-        Ok(None) => return,
-        Err(e) => return settle(context, id, unreadable(context, id, &e)).await,
+    let consumed = match store::find(context, id).await {
+        Ok(Some((_, record))) => given_up(context, id, &record).await,
+        Ok(None) => Consumed::Done,
+        Err(e) => unreadable(context, id, &e),
     };
-    let consumed = match record.standing(context.now()) {
+    match settle(context, id, consumed).await {
+        true => Consumed::Done,
+        false => consumed,
+    }
+}
+
+async fn given_up<P: Platform>(context: &Context<P>, id: &str, record: &Record) -> Consumed {
+    match record.standing(context.now()) {
         // A run is under way and will store its own outcome; should it die, another message
         // finds out.
         Standing::Running(until) => Consumed::Retry {
@@ -298,8 +312,7 @@ pub async fn give_up<P: Platform>(context: &Context<P>, id: &str) {
             let reason = "The task could not be run: every attempt failed.";
             fail(context, id, reason).await
         }
-    };
-    settle(context, id, consumed).await;
+    }
 }
 
 /// Hands the task to the queue.

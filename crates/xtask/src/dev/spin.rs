@@ -12,6 +12,9 @@ use crate::layout::{Layout, make_dir, read, write_atomically, write_private};
 use crate::process::{Session, command, output};
 use crate::progress::say;
 
+/// The first version of Spin with WASI 0.3.0.
+const NEEDED: (u32, u32) = (4, 1);
+
 /// What to run.
 pub struct Run<'a> {
     /// Logs and what is made for the run.
@@ -32,17 +35,13 @@ pub struct Run<'a> {
 
 /// Starts it.
 pub fn start(layout: &Layout, run: &Run<'_>, session: &mut Session) -> Result<()> {
-    let (mut host, name) = match output(command("spin").arg("--version")) {
-        Some(version) => {
-            say(&format!(
-                "{} is installed and runs the component",
-                version.trim()
-            ));
+    let (mut host, name) = match installed() {
+        true => {
             let mut spin = command("spin");
-            spin.args(["up", "--quiet"]);
+            spin.arg("up");
             (spin, "spin up")
         }
-        None => (command(build::spin_host(layout)?), "the Spin host"),
+        false => (command(build::spin_host(layout)?), "the Spin host"),
     };
     let own = read(&layout.root().join("spin.toml"))?;
     let hosts = hosts(&serde_json::from_str(&read(run.config)?)?);
@@ -63,6 +62,36 @@ pub fn start(layout: &Layout, run: &Run<'_>, session: &mut Session) -> Result<()
         host.args(["--variable", &format!("{name}=@{}", file.display())]);
     }
     session.start(name, &mut host, &run.dir.join("gateway.log"))
+}
+
+/// Whether there is a `spin` that can run the component.
+fn installed() -> bool {
+    let Some(version) = output(command("spin").arg("--version")) else {
+        return false;
+    };
+    let can = runs_it(&version);
+    say(&match can {
+        true => format!("{version} is installed and runs the component"),
+        false => format!(
+            "{version} is installed, but the component needs {}.{} or newer: it runs on a small host of ours",
+            NEEDED.0, NEEDED.1
+        ),
+    });
+    can
+}
+
+/// Whether `spin --version` names a version with WASI 0.3.0: `spin 4.1.0 (… …)`.
+fn runs_it(version: &str) -> bool {
+    let mut numbers = version
+        .split_whitespace()
+        .nth(1)
+        .unwrap_or_default()
+        .split('.')
+        .map_while(|number| number.parse::<u32>().ok());
+    match (numbers.next(), numbers.next()) {
+        (Some(major), Some(minor)) => (major, minor) >= NEEDED,
+        _ => false,
+    }
 }
 
 /// Secrets in files of their own: a command line can be read by everybody.
@@ -142,6 +171,22 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn only_a_spin_that_has_the_interfaces_runs_the_component() {
+        for (version, runs) in [
+            ("spin 4.1.0 (94a8fc8 2026-08-21)", true),
+            ("spin 4.1.0-pre0 (94a8fc8 2026-08-21)", true),
+            ("spin 4.10.2", true),
+            ("spin 5.0.0", true),
+            ("spin 4.0.2 (dc2f5f9 2026-06-02)", false),
+            ("spin 3.6.3", false),
+            ("spin", false),
+            ("something else", false),
+        ] {
+            assert_eq!(runs_it(version), runs, "{version}");
+        }
+    }
 
     #[test]
     fn every_address_in_a_configuration_may_be_reached() {
