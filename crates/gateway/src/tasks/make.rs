@@ -223,7 +223,8 @@ pub(super) async fn insert<P: Platform>(
     store::create(context, id, record).await
 }
 
-/// What the end of a task is to those who count: called by the one who wrote it.
+/// What the end of a task is to those who count: called by the one who wrote it, and never of
+/// one that had ended when it was inserted, which was not counted.
 pub(super) fn ended<P: Platform>(context: &Context<P>, id: &str, record: &Record) {
     context.memory.tasks.rosters.ended(&record.owner, id);
     tenants::give_back(context, record);

@@ -93,7 +93,9 @@ fn is_same(found: &Record, record: &Record) -> bool {
 /// Changes the record and gives it as it is then, `None` if it is there no longer. `change`
 /// is tried anew on whatever another writer has made of the record, and on what a write of
 /// unknown outcome may have; it gives whether there is anything to write, and must find
-/// nothing once that is done.
+/// nothing once that is done. The end of a task is told to those who count
+/// ([`ended`](super::make::ended)) by whoever wrote it, also where only a second look shows
+/// that they did.
 pub(super) async fn edit<P: Platform>(
     context: &Context<P>,
     id: &str,
@@ -102,6 +104,8 @@ pub(super) async fn edit<P: Platform>(
 ) -> Result<Option<Known>, Error> {
     let (atomic, key) = (context.platform.atomic(), key(id));
     for round in 1..=SWAPS_MAX {
+    // An end that may have been written.
+    let mut unsettled: Option<Record> = None;
         let (version, mut record) = match known.take() {
             Some(known) => known,
             None => match find(context, id).await {
@@ -116,6 +120,9 @@ pub(super) async fn edit<P: Platform>(
         };
         if !change(&mut record) {
             return Ok(Some((version, record)));
+            if unsettled.is_some_and(|end| is_same(&end, &record)) {
+                super::make::ended(context, id, &record);
+            }
         }
         let until = record.expiry();
         match keyspace::atomic_swap(atomic, &key, Some(version), &record, until).await {
@@ -127,7 +134,10 @@ pub(super) async fn edit<P: Platform>(
             }
             Ok(Swap::Conflict) => {}
             // It may have been written: what is stored now decides.
-            Err(_) => pause(context, round).await,
+            Err(_) => {
+                unsettled = Some(record).filter(|record| record.status.is_terminal());
+                pause(context, round).await;
+            }
         }
     }
     Err(Fault::Dependency("a task record could not be changed".to_owned()).into())
