@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 use tidegate_gateway::Consumed;
 use tidegate_gateway::platform::HttpError;
+use tidegate_gateway::tasks::record::FAILURE_MAX;
 use tidegate_simulator::Fault;
 
 use crate::tasks::{
@@ -77,6 +78,34 @@ fn no_handle_is_given_for_work_the_queue_did_not_take() {
                 .iter()
                 .all(|consumed| *consumed == Consumed::Done)
         );
+    }
+}
+
+#[test]
+fn an_error_too_long_to_keep_is_cut_and_its_task_fails() {
+    let long = "x".repeat(3 * 1024 * 1024);
+    for (message, data) in [("broke", long.as_str()), (long.as_str(), "why")] {
+        for kept in HOSTS {
+            let (world, script) = world_on(kept, "task");
+            let (message, data) = (message.to_owned(), data.to_owned());
+            let error = json!({ "code": -32050, "message": message, "data": data });
+            script.on("tools/call", move |heard| {
+                let id = &heard.message["id"];
+                Said::Refusal(200, json!({ "jsonrpc": "2.0", "id": id, "error": error }))
+            });
+            let handle = handle(&create(&world));
+            finish(&world);
+            let told = world.call(get(&handle));
+            assert_eq!(told.result()["status"], "failed");
+            let error = &told.result()["error"];
+            assert_eq!(error["code"], -32050);
+            let said = error["message"].as_str().unwrap();
+            assert_eq!(said[..5], message[..5]);
+            let (cut, dropped) = (said.contains("(cut)"), said.contains("was not kept"));
+            assert_eq!((cut, dropped), (message == long, data == long));
+            assert_eq!(error["data"].is_null(), data == long);
+            assert!(said.len() < 2 * FAILURE_MAX);
+        }
     }
 }
 

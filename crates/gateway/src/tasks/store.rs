@@ -17,8 +17,9 @@ use crate::time::Timestamp;
 
 /// Largest result a task keeps, in bytes: as much as is read of an upstream's answer.
 pub const RESULT_MAX: usize = 8 * 1024 * 1024;
-/// Largest result kept in the record itself, and largest part of a larger one. A store takes
-/// values of two million bytes, and text may double where it is quoted.
+/// Largest result kept in the record itself, and largest part of a larger one: a store takes
+/// values of [`ATOMIC_VALUE_MAX`](crate::platform::ATOMIC_VALUE_MAX) bytes, and text may
+/// double where it is quoted.
 pub const PART_MAX: usize = 512 * 1024;
 /// How often a lost race over a record is tried again.
 const SWAPS_MAX: u32 = 8;
@@ -103,9 +104,9 @@ pub(super) async fn edit<P: Platform>(
     mut change: impl FnMut(&mut Record) -> bool,
 ) -> Result<Option<Known>, Error> {
     let (atomic, key) = (context.platform.atomic(), key(id));
-    for round in 1..=SWAPS_MAX {
     // An end that may have been written.
     let mut unsettled: Option<Record> = None;
+    for round in 1..=SWAPS_MAX {
         let (version, mut record) = match known.take() {
             Some(known) => known,
             None => match find(context, id).await {
@@ -119,10 +120,10 @@ pub(super) async fn edit<P: Platform>(
             },
         };
         if !change(&mut record) {
-            return Ok(Some((version, record)));
             if unsettled.is_some_and(|end| is_same(&end, &record)) {
                 super::make::ended(context, id, &record);
             }
+            return Ok(Some((version, record)));
         }
         let until = record.expiry();
         match keyspace::atomic_swap(atomic, &key, Some(version), &record, until).await {
