@@ -5,7 +5,9 @@ use std::time::Duration;
 use serde_json::json;
 use tidegate_gateway::Consumed;
 use tidegate_gateway::platform::HttpError;
+use tidegate_gateway::tasks::START_WITHIN;
 use tidegate_gateway::tasks::record::FAILURE_MAX;
+use tidegate_gateway::tasks::sweep::UNBEGUN_FOR;
 use tidegate_simulator::Fault;
 
 use crate::tasks::{
@@ -79,6 +81,73 @@ fn no_handle_is_given_for_work_the_queue_did_not_take() {
                 .all(|consumed| *consumed == Consumed::Done)
         );
     }
+}
+
+#[test]
+fn a_task_whose_client_was_told_that_there_is_none_is_never_run() {
+    let (world, script) = world("task");
+    script.on("tools/call", |_| {
+        panic!("run though its client was told it failed")
+    });
+    let faults = world.sim.atomic.faults.clone();
+    let down = faults.clone();
+    // It is written, and nobody can find out.
+    faults.decide(move |key| {
+        let record = key.starts_with("task/");
+        down.outage(record);
+        record.then_some(Fault::FailButPersist)
+    });
+    let told = world.call(tool("up__a").with_tasks());
+    assert_eq!(told.refusal(), (500, -32603));
+    faults.decide(|_| None);
+    faults.outage(false);
+    for after in [START_WITHIN, UNBEGUN_FOR - 2 * START_WITHIN] {
+        world.sim.clock.advance(after);
+        world.tick();
+        assert_eq!(world.sim.queue.waiting(), 0);
+        assert_eq!(record(&world)["status"], "working");
+    }
+    world.sim.clock.advance(START_WITHIN);
+    world.tick();
+    assert_eq!(record(&world)["status"], "failed", "nor left open for ever");
+    assert_eq!(world.events("task_never_begun").len(), 1);
+    assert_eq!(world.sim.queue.waiting(), 0);
+}
+
+#[test]
+fn a_task_that_cannot_be_called_off_is_its_clients() {
+    for fault in [Fault::Fail, Fault::FailButPersist] {
+        let (world, _) = world("task");
+        world.sim.queue.faults.arrange("", 1, fault);
+        let written = std::cell::Cell::new(0);
+        world.sim.atomic.faults.decide(move |key| {
+            // The record is made; nothing can be changed in it.
+            let writes = written.get() + u32::from(key.starts_with("task/"));
+            written.set(writes);
+            (key.starts_with("task/") && writes > 1).then_some(Fault::Fail)
+        });
+        let handle = handle(&create(&world));
+        world.sim.atomic.faults.decide(|_| None);
+        world.sim.clock.advance(START_WITHIN);
+        assert_eq!(status(&world, &handle), "working", "{fault:?}");
+        world.deliver();
+        assert_eq!(status(&world, &handle), "completed", "{fault:?}");
+        assert_eq!(world.count("up", "tools/call"), 1, "{fault:?}");
+    }
+}
+
+#[test]
+fn a_task_begun_before_it_could_be_called_off_is_its_clients() {
+    let (world, _) = world("task");
+    world.sim.queue.faults.arrange("", 1, Fault::FailButPersist);
+    let mut making = world.start_call(tool("up__a").with_tasks());
+    while world.sim.queue.waiting() == 0 {
+        assert!(making.poll_once().is_none());
+    }
+    assert_eq!(world.isolate().deliver(), [Consumed::Done]);
+    let handle = handle(&making.finish().unwrap());
+    assert_eq!(status(&world, &handle), "completed");
+    assert_eq!(world.count("up", "tools/call"), 1);
 }
 
 #[test]

@@ -6,16 +6,18 @@ use std::time::Duration;
 
 use serde_json::json;
 use tidegate_gateway::Consumed;
+use tidegate_gateway::tasks::sweep::UNBEGUN_FOR;
 
-use crate::tasks::{create, get, handle, world};
+use crate::tasks::{create, get, handle, record, world};
 use crate::tasks_roster::open;
 use crate::world::{RESULT, Said, Script, Setup, World, complete, tool};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
 #[test]
-fn a_task_whose_maker_died_before_the_queue_had_it_is_found() {
-    let (world, _) = world("task");
+fn a_task_whose_maker_died_before_the_queue_had_it_is_ended_and_never_run() {
+    let (world, script) = world("task");
+    script.on("tools/call", |_| panic!("nobody was told of it"));
     let mut making = pin!(world.answering(tool("up__a").with_tasks()));
     let mut context = Context::from_waker(Waker::noop());
     while stored(&world) == 0 {
@@ -24,14 +26,38 @@ fn a_task_whose_maker_died_before_the_queue_had_it_is_found() {
     assert_eq!(world.sim.queue.sent(), 0);
     making.set(world.answering(tool("up__a")));
     assert_eq!(stored(&world), 1);
-    sweep_completes(&world);
+    world.sim.clock.advance(UNBEGUN_FOR - MINUTE);
+    world.tick();
+    assert_eq!(record(&world)["status"], "working");
+    world.sim.clock.advance(MINUTE);
+    world.isolate().tick();
+    assert_eq!(record(&world)["status"], "failed");
+    assert_eq!(world.sim.queue.waiting(), 0);
 }
 
 #[test]
-fn a_task_whose_message_was_lost_is_found() {
+fn a_task_whose_first_message_was_lost_is_begun_by_a_poll_or_ended() {
+    for polled in [true, false] {
+        let (world, _) = world("task");
+        let handle = handle(&create(&world));
+        assert_eq!(world.sim.queue.take().len(), 1);
+        world.sim.clock.advance(UNBEGUN_FOR);
+        if polled {
+            world.call(get(&handle));
+            assert_eq!(world.deliver(), [Consumed::Done]);
+        }
+        world.tick();
+        let told = world.call(get(&handle));
+        let status = if polled { "completed" } else { "failed" };
+        assert_eq!(told.result()["status"], status);
+        assert_eq!(world.count("up", "tools/call"), usize::from(polled));
+    }
+}
+
+#[test]
+fn a_task_given_back_whose_message_was_lost_is_found() {
     let (world, _) = world("task");
-    let handle = handle(&create(&world));
-    assert_eq!(world.sim.queue.take().len(), 1);
+    let handle = given_back(&world);
     sweep_completes(&world);
     assert_eq!(world.call(get(&handle)).result()["status"], "completed");
 }
@@ -121,8 +147,10 @@ fn many_principals_are_swept_in_portions_one_after_the_other() {
         let ask = tool("up__a").with_tasks().by(&format!("client {client}"));
         assert_eq!(world.call(ask).status, 200);
     }
-    assert_eq!(world.sim.queue.take().len(), 450, "all lost");
+    world.server("up").down.set(true);
+    assert_eq!(world.deliver().len(), 450);
     world.sim.clock.advance(MINUTE);
+    assert_eq!(world.sim.queue.take().len(), 450, "all lost");
     let portions: Vec<usize> = (0..3)
         .map(|_| {
             // Any isolate may be the next.
@@ -136,9 +164,7 @@ fn many_principals_are_swept_in_portions_one_after_the_other() {
 #[test]
 fn a_sweep_without_its_store_or_queue_is_reported_and_the_next_one_goes_on() {
     let (world, _) = world("task");
-    create(&world);
-    world.sim.queue.take();
-    world.sim.clock.advance(MINUTE);
+    given_back(&world);
     world.sim.atomic.faults.outage(true);
     world.tick();
     assert_eq!(world.events("task_sweep_failed").len(), 1);
@@ -156,6 +182,18 @@ fn without_tasks_a_sweep_costs_seventeen_reads() {
     world.tick();
     assert_eq!(world.sim.atomic.operations(""), 17);
     assert_eq!(world.events("task_swept").len(), 0);
+}
+
+/// A task whose run was given back, the upstream being down, and whose message is lost.
+#[track_caller]
+fn given_back(world: &World) -> String {
+    let handle = handle(&create(world));
+    world.server("up").down.set(true);
+    assert!(matches!(world.deliver()[..], [Consumed::Retry { .. }]));
+    world.server("up").down.set(false);
+    world.sim.clock.advance(MINUTE);
+    assert_eq!(world.sim.queue.take().len(), 1);
+    handle
 }
 
 /// After a while and a sweep the one task runs to its end.

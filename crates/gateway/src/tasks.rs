@@ -4,7 +4,8 @@
 //! A handle ([`handle`]) is sealed and says whose it is, so a foreign, expired or forged one
 //! is refused without a read, in the same words as an unknown one. It is returned only when
 //! the record ([`record`]) is durable *and* the queue has accepted the work: `tasks/get`
-//! resolves anywhere at once. What two requests race on is one record in the atomic store
+//! resolves anywhere at once. No tool runs for a task whose client was told that there is
+//! none ([`make`]). What two requests race on is one record in the atomic store
 //! ([`store`]); every writer swaps. A call becomes a task at once, or when it has taken long
 //! ([`race`]); the queue sees to it that it is run ([`run`]), and one run ([`drive`]) makes
 //! the call and stores what came of it.

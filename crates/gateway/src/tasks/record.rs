@@ -304,6 +304,11 @@ impl Record {
         }
     }
 
+    /// Whether a run of it has ever begun.
+    pub const fn was_begun(&self) -> bool {
+        self.attempts > 0 || self.rounds > 0
+    }
+
     /// The same call anew: a task as it is before its first run.
     pub fn anew(&self, handle: String, now: Timestamp, ttl_ms: u64) -> Self {
         Self {

@@ -279,6 +279,30 @@ async fn fail<P: Platform>(context: &Context<P>, id: &str, reason: &str) -> Cons
     }
 }
 
+/// Ends a task that was never begun, unless it has been meanwhile. Gives whether it has ended.
+pub(super) async fn never_begun<P: Platform>(
+    context: &Context<P>,
+    id: &str,
+    known: store::Known,
+) -> bool {
+    let reason = "The task was never begun: the queue has lost it.";
+    let outcome = Outcome::Error(RpcError::new(INTERNAL_ERROR, reason).into());
+    let mut ended = false;
+    let change = |record: &mut Record| {
+        let ends = !record.was_begun() && record.end(outcome.clone(), context.now());
+        ended |= ends;
+        ends
+    };
+    let Ok(Some((_, record))) = store::edit(context, id, Some(known), change).await else {
+        return false;
+    };
+    if ended && record.status.is_terminal() {
+        context.log(LogLevel::Warn, "task_never_begun", json!({ "task": id }));
+        report(context, id, &record);
+    }
+    record.status.is_terminal()
+}
+
 /// A message the queue gave up on: the task fails with a reason a person can read.
 pub async fn give_up<P: Platform>(context: &Context<P>, id: &str) {
     context.log(LogLevel::Error, "task_dead_lettered", json!({ "task": id }));

@@ -1,9 +1,14 @@
 //! The sweep: finds tasks that should run and do not, though nobody polls them.
 //!
 //! Called by a timer, it walks the directory of principals in portions, going on where the
-//! last one ended, and asks the records of every task not known to have ended. One that
-//! nobody began in time, or whose worker was lost, is queued again, which is harmless if it
-//! is queued already: one run gets the lease. What has ended is noted in the roster.
+//! last one ended, and asks the records of every task not known to have ended. One whose
+//! worker was lost, or that nobody goes on with, is queued again, which is harmless if it is
+//! queued already: one run gets the lease. What has ended is noted in the roster.
+//!
+//! A task that was never begun is not begun by the sweep: its client may have been told that
+//! there is none, where the store did not say whether the record was written. If it has the
+//! handle, the queue has the message, and a poll sends another. One that is not begun for
+//! [`UNBEGUN_FOR`] all the same is ended.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -28,6 +33,9 @@ pub const SWEEP_MAX: usize = 200;
 pub const READS_MAX: usize = 500;
 /// Most records it reads of one principal; which, is left to chance where there are more.
 pub const READS_EACH_MAX: usize = 100;
+/// A task is ended that nobody has begun this long after it was made: longer than a queue
+/// that works takes.
+pub const UNBEGUN_FOR: Duration = Duration::from_secs(30 * 60);
 /// How many it reads at once.
 const READS_AT_ONCE: usize = 16;
 /// How long a place in the directory is remembered.
@@ -201,16 +209,24 @@ enum Found {
 }
 
 async fn look<P: Platform>(context: &Context<P>, entry: Entry) -> Found {
-    let record = match store::find(context, &entry.id).await {
-        Ok(Some((_, record))) => record,
+    let known = match store::find(context, &entry.id).await {
+        Ok(Some(known)) => known,
         Ok(None) if is_settled(&entry, context.now()) => return Found::Ended(entry.id),
         Ok(None) => return Found::Well,
         Err(_) => return Found::Well,
     };
-    if record.standing(context.now()) == Standing::Ended {
+    let (record, now) = (&known.1, context.now());
+    if record.standing(now) == Standing::Ended {
         return Found::Ended(entry.id);
     }
-    match is_abandoned(&record, context.now()) {
+    if !record.was_begun() {
+        let old = now.since(Timestamp(record.created_at_ms)) >= UNBEGUN_FOR;
+        return match old && run::never_begun(context, &entry.id, known).await {
+            true => Found::Ended(entry.id),
+            false => Found::Well,
+        };
+    }
+    match is_abandoned(record, now) {
         true => Found::Queued(
             run::enqueue(context, &entry.id, Duration::ZERO)
                 .await
