@@ -61,8 +61,6 @@ pub(crate) use make::{Asked, When, are_made, create, when};
 use passed::Asking;
 use record::{Answer, Record, Standing};
 
-/// Largest arguments a task keeps, in bytes, with what goes with them to the upstream.
-pub const ARGUMENTS_MAX: usize = 256 * 1024;
 /// Most that a task keeps at once of what its client is asked and answers, in bytes.
 pub const ASKED_MAX: usize = 512 * 1024;
 /// A task nobody has started this long after it was created is queued again by a poll.
