@@ -74,6 +74,7 @@ mod tasks;
 mod tasks_admin;
 mod tasks_asking;
 mod tasks_auto;
+mod tasks_deliveries;
 mod tasks_faults;
 mod tasks_follow;
 mod tasks_legacy;

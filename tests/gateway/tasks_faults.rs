@@ -5,6 +5,8 @@ use std::time::Duration;
 use serde_json::json;
 use tidegate_gateway::Consumed;
 use tidegate_gateway::platform::HttpError;
+use tidegate_gateway::tasks::START_WITHIN;
+use tidegate_gateway::tasks::record::FAILURE_MAX;
 use tidegate_simulator::Fault;
 
 use crate::tasks::{
@@ -77,6 +79,112 @@ fn no_handle_is_given_for_work_the_queue_did_not_take() {
                 .iter()
                 .all(|consumed| *consumed == Consumed::Done)
         );
+    }
+}
+
+#[test]
+fn a_client_is_told_when_nobody_knows_whether_its_task_was_made() {
+    for written in [true, false] {
+        let (world, _) = world("task");
+        let faults = world.sim.atomic.faults.clone();
+        let down = faults.clone();
+        faults.decide(move |key| {
+            let record = key.starts_with("task/");
+            down.outage(record);
+            let fault = if written {
+                Fault::FailButPersist
+            } else {
+                Fault::Fail
+            };
+            record.then_some(fault)
+        });
+        let told = world.call(tool("up__a").with_tasks());
+        assert_eq!(told.refusal(), (500, -32603));
+        assert_eq!(told.reason(), "task_unsettled");
+        faults.decide(|_| None);
+        faults.outage(false);
+        world.sim.clock.advance(START_WITHIN);
+        world.tick();
+        world.deliver();
+        let runs = usize::from(written);
+        assert_eq!(world.count("up", "tools/call"), runs, "written: {written}");
+    }
+}
+
+#[test]
+fn a_store_that_is_away_for_a_moment_makes_no_task_unsettled() {
+    for (fault, made) in [(Fault::FailButPersist, true), (Fault::Fail, false)] {
+        let (world, _) = world("task");
+        world.sim.atomic.faults.arrange("task/", 1, fault);
+        let told = world.call(tool("up__a").with_tasks());
+        assert_eq!(told.status == 200, made, "{told:?}");
+        if !made {
+            assert_eq!(told.reason(), "", "there certainly is none");
+        }
+    }
+}
+
+#[test]
+fn a_task_that_cannot_be_called_off_is_its_clients() {
+    for fault in [Fault::Fail, Fault::FailButPersist] {
+        let (world, _) = world("task");
+        world.sim.queue.faults.arrange("", 1, fault);
+        let written = std::cell::Cell::new(0);
+        world.sim.atomic.faults.decide(move |key| {
+            // The record is made; nothing can be changed in it.
+            let writes = written.get() + u32::from(key.starts_with("task/"));
+            written.set(writes);
+            (key.starts_with("task/") && writes > 1).then_some(Fault::Fail)
+        });
+        let handle = handle(&create(&world));
+        world.sim.atomic.faults.decide(|_| None);
+        world.sim.clock.advance(START_WITHIN);
+        assert_eq!(status(&world, &handle), "working", "{fault:?}");
+        world.deliver();
+        assert_eq!(status(&world, &handle), "completed", "{fault:?}");
+        assert_eq!(world.count("up", "tools/call"), 1, "{fault:?}");
+    }
+}
+
+#[test]
+fn a_task_begun_before_it_could_be_called_off_is_its_clients() {
+    let (world, _) = world("task");
+    world.sim.queue.faults.arrange("", 1, Fault::FailButPersist);
+    let mut making = world.start_call(tool("up__a").with_tasks());
+    while world.sim.queue.waiting() == 0 {
+        assert!(making.poll_once().is_none());
+    }
+    assert_eq!(world.isolate().deliver(), [Consumed::Done]);
+    let handle = handle(&making.finish().unwrap());
+    assert_eq!(status(&world, &handle), "completed");
+    assert_eq!(world.count("up", "tools/call"), 1);
+}
+
+#[test]
+fn an_error_too_long_to_keep_is_cut_and_its_task_fails() {
+    let long = "x".repeat(3 * 1024 * 1024);
+    for (message, data) in [("broke", long.as_str()), (long.as_str(), "why")] {
+        for kept in HOSTS {
+            let (world, script) = world_on(kept, "task");
+            let (message, data) = (message.to_owned(), data.to_owned());
+            let error = json!({ "code": -32050, "message": message, "data": data });
+            script.on("tools/call", move |heard| {
+                let id = &heard.message["id"];
+                Said::Refusal(200, json!({ "jsonrpc": "2.0", "id": id, "error": error }))
+            });
+            let handle = handle(&create(&world));
+            finish(&world);
+            let told = world.call(get(&handle));
+            assert_eq!(told.result()["status"], "failed");
+            let error = &told.result()["error"];
+            assert_eq!(error["code"], -32050);
+            let said = error["message"].as_str().unwrap();
+            assert_eq!(said[..5], message[..5]);
+            let (cut, dropped) = (said.contains("(cut)"), said.contains("was not kept"));
+            assert_eq!((cut, dropped), (message == long, data == long));
+            assert_eq!(error["data"].is_null(), data == long);
+            assert!(said.len() < 2 * FAILURE_MAX);
+        }
     }
 }
 

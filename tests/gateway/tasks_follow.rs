@@ -1,14 +1,16 @@
 //! Tasks an upstream makes of calls, followed: by the runs of the gateway's own tasks, and for
 //! clients that know none.
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use tidegate_gateway::Consumed;
 use tidegate_gateway::platform::Clock;
+use tidegate_simulator::Fault;
 
 use crate::converse::talk::{Client, everything, form, name};
-use crate::tasks::{TASKS, cancel, create, get, handle};
+use crate::tasks::{TASKS, cancel, create, get, handle, inner_faults};
 use crate::tasks_passed::{Minting, THEIRS};
 use crate::world::{Ask, Said, Setup, Told, World, complete, legacy, modern, tool};
 
@@ -257,6 +259,36 @@ fn after_a_lost_worker_the_next_one_goes_on_following() {
         ),
         (1, 0)
     );
+}
+
+#[test]
+fn what_could_not_be_noted_at_once_is_noted_when_the_run_is_given_back() {
+    let minting = Minting::new();
+    let world = minting.world(&json!({ "execution": "task" }));
+    let handle = handle(&create(&world));
+    let (faults, written) = (inner_faults(&world), Cell::new(0));
+    faults.decide(move |key| {
+        // The lease is taken; that the call has become a task cannot be written.
+        let writes = written.get() + u32::from(key.starts_with("task/"));
+        written.set(writes);
+        (key.starts_with("task/") && (2..=9).contains(&writes)).then_some(Fault::Fail)
+    });
+    begin(&world);
+    world.server("up").down.set(true);
+    go_on(&world, 15);
+    let stored = record(&world);
+    assert_eq!(
+        (&stored["lease"], &stored["upstreamTask"]),
+        (&Value::Null, &json!(THEIRS))
+    );
+    world.server("up").down.set(false);
+    minting.shows(json!({ "status": "completed", "result": complete("done") }));
+    go_on(&world, 120);
+    world.deliver();
+    go_on(&world, 5);
+    let told = status(&world, &handle);
+    assert_eq!(told.result()["result"]["content"][0]["text"], "done");
+    assert_eq!(world.count("up", "tools/call"), 1, "it is followed");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use tidegate_simulator::Fault;
 
 use crate::tasks::{cancel, get, handle};
 use crate::world::issuer::ISSUER;
-use crate::world::{Ask, Script, Setup, World, modern, tool};
+use crate::world::{Ask, Script, Setup, World, legacy, modern, tool};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -66,6 +66,44 @@ fn what_was_not_counted_is_forgotten_with_its_time() {
 }
 
 #[test]
+fn an_end_whose_answer_was_lost_makes_room() {
+    let world = limited(1);
+    let made = world.call(ask(&world, "ada", "north"));
+    let ada = token(&world, "ada", "north");
+    let faults = &world.sim.atomic.faults;
+    faults.arrange("task/", 1, Fault::FailButPersist);
+    assert_eq!(world.call(cancel(&handle(&made)).token(&ada)).status, 200);
+    world.settle();
+    assert_eq!(faults.pending(), 0);
+    assert_eq!(world.call(ask(&world, "ada", "north")).status, 200);
+    assert_eq!(world.call(ask(&world, "ada", "north")).status, 429);
+}
+
+#[test]
+fn a_task_that_had_ended_before_it_was_made_makes_no_room() {
+    const VERSION: &str = "2025-11-25";
+    let tasks = json!({ "maxOpenPerTenant": 1 });
+    let world = tenants_with("auto", &tasks);
+    let ada = token(&world, "ada", "north");
+    let hello = json!({ "protocolVersion": VERSION, "capabilities": {}, "clientInfo": { "name": "c", "version": "1" } });
+    let opened = world.call(legacy(VERSION, "initialize", hello).token(&ada));
+    let session = opened.header("mcp-session-id").to_owned();
+    let call = |arguments| {
+        let params = json!({ "name": "up__a", "arguments": arguments, "task": {} });
+        let ask = legacy(VERSION, "tools/call", params).header("mcp-session-id", &session);
+        world.call(ask.token(&ada))
+    };
+    assert!(call(json!({})).result()["task"].is_object());
+    for _ in 0..3 {
+        // Refused by the tool's schema, which its client hears where it waits for the result.
+        assert!(call(json!({ "q": 5 })).result()["task"].is_object());
+        world.settle();
+        assert_eq!(call(json!({})).code(), -31002);
+    }
+    assert_eq!(world.count("up", "tools/call"), 0);
+}
+
+#[test]
 fn a_refused_task_is_not_counted() {
     let world = limited(1);
     let made = world.call(ask(&world, "ada", "north"));
@@ -117,11 +155,15 @@ fn limited(max: u32) -> World {
 }
 
 fn tenants(tasks: &serde_json::Value) -> World {
+    tenants_with("task", tasks)
+}
+
+fn tenants_with(execution: &str, tasks: &serde_json::Value) -> World {
     let issuer =
         json!({ "issuer": ISSUER, "jwksUri": format!("{ISSUER}/keys"), "tenantClaim": "tid" });
     Setup::new()
         .upstream("up", &Script::modern(&["a"]))
-        .rule(json!({ "name": "up__a", "execution": "task" }))
+        .rule(json!({ "name": "up__a", "execution": execution }))
         .config(&json!({ "authentication": { "issuers": [issuer] }, "tasks": tasks }))
         .start()
 }

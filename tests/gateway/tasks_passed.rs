@@ -103,7 +103,7 @@ fn named(heard: &Heard, id: &str) -> bool {
 }
 
 /// A task as its upstream shows it, with these members.
-fn shown(id: &str, members: &Value) -> Value {
+pub fn shown(id: &str, members: &Value) -> Value {
     let mut task = json!({ "resultType": "complete", "taskId": id,
         "createdAt": "2026-07-28T00:00:00.123456+00:00", "lastUpdatedAt": "2026-07-28T00:00:01Z",
         "ttlMs": 60_000, "pollIntervalMs": 500, "com.example/more": 1.0 });

@@ -1,10 +1,12 @@
 //! Tasks under random schedules: deliveries that are doubled, late and out of order, crashes
-//! before and after every write, writes that fail, conflict or happen all the same, several
-//! consumers at once, and time that jumps, held against a small model ([`model`]).
+//! before and after every write, writes that fail, conflict or happen all the same, stale
+//! reads, several consumers at once, sweeps, upstreams that make tasks themselves ([`minted`]),
+//! and time that jumps, held against a small model ([`model`]).
 //!
 //! A schedule follows from its number alone. One that fails says it, and
 //! `TIDEGATE_SCHEDULE=<number>` runs it alone.
 
+mod minted;
 mod model;
 mod schedule;
 

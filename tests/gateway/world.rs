@@ -299,6 +299,12 @@ impl World {
             .collect()
     }
 
+    /// Lets the timer fire, for tests that step.
+    pub fn start_tick(&self) -> Running<'static, ()> {
+        let gateway = Rc::clone(&self.gateway);
+        Running::new(&self.sim.clock, async move { gateway.tick().await })
+    }
+
     /// Lets the timer fire.
     pub fn tick(&self) {
         self.sim.run(self.gateway.tick());

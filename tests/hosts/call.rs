@@ -1,9 +1,10 @@
 //! One HTTP exchange with a gateway, without a client in between.
 
+use std::io::{BufRead, BufReader};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use ureq::http::{HeaderMap, Request as HttpRequest};
+use ureq::http::{HeaderMap, Request as HttpRequest, Response};
 
 /// Longest any answer may take.
 const ANSWER_MAX: Duration = Duration::from_secs(30);
@@ -156,6 +157,39 @@ impl Answer {
 
 /// Sends `call` and reads the whole answer.
 pub fn send(url: &str, call: &Call) -> Answer {
+    let mut response = begin(url, call);
+    let body = response
+        .body_mut()
+        .read_to_string()
+        .unwrap_or_else(|e| panic!("{} {url}: {e}", call.method));
+    Answer {
+        status: response.status().as_u16(),
+        headers: response.headers().clone(),
+        body,
+    }
+}
+
+/// Sends `call` and reads the messages of its event stream up to the first that is the `last`
+/// one wanted; then the stream is let go, whose end may be far away.
+pub fn send_until(url: &str, call: &Call, last: impl Fn(&Value) -> bool) -> Vec<Value> {
+    let mut response = begin(url, call);
+    let mut messages = Vec::new();
+    for line in BufReader::new(response.body_mut().as_reader()).lines() {
+        let line = line.unwrap_or_else(|e| panic!("{url}: {e} after {messages:?}"));
+        let data = line.strip_prefix("data:").map(str::trim);
+        let Some(data) = data.filter(|data| !data.is_empty()) else {
+            continue;
+        };
+        let message = serde_json::from_str(data).unwrap_or_else(|e| panic!("{e}: {line}"));
+        messages.push(message);
+        if messages.last().is_some_and(&last) {
+            return messages;
+        }
+    }
+    panic!("{url}: the stream ended after {messages:?}");
+}
+
+fn begin(url: &str, call: &Call) -> Response<ureq::Body> {
     let mut request = HttpRequest::builder().method(call.method).uri(url);
     for (name, value) in &call.headers {
         request = request.header(*name, value);
@@ -171,16 +205,7 @@ pub fn send(url: &str, call: &Call) -> Answer {
     } else {
         agent.run(request.body(()).expect("a request"))
     };
-    let mut response = answered.unwrap_or_else(|e| panic!("{} {url}: {e}", call.method));
-    let body = response
-        .body_mut()
-        .read_to_string()
-        .unwrap_or_else(|e| panic!("{} {url}: {e}", call.method));
-    Answer {
-        status: response.status().as_u16(),
-        headers: response.headers().clone(),
-        body,
-    }
+    answered.unwrap_or_else(|e| panic!("{} {url}: {e}", call.method))
 }
 
 /// A plain GET.

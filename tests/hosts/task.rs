@@ -5,7 +5,7 @@ use std::sync::Arc;
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
 
-use crate::call::{Call, send};
+use crate::call::{Call, send, send_until};
 use crate::client::{CLIENTS, Client, MODERN, Request};
 use crate::work::trial;
 use crate::world::{AUTO_TASK, Fixture, TASK_ONLY, World, text, texts};
@@ -36,6 +36,8 @@ pub fn trials(world: &Arc<World>) -> Vec<Trial> {
     }
     let title = "task::a task is unknown to every other client".to_owned();
     trials.push(trial(world, title, task_is_private));
+    let title = "task::a listener hears of its task until its end".to_owned();
+    trials.push(trial(world, title, is_listened_to));
     trials
 }
 
@@ -123,4 +125,37 @@ fn task_is_private(world: &World) {
     assert_eq!(foreign["error"]["code"], -32602, "{foreign}");
     // The same words, so that a stranger learns nothing from asking.
     assert_eq!(foreign["error"], get("never-made", stranger)["error"]);
+}
+
+fn is_listened_to(world: &World) {
+    let gateway = world.ordinary();
+    let token = gateway.mint_for("listener");
+    let call = Call::tool(AUTO_TASK).with_arguments(TWO_SECONDS);
+    let call = call.declaring_tasks().with_token(token);
+    let created = send(&gateway.mcp(), &call).json();
+    assert_eq!(created["result"]["resultType"], "task", "{created}");
+    let id = text(&created, "/result/taskId");
+
+    let filter = json!({ "taskIds": [id] });
+    let listen = Call::modern("subscriptions/listen", json!({ "notifications": filter }));
+    let listen = listen.declaring_tasks().with_token(token);
+    let is_over = |message: &Value| message["params"]["status"] == "completed";
+    let heard = send_until(&gateway.mcp(), &listen, is_over);
+
+    let (first, rest) = heard.split_first().expect("one at least");
+    assert_eq!(
+        first["method"], "notifications/subscriptions/acknowledged",
+        "{heard:?}"
+    );
+    assert_eq!(first["params"]["notifications"], filter, "{heard:?}");
+    for told in rest {
+        assert_eq!(told["method"], "notifications/tasks", "{heard:?}");
+        assert_eq!(text(told, "/params/taskId"), id, "{heard:?}");
+    }
+    let last = rest.last().expect("its end");
+    let said = text(last, "/params/result/content/0/text");
+    assert!(
+        said.starts_with("Long running operation completed."),
+        "{heard:?}"
+    );
 }

@@ -281,6 +281,9 @@ pub enum Fault {
     /// A secret the configuration names is not set.
     #[error("secret_missing: {0}")]
     SecretMissing(String),
+    /// Whether a task was made is not known: the store did not say.
+    #[error("task_unsettled: {0}")]
+    TaskUnsettled(String),
     /// Something that cannot happen did.
     #[error("internal: {0}")]
     Internal(String),
@@ -386,6 +389,14 @@ impl Error {
                     "This gateway has no configuration yet. Its operator publishes one: `tidegate push` on Cloudflare; on Spin, what `tidegate compile` prints as the value of `config` in the key-value store.",
                 )
                 .with_data(json!({ "correlationId": correlation_id })),
+            ),
+            Self::Fault(Fault::TaskUnsettled(_)) => plain(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                RpcError::new(
+                    jsonrpc::INTERNAL_ERROR,
+                    "Whether the task was made is not known; if it was, its tool will be run. See what the tool has done before you call it again.",
+                )
+                .with_data(json!({ "correlationId": correlation_id, "reason": "task_unsettled" })),
             ),
             Self::Fault(_) => plain(
                 StatusCode::INTERNAL_SERVER_ERROR,

@@ -115,7 +115,8 @@ pub enum Swap {
 /// `Ok` from a write means durable. [`Unavailable`] from a write means **unknown: it may
 /// have been written**, so every caller must be able to re-read and continue. A record is
 /// unreadable after its `expires_at`. One key is one serial point: keep it off hot reads.
-/// A key holds either a value or a counter, never both.
+/// A key holds either a value or a counter, never both. Values are at most
+/// [`ATOMIC_VALUE_MAX`] bytes; what is larger is not written, however often it is tried.
 pub trait AtomicStore {
     /// The record and its version, or `None` when there is none or it has expired.
     fn get(&self, key: &str)
@@ -147,6 +148,10 @@ pub trait AtomicStore {
         expires_at: Timestamp,
     ) -> impl Future<Output = Result<i64, Unavailable>>;
 }
+
+/// Largest value of an atomic record, in bytes: a Durable Object's row has two million, and a
+/// value is not all of it.
+pub const ATOMIC_VALUE_MAX: usize = 1900 * 1024;
 
 /// Longest single wait for a record to change: hosts bound how long one exchange may take.
 pub const WAIT_MAX: Duration = Duration::from_secs(25);

@@ -4,7 +4,8 @@
 //! A handle ([`handle`]) is sealed and says whose it is, so a foreign, expired or forged one
 //! is refused without a read, in the same words as an unknown one. It is returned only when
 //! the record ([`record`]) is durable *and* the queue has accepted the work: `tasks/get`
-//! resolves anywhere at once. What two requests race on is one record in the atomic store
+//! resolves anywhere at once. No tool runs for a task whose client was told that there is
+//! none ([`make`]). What two requests race on is one record in the atomic store
 //! ([`store`]); every writer swaps. A call becomes a task at once, or when it has taken long
 //! ([`race`]); the queue sees to it that it is run ([`run`]), and one run ([`drive`]) makes
 //! the call and stores what came of it.
@@ -60,8 +61,6 @@ pub(crate) use make::{Asked, When, are_made, create, when};
 use passed::Asking;
 use record::{Answer, Record, Standing};
 
-/// Largest arguments a task keeps, in bytes, with what goes with them to the upstream.
-pub const ARGUMENTS_MAX: usize = 256 * 1024;
 /// Most that a task keeps at once of what its client is asked and answers, in bytes.
 pub const ASKED_MAX: usize = 512 * 1024;
 /// A task nobody has started this long after it was created is queued again by a poll.

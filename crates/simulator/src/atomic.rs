@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::select;
 use tidegate_gateway::platform::{
-    AtomicStore, Clock, KV_KEY_MAX, Swap, Unavailable, Version, WAIT_MAX,
+    ATOMIC_VALUE_MAX, AtomicStore, Clock, KV_KEY_MAX, Swap, Unavailable, Version, WAIT_MAX,
 };
 use tidegate_gateway::time::Timestamp;
 
@@ -238,6 +238,9 @@ impl AtomicStore for SimAtomic {
     ) -> Result<Swap, Unavailable> {
         give_way().await;
         self.begin(key)?;
+        if value.len() > ATOMIC_VALUE_MAX {
+            return Err(unavailable("the value is too large"));
+        }
         let outcome = match self.faults.writing(key)? {
             None => self.swap_now(key, expected, value, expires_at),
             Some(Fault::Conflict) => Ok(Swap::Conflict),
@@ -313,6 +316,18 @@ mod tests {
         assert!(swap().is_err());
         assert_eq!(world.atomic.stored("k"), None);
         assert!(matches!(swap(), Ok(Swap::Done(_))));
+    }
+
+    #[test]
+    fn a_value_larger_than_stores_take_is_not_written() {
+        let world = Simulator::new();
+        let swap = |length| {
+            let value = vec![b'x'; length].into();
+            world.run(world.atomic().swap("k", None, value, later(&world)))
+        };
+        assert!(swap(ATOMIC_VALUE_MAX + 1).is_err());
+        assert_eq!(world.atomic.stored("k"), None);
+        assert!(matches!(swap(ATOMIC_VALUE_MAX), Ok(Swap::Done(_))));
     }
 
     #[test]

@@ -109,7 +109,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
 }
 
 /// The suite as a lane of `cargo xtask test`: a scenario passes if it does what the
-/// baseline says.
+/// baseline says. What the suite skips is not counted.
 pub fn lane(layout: &Layout, runtime: Runtime) -> Result<Counts> {
     let flags = Flags {
         runtime,
@@ -164,7 +164,10 @@ fn compare(layout: &Layout, flags: &Flags) -> Result<Findings> {
             flags,
         )?);
     }
-    let scenarios = runs.iter().map(|run| run.outcome.scenarios.len() as u64);
+    let scenarios = runs.iter().map(|run| {
+        let Outcome { scenarios } = &run.outcome;
+        (scenarios.len() - run.outcome.skipped()) as u64
+    });
     Ok(Findings {
         scenarios: scenarios.sum(),
         complaints,
@@ -269,17 +272,22 @@ fn print(run: &Run, baseline: &Baseline) {
     let lane = run.lane.name();
     let (scored, all_scored) = run.outcome.count(true);
     let (others, all_others) = run.outcome.count(false);
+    let skipped = match run.outcome.skipped() {
+        0 => String::new(),
+        skipped => format!(" and {skipped} skipped by the suite"),
+    };
     println!(
         "\n{lane}, {}: {scored}/{all_scored} scenarios passed \
-         (and {others}/{all_others} that are not scored)",
+         (and {others}/{all_others} that are not scored){skipped}",
         run.revision
     );
     for scenario in run.outcome.scenarios.iter().filter(|s| !s.passed) {
+        let what = if scenario.skipped { "skipped" } else { "fails" };
         let mark = match baseline.known(lane, run.revision, &scenario.name) {
             Some(known) => format!("known: {}", known.reason),
             None => "UNEXPECTED".to_owned(),
         };
-        println!("  fails  {:<48} {mark}", scenario.name);
+        println!("  {what:<7} {:<48} {mark}", scenario.name);
         for failure in &scenario.failures {
             println!("           {failure}");
         }

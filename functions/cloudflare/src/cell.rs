@@ -22,7 +22,7 @@
 //! record and the place among those who wait, so no write falls between. No storage is
 //! waited for meanwhile, so the input gate stays open for the swap that ends the wait.
 //!
-//! Limits of the runtime: a value up to 2 MB, about a thousand operations a second per key.
+//! Limits of the runtime: a row up to 2 MB (`ATOMIC_VALUE_MAX` stays below it), about a thousand operations a second per key.
 
 mod record;
 mod waiting;

@@ -102,6 +102,26 @@ fn a_cancelled_task_has_no_result_and_whoever_waits_is_told() {
 }
 
 #[test]
+fn a_result_is_not_given_to_who_may_no_longer_call_the_tool() {
+    for ends in [true, false] {
+        let (world, script) = offering("task");
+        let client = Client::of(&world, everything());
+        let created = id(&world.call(task(&client, json!({}))));
+        let mut waiting = client.open(wait(&client, &created));
+        waiting.wait(Duration::from_secs(7));
+        let deny = json!({ "name": "nobody", "effect": "deny", "tools": ["up__ask"] });
+        let denying = setup(&script, "task").config(&json!({ "policy": { "rules": [deny] } }));
+        world.sim.kv.publish("config", denying.snapshot());
+        waiting.wait(Duration::from_secs(60));
+        if ends {
+            world.isolate().deliver();
+        }
+        let end = waiting.end();
+        assert_eq!(end["error"]["data"]["reason"], "denied", "{end}");
+    }
+}
+
+#[test]
 fn waiting_ends_with_the_task_and_after_a_bound() {
     let (world, _) = offering("task");
     let client = Client::of(&world, everything());

@@ -9,6 +9,8 @@ use serde_json::Value;
 #[derive(Default)]
 pub struct Model {
     idempotent: bool,
+    /// Whether its client was told that there is none.
+    denied: bool,
     /// How often the tool ran, by the round it ran in.
     executed: BTreeMap<String, usize>,
     /// The record as it was last seen.
@@ -37,8 +39,15 @@ impl Model {
         self.idempotent
     }
 
+    /// Its client is told that there is none.
+    pub fn deny(&mut self) {
+        assert_eq!(self.executions(), 0, "run, and its client is told nothing");
+        self.denied = true;
+    }
+
     /// The tool was run in this round; gives the number of the run.
     pub fn execute(&mut self, round: &str) -> usize {
+        assert!(!self.denied, "run though its client was told it failed");
         *self.executed.entry(round.to_owned()).or_default() += 1;
         let times = self.executed[round];
         assert!(
@@ -51,6 +60,11 @@ impl Model {
     /// How often the tool ran.
     pub fn executions(&self) -> usize {
         self.executed.values().sum()
+    }
+
+    /// Whether something is still to be done about it, and not by its client.
+    pub fn is_open(&self) -> bool {
+        self.stored.is_some() && self.ended.is_none() && self.open.is_empty()
     }
 
     /// What is stored now.

@@ -9,9 +9,10 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 use tidegate_gateway::Consumed;
 use tidegate_gateway::platform::Clock;
-use tidegate_simulator::clock::EPOCH;
+use tidegate_gateway::time::Timestamp;
 use tidegate_simulator::{Fault, Faults, Running};
 
+use super::minted::Minted;
 use super::model::Model;
 use crate::tasks::{TASKS, cancel, get};
 use crate::world::{Ask, Heard, Said, Script, Setup, Step, Told, World, complete, modern};
@@ -75,6 +76,7 @@ enum Live {
     /// A delivery; copies are not given back to the queue.
     Consume(Bytes, bool, Running<'static, Consumed>),
     Dead(Bytes, Running<'static, Consumed>),
+    Sweep(Running<'static, ()>),
 }
 
 pub struct Schedule {
@@ -94,10 +96,18 @@ pub struct Schedule {
     silent: Rc<Cell<bool>>,
     healthy: bool,
     answers: usize,
+    /// When it all began.
+    began: Timestamp,
 }
 
 const SECOND: Duration = Duration::from_secs(1);
 const TTL: Duration = Duration::from_secs(3600);
+/// How old what isolates read from KV may be.
+const LAGS: [Duration; 3] = [
+    Duration::ZERO,
+    Duration::from_secs(5),
+    Duration::from_secs(60),
+];
 
 impl Schedule {
     pub fn new(kind: Kind, number: u64) -> Self {
@@ -119,6 +129,12 @@ impl Schedule {
             front.server("up").down.set(true);
         }
         let consumers = vec![front.isolate(), front.isolate()];
+        // What was published is there for everybody.
+        front.sim.clock.advance(LAGS[2]);
+        for isolate in consumers.iter().chain([&front]) {
+            isolate.sim.kv.lag.set(LAGS[random.index(LAGS.len())]);
+        }
+        let began = front.sim.clock.now();
         let mut schedule = Self {
             kind,
             random,
@@ -133,6 +149,7 @@ impl Schedule {
             silent: Rc::default(),
             healthy: false,
             answers: 0,
+            began,
         };
         schedule.arrange_faults();
         schedule
@@ -208,12 +225,11 @@ impl Schedule {
                 faults.outage(self.random.chance(50));
             }
             97 => self.give_up(),
-            98 => self.front.server("up").down.set(false),
-            _ => {
-                if self.random.chance(10) {
-                    self.pass(TTL);
-                }
-            }
+            98 => self.front.server("up").down.set(self.random.chance(40)),
+            _ => match self.random.chance(10) {
+                true => self.pass(TTL),
+                false => self.sweep(),
+            },
         }
     }
 
@@ -245,6 +261,7 @@ impl Schedule {
             Live::Update(run) => poll(run, far).map(Over::Updated),
             Live::Consume(_, _, run) => poll(run, far).map(Over::Consumed),
             Live::Dead(_, run) => poll(run, far).map(Over::Consumed),
+            Live::Sweep(run) => poll(run, far).map(|()| Over::Done),
         };
         let Some(over) = ended else { return false };
         let live = self.live.swap_remove(at);
@@ -276,6 +293,7 @@ impl Schedule {
                     self.front.sim.queue.put_back(message, after);
                 }
             }
+            Over::Done => {}
         }
     }
 
@@ -287,9 +305,9 @@ impl Schedule {
                 self.handle = Some(handle.to_owned());
                 let created = &mut self.model.borrow_mut().created_ms;
                 // Unless its time was over before it was made.
-                let late = self.front.sim.clock.now() >= EPOCH + TTL;
+                let late = self.front.sim.clock.now() >= self.began + TTL;
                 assert!(created.is_some() || late, "a handle of nothing");
-                created.get_or_insert(EPOCH.0);
+                created.get_or_insert(self.began.0);
             }
             Some(_) => {
                 assert!(self.kind.auto && self.model.borrow().executions() > 0);
@@ -297,6 +315,10 @@ impl Schedule {
             }
             None => {
                 told.error();
+                let unsettled = told.reason() == "task_unsettled";
+                if !self.kind.auto && !unsettled {
+                    self.model.borrow_mut().deny();
+                }
                 self.refused = Some("refused".to_owned());
             }
         }
@@ -350,6 +372,12 @@ impl Schedule {
             let run = self.consumers[0].start_giving_up(message.clone());
             self.live.push(Live::Dead(message, run));
         }
+    }
+
+    /// The timer fires.
+    fn sweep(&mut self) {
+        let run = self.consumers[1].start_tick();
+        self.live.push(Live::Sweep(run));
     }
 
     fn poll(&mut self) {
@@ -409,7 +437,11 @@ impl Schedule {
             Live::Create(_) => self.refused = Some("gone".to_owned()),
             Live::Consume(message, false, _) => self.due.push(message),
             Live::Dead(message, _) => self.due.push(message),
-            Live::Get(..) | Live::Cancel(_) | Live::Update(_) | Live::Consume(..) => {}
+            Live::Get(..)
+            | Live::Cancel(_)
+            | Live::Update(_)
+            | Live::Consume(..)
+            | Live::Sweep(_) => {}
         }
     }
 
@@ -439,6 +471,31 @@ impl Schedule {
             begun = 0;
         }
         self.healthy = begun == 0;
+        self.settle();
+        self.sweep_up();
+    }
+
+    /// The sweep goes over everything; over what nobody polls again, since it may have begun in
+    /// the middle.
+    fn sweep_up(&mut self) {
+        let unknown = self.handle.is_none();
+        let often = if unknown { 4 } else { 1 };
+        for _ in 0..often {
+            self.pass(SECOND * 65);
+            self.sweep();
+            self.settle();
+        }
+        // The sweep goes by the directory, which refuses no task that it cannot enter.
+        let keys = self.front.sim.atomic.keys();
+        let entered = keys.iter().any(|key| key.starts_with("directory/"));
+        let open = self.model.borrow().is_open() && !self.is_expired();
+        // What has a message is gone on with.
+        let left = open && self.front.sim.queue.waiting() == 0;
+        assert!(!(unknown && entered && left), "left open for ever");
+    }
+
+    /// Whatever is under way comes to its end.
+    fn settle(&mut self) {
         for _ in 0..80 {
             self.front.step_deferred();
             let mut at = 0;
@@ -458,7 +515,8 @@ impl Schedule {
             for message in std::mem::take(&mut self.due) {
                 self.consume(message, false);
             }
-            let client = |live: &Live| !matches!(live, Live::Consume(..) | Live::Dead(..));
+            let client =
+                |live: &Live| !matches!(live, Live::Consume(..) | Live::Dead(..) | Live::Sweep(_));
             if !self.live.iter().any(client) {
                 self.poll();
                 if !self.model.borrow().open().is_empty() {
@@ -496,6 +554,7 @@ enum Over {
     Cancelled(Told),
     Updated(Told),
     Consumed(Consumed),
+    Done,
 }
 
 fn poll<T>(run: &mut Running<'static, T>, far: bool) -> Option<T> {
@@ -518,7 +577,7 @@ fn script(kind: Kind, random: &Random, model: &Rc<RefCell<Model>>) -> Script {
         false => Script::modern(&["a"]),
     };
     let (habit, slow) = (
-        random.below(10),
+        random.below(12),
         Duration::from_millis(random.below(40_000)),
     );
     let slow = if random.chance(30) {
@@ -537,6 +596,8 @@ fn script(kind: Kind, random: &Random, model: &Rc<RefCell<Model>>) -> Script {
         Said::Raw(202, "text/plain", Vec::new())
     });
     let model = Rc::clone(model);
+    let minted = Minted::new(random.below(6));
+    minted.answer_in(&script);
     script.on("tools/call", move |heard: &Heard| {
         let state = heard.params()["requestState"].as_str().unwrap_or_default();
         let number = model.borrow_mut().execute(state);
@@ -558,6 +619,8 @@ fn script(kind: Kind, random: &Random, model: &Rc<RefCell<Model>>) -> Script {
                 result["isError"] = json!(true);
                 Said::Result(result)
             }
+            // To a call that has not become a task its own would be passed on.
+            10.. if !kind.legacy && !kind.auto => minted.mint(result),
             _ => Said::Result(result),
         };
         Said::After(slow, Box::new(said))

@@ -74,7 +74,9 @@ impl Outcome {
             Ok(result) if result.text_len() > REPLAY_MAX => Self::TooLarge(result.text_len()),
             Ok(result) => Self::Result(result.clone()),
             Err(Error::Fault(Fault::SecretMissing(_) | Fault::NoConfiguration(_))) => Self::NotDone,
-            Err(Error::Fault(Fault::Dependency(_) | Fault::Internal(_))) => Self::Unknown,
+            Err(Error::Fault(
+                Fault::Dependency(_) | Fault::TaskUnsettled(_) | Fault::Internal(_),
+            )) => Self::Unknown,
             Err(Error::Rejection(rejection)) => Self::of_rejection(rejection),
         }
     }

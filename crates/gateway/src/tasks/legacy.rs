@@ -21,7 +21,7 @@ use tidegate_mcp::version::ProtocolVersion;
 
 use super::make::{Asked, When, begin, insert};
 use super::record::{Outcome, Record};
-use super::{is_shown, make, roster, run, store};
+use super::{is_shown, roster, run, store};
 use crate::auth::{Principal, PrincipalId};
 use crate::config::{Authentication, Execution, Tasks, ToolRule};
 use crate::context::Context;
@@ -139,7 +139,6 @@ pub(crate) async fn answered<P: Platform>(
     let (id, mut record) = begin(context, asked)?;
     record.end(Outcome::Result(answer), context.now());
     insert(context, &id, &record).await?;
-    make::ended(context, &id, &record);
     run::report(context, &id, &record);
     Ok(created(&record))
 }

@@ -1,5 +1,11 @@
 //! Making a task of a call: when, with what in its record, and in which order. The record is
 //! durable before the queue is told, and the queue has it before the client has a handle.
+//!
+//! Nor is a client told that it has none whose task may yet be run. Where it is not known
+//! whether the record was written, it is told just that (`task_unsettled`), for the sweep has
+//! a task run that is there. Where the queue does not say whether it has the message, the
+//! record is ended; where that cannot be done either, the client gets its handle, and a poll
+//! or the sweep has the task queued.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -28,7 +34,7 @@ use crate::seal::hex;
 use crate::settings::Settings;
 use crate::switches;
 
-/// Largest arguments a task keeps, in bytes.
+/// Largest arguments a task keeps, in bytes, with what goes with them to the upstream.
 pub const ARGUMENTS_MAX: usize = 256 * 1024;
 
 /// When a call becomes a task.
@@ -223,7 +229,8 @@ pub(super) async fn insert<P: Platform>(
     store::create(context, id, record).await
 }
 
-/// What the end of a task is to those who count: called by the one who wrote it.
+/// What the end of a task is to those who count: called by the one who wrote it, and never of
+/// one that had ended when it was inserted, which was not counted.
 pub(super) fn ended<P: Platform>(context: &Context<P>, id: &str, record: &Record) {
     context.memory.tasks.rosters.ended(&record.owner, id);
     tenants::give_back(context, record);
@@ -236,23 +243,45 @@ pub(crate) async fn create<P: Platform>(
 ) -> Result<Record, Error> {
     let (id, record) = begin(context, asked)?;
     let version = insert(context, &id, &record).await?;
-    // Enqueue after the swap: a handle whose task cannot be read breaks the tasks
-    // extension, while a task nobody runs is queued again by the next poll.
-    if let Err(unavailable) = run::enqueue(context, &id, Duration::ZERO).await {
-        fail_unqueued(context, &id, (version, record)).await;
-        return Err(unavailable);
-    }
-    Ok(record)
+    queue(context, &id, (version, record)).await
 }
 
-/// Ends a task whose client is told that there is none.
-pub(super) async fn fail_unqueued<P: Platform>(
+/// Hands a new task to the queue, or calls it off; gives the record of one that is made.
+pub(super) async fn queue<P: Platform>(
     context: &Context<P>,
     id: &str,
     known: store::Known,
-) {
+) -> Result<Record, Error> {
+    let record = known.1.clone();
+    // Enqueue after the swap: a handle whose task cannot be read breaks the tasks
+    // extension, while a task nobody runs is queued again by the next poll.
+    match run::enqueue(context, id, Duration::ZERO).await {
+        Ok(()) => Ok(record),
+        Err(unavailable) => match call_off(context, id, known).await {
+            true => Err(unavailable),
+            // Its client must not be told that there is none: the message may be there.
+            false => Ok(record),
+        },
+    }
+}
+
+/// Ends a task that could not be queued, unless it was begun all the same. Gives whether it
+/// certainly will not be run: its client can be told that there is none.
+pub(super) async fn call_off<P: Platform>(
+    context: &Context<P>,
+    id: &str,
+    known: store::Known,
+) -> bool {
     let error = RpcError::new(INTERNAL_ERROR, "The task could not be queued.");
     let outcome = Outcome::Error(error.into());
-    let change = |record: &mut Record| record.end(outcome.clone(), context.now());
-    let _ = store::edit(context, id, Some(known), change).await;
+    let made = known.1.clone();
+    let as_made =
+        |record: &Record| (record.attempts, record.rounds) == (made.attempts, made.rounds);
+    let change =
+        |record: &mut Record| as_made(record) && record.end(outcome.clone(), context.now());
+    match store::edit(context, id, Some(known), change).await {
+        Ok(Some((_, record))) => as_made(&record) && record.status.is_terminal(),
+        Ok(None) => true,
+        Err(_) => false,
+    }
 }

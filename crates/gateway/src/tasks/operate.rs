@@ -9,7 +9,7 @@ use serde::Serialize;
 use tidegate_mcp::task::TaskStatus;
 
 use super::handle::{Handle, Of};
-use super::make::{fail_unqueued, insert};
+use super::make::{insert, queue};
 use super::record::{Outcome, Record, Standing};
 use super::{follow, is_abandoned, run, store};
 use crate::auth::PrincipalId;
@@ -181,9 +181,6 @@ async fn anew<P: Platform>(context: &Context<P>, old: &Record) -> Result<Seen, E
     let handle = Handle::new(id.clone(), old.owner.clone(), &of, now, lifetime).seal(context)?;
     let record = old.anew(handle, now, ttl_ms);
     let version = insert(context, &id, &record).await?;
-    if let Err(unavailable) = run::enqueue(context, &id, Duration::ZERO).await {
-        fail_unqueued(context, &id, (version, record)).await;
-        return Err(unavailable);
-    }
+    let record = queue(context, &id, (version, record)).await?;
     Ok(Seen::of(&id, &record, now))
 }

@@ -28,7 +28,7 @@ use tidegate_mcp::task::created_result;
 
 use super::call;
 use super::drive::{self, Run};
-use super::make::{Asked, begin, fail_unqueued, insert};
+use super::make::{Asked, begin, call_off, insert};
 use super::record::Record;
 use super::run::{self, STORE_PAUSE};
 use super::theirs::Maker;
@@ -201,7 +201,8 @@ async fn hand_over<P: Platform>(
     let version = insert(context, id, &record).await?;
     // Should this run be lost, the message is what finds out.
     if let Err(unavailable) = run::enqueue(context, id, lasts).await {
-        fail_unqueued(context, id, (version, record)).await;
+        // Nobody else runs it while its lease is good: the call goes on without.
+        call_off(context, id, (version, record)).await;
         return Err(unavailable);
     }
     Ok(Run::new(context, id, lease.run, (version, record)))

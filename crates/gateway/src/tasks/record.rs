@@ -199,13 +199,41 @@ pub struct Failure {
     pub data: Option<Box<RawValue>>,
 }
 
+/// Largest message of an error that is kept, and largest data, in bytes: a record has to fit
+/// the store, and text may grow sixfold where it is quoted.
+pub const FAILURE_MAX: usize = 64 * 1024;
+
 impl From<RpcError> for Failure {
+    /// What is too long is cut, data as a whole, and the message says so.
     fn from(error: RpcError) -> Self {
-        Self {
-            code: error.code,
-            message: error.message,
-            data: error.data,
+        let RpcError {
+            code,
+            mut message,
+            data,
+        } = error;
+        if message.len() > FAILURE_MAX {
+            message.truncate(message.floor_char_boundary(FAILURE_MAX));
+            message.push_str(" … (cut)");
         }
+        let data = match data {
+            Some(data) if data.get().len() > FAILURE_MAX => {
+                let length = data.get().len();
+                message.push_str(&format!(" (its data of {length} bytes was not kept)"));
+                None
+            }
+            data => data,
+        };
+        Self {
+            code,
+            message,
+            data,
+        }
+    }
+}
+
+impl Failure {
+    fn text_len(&self) -> usize {
+        self.message.len() + self.data.as_ref().map_or(0, |data| data.get().len())
     }
 }
 
@@ -336,7 +364,7 @@ impl Record {
     pub fn asked_len(&self) -> usize {
         let answer = |answer: &Answer| match answer {
             Answer::Result(result) => result.text_len(),
-            Answer::Refusal(failure) => failure.message.len(),
+            Answer::Refusal(failure) => failure.text_len(),
         };
         let asked = self.questions.values();
         let asked =

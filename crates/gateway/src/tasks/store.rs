@@ -17,11 +17,14 @@ use crate::time::Timestamp;
 
 /// Largest result a task keeps, in bytes: as much as is read of an upstream's answer.
 pub const RESULT_MAX: usize = 8 * 1024 * 1024;
-/// Largest result kept in the record itself, and largest part of a larger one. A store takes
-/// values of two million bytes, and text may double where it is quoted.
+/// Largest result kept in the record itself, and largest part of a larger one: a store takes
+/// values of [`ATOMIC_VALUE_MAX`](crate::platform::ATOMIC_VALUE_MAX) bytes, and text may
+/// double where it is quoted.
 pub const PART_MAX: usize = 512 * 1024;
 /// How often a lost race over a record is tried again.
 const SWAPS_MAX: u32 = 8;
+/// How often it is asked for a record that may have been written.
+const LOOKS_MAX: u32 = 4;
 /// Pause before a store that did not answer is asked again; longer each time.
 const SWAP_PAUSE: Duration = Duration::from_millis(50);
 
@@ -77,11 +80,32 @@ pub(super) async fn create<P: Platform>(
         Ok(Swap::Done(version)) => Ok(version),
         Ok(Swap::Conflict) => Err(Fault::Internal("a random task id was taken".to_owned()).into()),
         // It may have been written.
-        Err(unavailable) => match find(context, id).await {
-            Ok(Some((version, found))) if is_same(&found, record) => Ok(version),
-            Ok(_) | Err(_) => Err(unavailable.into()),
+        Err(unavailable) => match written(context, id, record).await {
+            Ok(Some(version)) => Ok(version),
+            Ok(None) => Err(unavailable.into()),
+            Err(unread) => Err(Fault::TaskUnsettled(unread.to_string()).into()),
         },
     }
+}
+
+/// The version of a record that may have been written; `None` if it was not.
+async fn written<P: Platform>(
+    context: &Context<P>,
+    id: &str,
+    record: &Record,
+) -> Result<Option<Version>, ReadError> {
+    for round in 1..LOOKS_MAX {
+        match find(context, id).await {
+            Err(ReadError::Unavailable(_)) => pause(context, round).await,
+            found => return found.map(|found| same(found, record)),
+        }
+    }
+    find(context, id).await.map(|found| same(found, record))
+}
+
+fn same(found: Option<Known>, record: &Record) -> Option<Version> {
+    let found = found.filter(|(_, found)| is_same(found, record));
+    found.map(|(version, _)| version)
 }
 
 /// Whether one was written as the other is.
@@ -93,7 +117,9 @@ fn is_same(found: &Record, record: &Record) -> bool {
 /// Changes the record and gives it as it is then, `None` if it is there no longer. `change`
 /// is tried anew on whatever another writer has made of the record, and on what a write of
 /// unknown outcome may have; it gives whether there is anything to write, and must find
-/// nothing once that is done.
+/// nothing once that is done. The end of a task is told to those who count
+/// ([`ended`](super::make::ended)) by whoever wrote it, also where only a second look shows
+/// that they did.
 pub(super) async fn edit<P: Platform>(
     context: &Context<P>,
     id: &str,
@@ -101,6 +127,8 @@ pub(super) async fn edit<P: Platform>(
     mut change: impl FnMut(&mut Record) -> bool,
 ) -> Result<Option<Known>, Error> {
     let (atomic, key) = (context.platform.atomic(), key(id));
+    // An end that may have been written.
+    let mut unsettled: Option<Record> = None;
     for round in 1..=SWAPS_MAX {
         let (version, mut record) = match known.take() {
             Some(known) => known,
@@ -115,6 +143,9 @@ pub(super) async fn edit<P: Platform>(
             },
         };
         if !change(&mut record) {
+            if unsettled.is_some_and(|end| is_same(&end, &record)) {
+                super::make::ended(context, id, &record);
+            }
             return Ok(Some((version, record)));
         }
         let until = record.expiry();
@@ -127,7 +158,10 @@ pub(super) async fn edit<P: Platform>(
             }
             Ok(Swap::Conflict) => {}
             // It may have been written: what is stored now decides.
-            Err(_) => pause(context, round).await,
+            Err(_) => {
+                unsettled = Some(record).filter(|record| record.status.is_terminal());
+                pause(context, round).await;
+            }
         }
     }
     Err(Fault::Dependency("a task record could not be changed".to_owned()).into())

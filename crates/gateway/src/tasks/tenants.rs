@@ -9,14 +9,17 @@
 //! # How far it can be wrong
 //!
 //! - *Too high* by one for each task whose end was not counted, because the isolate died
-//!   in between or the store did not say what became of the subtraction, and for each whose
-//!   making was counted and failed: until its counter expires, at most a lifetime and one
-//!   stretch after the task was made. A task that never ends counts for as long. What the counters of other stretches say is up to [`LOOK_FOR`] old,
-//!   and they fall. Of several tasks made at once at the very limit all may be refused.
+//!   in between or the store did not say what became of the subtraction, or for so long what
+//!   became of the end itself that its writer gave up asking, and for each whose making was
+//!   counted and failed: until its counter expires, at most a lifetime and one stretch after
+//!   the task was made. A task that never ends counts for as long. What the counters of
+//!   other stretches say is up to [`LOOK_FOR`] old, and they fall. Of several tasks made at
+//!   once at the very limit all may be refused.
 //! - *Too low* by the calls of `auto` tools that begin in one stretch and become tasks in the
 //!   next, within [`LOOK_FOR`]; and within a lifetime after the limit was introduced, or the
 //!   lifetime of tasks changed, by the tasks made before, which were not counted, or are
-//!   counted elsewhere.
+//!   counted elsewhere. By one where two write the very same end in the same millisecond and
+//!   the store tells the one whose write failed nothing: each finds its own words.
 //!
 //! These apart, a tenant never has more than it may.
 

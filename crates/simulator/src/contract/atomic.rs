@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::join_all;
-use tidegate_gateway::platform::{AtomicStore, Clock, Platform, Swap, Unavailable, Version};
+use tidegate_gateway::platform::{
+    ATOMIC_VALUE_MAX, AtomicStore, Clock, Platform, Swap, Unavailable, Version,
+};
 use tidegate_gateway::time::Timestamp;
 
 use super::{BINARY, Check, Outcome, RACERS, Subject, check, done, expect, longest};
@@ -64,6 +66,10 @@ pub(super) async fn checks<P: Platform>(subject: &Subject<'_, P>) -> Vec<Check> 
         check(
             "atomic values are kept byte for byte under the longest key",
             a.binary().await,
+        ),
+        check(
+            "a value of the largest size is kept whole",
+            a.largest().await,
         ),
     ]
 }
@@ -285,5 +291,15 @@ impl<P: Platform> Atomic<'_, '_, P> {
         let key = longest(&self.subject.key("atomic-binary"));
         let version = self.create(&key, BINARY).await?;
         self.holds(&key, version, BINARY).await
+    }
+
+    async fn largest(&self) -> Outcome {
+        let (key, value) = (self.subject.key("largest"), vec![b'x'; ATOMIC_VALUE_MAX]);
+        let (atomic, until) = (self.subject.platform.atomic(), self.now() + LIFETIME);
+        done(atomic.swap(&key, None, value.into(), until).await)?;
+        let found = self.read(&key).await?.map(|(_, value)| value.len());
+        expect(found == Some(ATOMIC_VALUE_MAX), || {
+            format!("{found:?} bytes were found")
+        })
     }
 }

@@ -79,7 +79,7 @@ fn a_stale_reader_fails_only_where_seeing_a_write_is_the_point() {
 fn an_outage_breaks_every_promise_of_its_port_and_no_other() {
     let world = Simulator::new();
     world.atomic.faults.outage(true);
-    assert_eq!(broken(&world, &world).len(), 20);
+    assert_eq!(broken(&world, &world).len(), 21);
     let world = Simulator::new();
     world.kv.faults.outage(true);
     assert_eq!(broken(&world, &world).len(), 6);

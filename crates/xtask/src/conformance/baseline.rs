@@ -1,4 +1,5 @@
-//! Which scenarios are known to fail, and why: `tests/conformance/baseline.json`.
+//! Which scenarios are known to fail or to be skipped by the suite, and why:
+//! `tests/conformance/baseline.json`.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -12,7 +13,7 @@ use crate::layout::{make_dir, read, write_atomically};
 /// The reason a fresh entry gets; it is to be replaced by a real one.
 const NO_REASON: &str = "not looked into yet";
 
-/// Why one scenario is known to fail.
+/// Why one scenario is known not to pass.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Known {
     /// The part of the specification it is about.
@@ -21,6 +22,8 @@ pub struct Known {
     pub reason: String,
     /// Whether it fails at some times and passes at others.
     pub sometimes: bool,
+    /// Whether the suite itself skips it, whatever is done.
+    pub skipped: bool,
 }
 
 type Reasons = BTreeMap<String, Known>;
@@ -49,6 +52,7 @@ impl Baseline {
                         section: text("section"),
                         reason: text("reason"),
                         sometimes: entry["sometimes"] == true,
+                        skipped: entry["skipped"] == true,
                     };
                     let reasons = known.reasons(lane, revision);
                     reasons.insert(scenario.clone(), entry);
@@ -76,6 +80,9 @@ impl Baseline {
                     if known.sometimes {
                         entry["sometimes"] = true.into();
                     }
+                    if known.skipped {
+                        entry["skipped"] = true.into();
+                    }
                     failures[lane][revision][scenario] = entry;
                 }
             }
@@ -94,8 +101,8 @@ impl Baseline {
         self.0.get(lane)?.get(revision)?.get(scenario)
     }
 
-    /// Makes exactly what fails now the known failures, keeping reasons, and what fails
-    /// sometimes.
+    /// Makes exactly what does not pass now the known exceptions, keeping reasons, and what
+    /// fails sometimes.
     pub fn accept(&mut self, lane: &str, revision: &str, outcome: &Outcome) {
         let sometimes = |name: &str| {
             let known = self.known(lane, revision, name);
@@ -106,7 +113,8 @@ impl Baseline {
         let reasons = failed
             .map(|scenario| {
                 let known = self.known(lane, revision, &scenario.name).cloned();
-                let known = known.unwrap_or_else(|| unexplained(scenario));
+                let mut known = known.unwrap_or_else(|| unexplained(scenario));
+                known.skipped = scenario.skipped;
                 (scenario.name.clone(), known)
             })
             .collect();
@@ -121,7 +129,15 @@ impl Baseline {
             .iter()
             .filter_map(|scenario| {
                 let name = &scenario.name;
-                match (scenario.passed, self.known(lane, revision, name)) {
+                let known = self.known(lane, revision, name);
+                if scenario.skipped != known.is_some_and(|known| known.skipped) {
+                    let says = match scenario.skipped {
+                        true => "is skipped by the suite and the baseline does not say so",
+                        false => "is not skipped by the suite, as the baseline says",
+                    };
+                    return Some(format!("{of}: {name} {says}"));
+                }
+                match (scenario.passed, known) {
                     (false, None) => Some(format!("{of}: {name} fails and is not in the baseline")),
                     (false, Some(known))
                         if known.reason.is_empty() || known.reason == NO_REASON =>
@@ -158,6 +174,7 @@ fn unexplained(scenario: &Scenario) -> Known {
         section: scenario.sections.join(", "),
         reason: NO_REASON.to_owned(),
         sometimes: false,
+        skipped: scenario.skipped,
     }
 }
 
@@ -171,6 +188,7 @@ mod tests {
             scored: true,
             ran: true,
             passed,
+            skipped: false,
             sections: vec!["basic".to_owned()],
             failures: Vec::new(),
         };
@@ -192,6 +210,31 @@ mod tests {
         assert_eq!(complaints(true, false), 0);
         assert_eq!(complaints(false, false), 1);
         assert_eq!(complaints(true, true), 1);
+    }
+
+    #[test]
+    fn a_scenario_may_be_skipped_only_where_the_baseline_says_so_by_name() {
+        let skips = |skipped: bool| {
+            let mut outcome = outcome(true, false);
+            outcome.scenarios[1].skipped = skipped;
+            outcome
+        };
+        let file = json!({"expectedFailures": {"L": {"R": {"bad":
+            {"section": "basic", "reason": "no checks", "skipped": true}}}}});
+        let knows = Baseline::parse(&file.to_string()).unwrap();
+        let complaints = |baseline: &Baseline, skipped| {
+            let complaints = baseline.complaints("L", "R", &skips(skipped));
+            complaints.len()
+        };
+        assert_eq!(complaints(&knows, true), 0);
+        assert_eq!(complaints(&knows, false), 1, "it fails");
+        assert_eq!(complaints(&knowing("bad", "because"), true), 1);
+        assert_eq!(complaints(&Baseline::default(), true), 1);
+        let mut baseline = knowing("bad", "because");
+        for skipped in [true, false] {
+            baseline.accept("L", "R", &skips(skipped));
+            assert_eq!(complaints(&baseline, skipped), 0);
+        }
     }
 
     #[test]

@@ -38,6 +38,8 @@ pub struct Scenario {
     pub ran: bool,
     /// Whether it passed: nothing failed, and something was checked.
     pub passed: bool,
+    /// Whether the suite itself skips it: it says so, and checked nothing.
+    pub skipped: bool,
     /// The parts of the specification its checks refer to.
     pub sections: Vec<String>,
     /// What failed in it.
@@ -54,10 +56,19 @@ impl Outcome {
         Ok(Self { scenarios })
     }
 
-    /// How many passed, and of how many, among the scored or among the others.
+    /// How many passed, and of how many, among the scored or among the others. What the suite
+    /// skips is neither.
     pub fn count(&self, scored: bool) -> (usize, usize) {
-        let of = || self.scenarios.iter().filter(move |s| s.scored == scored);
+        let of = || {
+            let ran = self.scenarios.iter().filter(|s| !s.skipped);
+            ran.filter(move |s| s.scored == scored)
+        };
         (of().filter(|s| s.passed).count(), of().count())
+    }
+
+    /// How many the suite skips.
+    pub fn skipped(&self) -> usize {
+        self.scenarios.iter().filter(|s| s.skipped).count()
     }
 }
 
@@ -75,6 +86,7 @@ impl Scenario {
             scored,
             ran,
             passed: having("FAILURE").count() == 0 && having("SUCCESS").count() > 0,
+            skipped: !checks.is_empty() && having("SKIPPED").count() == checks.len(),
             sections: sections(&checks),
             failures: having("FAILURE").map(describe).collect(),
         })
@@ -180,7 +192,29 @@ mod tests {
     }
 
     #[test]
-    fn scenarios_are_counted_and_hollow_or_skipped_ones_do_not_pass() {
+    fn what_the_suite_skips_is_counted_neither_as_passed_nor_as_failed() {
+        let half = r#"[{"status":"SKIPPED"},{"status":"WARNING"}]"#;
+        let results = Results::new(
+            "skipped",
+            &[
+                ("ping", r#"[{"status":"SUCCESS"},{"status":"SKIPPED"}]"#),
+                ("left-out", r#"[{"status":"SKIPPED"}]"#),
+                ("half", half),
+                ("empty", "[]"),
+            ],
+        );
+        let names = ["ping", "left-out", "half", "empty", "absent"];
+        let wanted = names.map(|name| (name.to_owned(), true));
+        let outcome = Outcome::read(&results.0, "server-", &wanted).unwrap();
+        let rows = outcome.scenarios.iter().map(|s| (s.passed, s.skipped));
+        let rows: Vec<_> = rows.collect();
+        let failed = (false, false);
+        assert_eq!(rows, [(true, false), (false, true), failed, failed, failed]);
+        assert_eq!((outcome.count(true), outcome.skipped()), ((1, 4), 1));
+    }
+
+    #[test]
+    fn scenarios_are_counted_and_hollow_or_absent_ones_do_not_pass() {
         let failure = r#"[{"status":"SUCCESS"},{"status":"FAILURE","id":"a","errorMessage":"b"}]"#;
         let results = Results::new(
             "outcome",

@@ -108,6 +108,8 @@ impl<P: Platform> Run<P> {
             let edited = store::edit(&self.context, &self.id, known, |record| {
                 let still = record.is_run_by(&self.run);
                 if still {
+                    // Which may not be written yet: the next run must not make the call again.
+                    record.upstream_task.clone_from(&self.following);
                     change(record, now);
                 }
                 ours |= still;

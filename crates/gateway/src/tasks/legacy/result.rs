@@ -4,6 +4,7 @@
 //! What the task asks meanwhile is asked on the stream of this request, as a legacy server
 //! asks; an answer becomes the task's own, whichever stream it was asked on. Whoever stops
 //! waiting costs the task nothing: the next request waits on, and asks what is still open.
+//! Whether the tool may still be called is asked again before anything is told or asked.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,6 +28,8 @@ use crate::ingress::{Call, Endpoint};
 use crate::keyspace::ReadError;
 use crate::listen::Seat;
 use crate::platform::{LogLevel, Platform};
+use crate::settings;
+use crate::switches;
 use crate::tasks::handle::{Named, unknown};
 use crate::tasks::record::{Answer, Outcome, Record};
 use crate::tasks::store::{self, Known};
@@ -42,7 +45,7 @@ type Told = Rc<RefCell<BTreeSet<String>>>;
 pub(crate) async fn result<P: Platform>(
     context: &Context<P>,
     endpoint: &Endpoint,
-    principal: &Principal,
+    principal: &Rc<Principal>,
     call: &Call,
 ) -> Result<Reply, Error> {
     // What an upstream made was never a task to a client of this revision.
@@ -57,7 +60,13 @@ pub(crate) async fn result<P: Platform>(
     }
     let seat = Seat::take(context, &principal.id)?;
     let asks = call.session.clone().filter(|_| call.streams);
-    let events = events(context.clone(), handle.id, known, asks.is_some(), seat).boxed_local();
+    let waiting = Waiting {
+        endpoint: endpoint.clone(),
+        principal: Rc::clone(principal),
+        id: handle.id,
+        asks: asks.is_some(),
+    };
+    let events = events(context.clone(), waiting, known, seat).boxed_local();
     match asks {
         Some(session) => {
             // A question waits for its answer as long as the stream lasts.
@@ -67,20 +76,57 @@ pub(crate) async fn result<P: Platform>(
     }
 }
 
+/// Who waits for which task.
+struct Waiting {
+    endpoint: Endpoint,
+    principal: Rc<Principal>,
+    id: String,
+    /// Whether they can be asked what it asks.
+    asks: bool,
+}
+
+impl Waiting {
+    /// Whether they may still be told anything, by what is in force now: more than one
+    /// configuration may be while they wait.
+    async fn may_go_on<P: Platform>(
+        &self,
+        context: &Context<P>,
+        record: &Record,
+    ) -> Result<Context<P>, Error> {
+        let context = Context {
+            settings: settings::load(&context.platform, &context.memory).await?,
+            ..context.clone()
+        };
+        switches::admit(&context, &self.principal).await?;
+        still(&context, &self.endpoint, &self.principal, record)?;
+        Ok(context)
+    }
+}
+
 /// What a task asks, as far as it can be asked here, and its end.
 fn events<P: Platform>(
-    context: Context<P>,
-    id: String,
+    mut context: Context<P>,
+    waiting: Waiting,
     known: Known,
-    asks: bool,
     seat: Seat,
 ) -> impl Stream<Item = Event> {
     stream! {
         let _seat = seat;
         let until = context.now() + RESULT_WITHIN;
         let told = Told::default();
+        let (id, asks) = (waiting.id.clone(), waiting.asks);
         let (mut version, mut record) = known;
-        while !record.status.is_terminal() {
+        loop {
+            context = match waiting.may_go_on(&context, &record).await {
+                Ok(context) => context,
+                Err(refused) => {
+                    yield Event::End(Err(refused));
+                    return;
+                }
+            };
+            if record.status.is_terminal() {
+                break;
+            }
             for (key, request) in record.open_questions().iter().filter(|_| asks) {
                 if told.borrow_mut().insert(key.to_owned()) {
                     let request = Object::from_raw(request).unwrap_or_default();
