@@ -128,6 +128,69 @@ fn what_is_killed_is_in_no_list_and_a_killed_upstream_is_not_asked() {
 }
 
 #[test]
+fn who_may_not_call_a_tool_is_not_told_that_it_is_killed_or_has_no_dry_run() {
+    let reading = json!({ "name": "reading", "effect": "allow", "tools": ["one__*"], "when": "tool.annotations.readOnlyHint" });
+    let ada = json!({ "name": "ada", "effect": "allow", "tools": ["one__*"], "when": "principal.subject == 'ada'" });
+    let world = setup("immediate")
+        .config(&json!({ "policy": { "rules": [ada, reading] } }))
+        .start();
+    let denied = |ask: Ask| {
+        let told = world.call(ask.by("eve"));
+        assert_eq!(
+            (told.status.as_u16(), told.reason()),
+            (403, "denied"),
+            "{told:?}"
+        );
+        let line = world.audits().pop().unwrap();
+        assert_eq!(
+            (&line["outcome"], &line["policyRule"]),
+            (&json!("denied"), &json!("(default)"))
+        );
+        assert!(line.get("switch").is_none());
+        told.text
+    };
+    let dry = || tool("one__a").meta("io.tidegate/dryRun", true.into());
+    let before = (denied(tool("one__a")), denied(dry()));
+    assert_eq!(world.call(dry().by("ada")).code(), -32602);
+    kill(&world, &json!({ "kind": "tool", "value": "one__ab" }));
+    kill(&world, &json!({ "kind": "upstream", "value": "two" }));
+    world.sim.clock.advance(SECOND);
+    assert_eq!(before, (denied(tool("one__a")), denied(dry())));
+    denied(tool("one__ab"));
+    denied(tool("two__a"));
+    let asked = world.exchanges("one").len();
+    kill(&world, &json!({ "kind": "upstream", "value": "one" }));
+    world.sim.clock.advance(SECOND * 400);
+    // Who may, by a rule the upstream need not be asked for, is told by what.
+    let told = world.call(tool("one__a").by("ada"));
+    assert_eq!((told.status.as_u16(), told.reason()), (503, "killed"));
+    let line = world.audits().pop().unwrap();
+    assert_eq!(
+        (&line["outcome"], &line["switch"], &line["policyRule"]),
+        (&json!("killed"), &json!("upstream:one"), &json!("ada"))
+    );
+    assert_eq!(
+        world.exchanges("one").len(),
+        asked,
+        "one that is killed is not asked"
+    );
+}
+
+#[test]
+fn who_may_no_longer_call_a_tool_is_not_told_by_its_task_that_it_is_killed() {
+    let rule = json!({ "name": "one__a", "execution": "task", "requiredRoles": ["runner"] });
+    let world = setup("immediate").rule(rule).start();
+    let token = |roles: Value| world.token(&json!({ "sub": "ada", "roles": roles }));
+    let runner = token(json!(["runner"]));
+    let task = handle(&world.call(tool("one__a").with_tasks().token(&runner)));
+    kill(&world, &json!({ "kind": "tool", "value": "one__a" }));
+    world.sim.clock.advance(SECOND);
+    for (token, reason) in [(runner, "killed"), (token(json!([])), "denied")] {
+        assert_eq!(world.call(get(&task).token(&token)).reason(), reason);
+    }
+}
+
+#[test]
 fn in_bare_naming_a_killed_tools_name_is_nobody_elses() {
     let world = setup("immediate")
         .config(&json!({ "naming": "bare" }))

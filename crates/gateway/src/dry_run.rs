@@ -4,7 +4,8 @@
 //! A tool's rule says how it is told: by an argument or a member of `_meta` that is set to
 //! true. All else of the call goes on as it came. It is decided before the policy weighs the
 //! arguments, which are then those that are sent. A client that asks for a dry run of a tool
-//! that has none is refused: it must not be done in earnest.
+//! that has none is refused, if the policy would let it call the tool at all: it must not be
+//! done in earnest.
 
 use futures_util::{FutureExt, StreamExt};
 use serde_json::json;

@@ -159,7 +159,7 @@ impl<P: Platform> Plan<P> {
             return false;
         }
         let principal = Rc::clone(&self.principal);
-        policy::authorize(context, principal, target, hints, &resource).is_ok()
+        policy::authorize(context, principal, target, Some(hints), &resource).is_ok()
     }
 
     async fn call(self) -> Result<Reply, Error> {

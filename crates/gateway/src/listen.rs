@@ -38,7 +38,7 @@ use crate::egress::{Event, Reply};
 use crate::error::{Error, Rejection};
 use crate::ingress::{Call, Endpoint};
 use crate::platform::Platform;
-use crate::policy::{self, Hints};
+use crate::policy;
 use crate::route::{self, Target};
 use crate::tasks::{self, watch};
 use fan::Fan;
@@ -165,8 +165,7 @@ async fn resources<P: Platform>(
     let resource = endpoint.resource(&context.settings.config);
     let readable = |target| {
         let principal = Rc::clone(principal);
-        let hints = Hints::default();
-        match policy::authorize(context, principal, target, hints, &resource) {
+        match policy::authorize(context, principal, target, None, &resource) {
             Ok(permit) => match permit.target {
                 Target::One(one) => Some((one.upstream, one.own)),
                 Target::Own(_) | Target::Every(_) | Target::Changes => None,

@@ -222,17 +222,24 @@ async fn permit<P: Platform>(
     // And which version of it.
     canary::place(context, &principal.id, &mut target).await;
     name(context, &target, audit);
-    switches::allow(context, &target)?;
-    // Whether the tool is only to try.
-    let dry_run = dry_run::apply(context, &principal, &mut target, call)?;
-    audit.record.dry_run = dry_run;
-    // Whether this principal may do this to that.
+    let switched = switches::allow(context, &target);
+    // Whether the tool is only to try; the policy weighs what is then sent.
+    let dry_run = dry_run::apply(context, &principal, &mut target, call);
+    audit.record.dry_run = matches!(dry_run, Ok(true));
+    // Whether this principal may do this to that. Who may not learns nothing else of it.
     let resource = head.endpoint.resource(&context.settings.config);
-    let hints = hints(context, &principal, &target).await?;
+    let killed = |upstream| switches::kills_upstream(context, upstream);
+    let hints = match target.upstream().is_some_and(killed) {
+        false => Some(hints(context, &principal, &target).await?),
+        // It is not asked.
+        true => None,
+    };
     let permit = policy::authorize(context, principal, target, hints, &resource)
         .inspect_err(|error| audit.record.policy_rule = error.decided_by())?;
     audit.record.rule = permit.rule.as_ref().map(|rule| rule.name.clone());
     audit.record.policy_rule.clone_from(&permit.allowed_by);
+    switched?;
+    let dry_run = dry_run?;
     // Whether whoever speaks for them means this very call.
     let token = signed(context, head, call, &permit).await?;
     // Whether they may do it again so soon.

@@ -57,12 +57,13 @@ pub struct Permit {
 /// What only this module can make.
 struct Proof;
 
-/// Decides one call.
+/// Decides one call. What the upstream says its tool does is not known of one that will not be
+/// made whatever is decided here.
 pub fn authorize<P: Platform>(
     context: &Context<P>,
     principal: Rc<Principal>,
     target: Target,
-    hints: Hints,
+    hints: Option<Hints>,
     resource: &Resource,
 ) -> Result<Permit, Error> {
     let settings = &context.settings;
@@ -115,10 +116,10 @@ pub(crate) fn allows_still<P: Platform>(
     resource: &Resource,
 ) -> Result<(), Error> {
     tenanted(principal, upstream)?;
-    switches::still(context, &upstream.name, tool)?;
     let judged = weigh_unknown(context, principal, upstream, Subject::Tool(tool, None));
     match judged.judgement {
-        Judgement::Permitted(_) => Ok(()),
+        // Who may not call it is not told that it is switched off.
+        Judgement::Permitted(_) => switches::still(context, &upstream.name, tool),
         Judgement::Refused(refusal) => Err(refused(refusal, resource)),
     }
 }
@@ -201,10 +202,10 @@ pub(crate) fn wants_hints<P: Platform>(context: &Context<P>) -> bool {
 }
 
 /// What a request to an upstream is for, and with which arguments.
-fn asked(one: &One, hints: Hints) -> (Subject<'_>, Arguments<'_>) {
+fn asked(one: &One, hints: Option<Hints>) -> (Subject<'_>, Arguments<'_>) {
     let arguments = Arguments::Known(one.params.get("arguments"));
     if one.method == Method::ToolsCall {
-        return (Subject::Tool(&one.own, Some(hints)), arguments);
+        return (Subject::Tool(&one.own, hints), arguments);
     }
     if one.method == Method::PromptsGet {
         return (Subject::Prompt(&one.own), arguments);
