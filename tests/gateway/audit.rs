@@ -36,6 +36,39 @@ fn a_line_says_who_asked_what_and_what_came_of_it() {
 }
 
 #[test]
+fn whatever_a_rule_refuses_is_recorded_with_the_rule() {
+    let world = Setup::new()
+        .upstream("up", &Script::modern(&["scoped", "closed", "job"]))
+        .rule(json!({ "name": "up__scoped", "requiredScopes": ["more"] }))
+        .rule(json!({ "name": "up__closed", "requiredRoles": ["admin"] }))
+        .rule(json!({ "name": "up__job", "execution": "task", "requiredScopes": ["jobs"] }))
+        .start();
+    let token = |scope: &str| world.token(&json!({ "scope": scope, "roles": ["admin"] }));
+    let rules = || {
+        let line = world.audits().pop().unwrap();
+        [&line["outcome"], &line["rule"], &line["policyRule"]]
+            .map(|text| text.as_str().map(str::to_owned))
+    };
+    let named = |outcome: &str, rule: Option<&str>, policy_rule: Option<&str>| {
+        [Some(outcome), rule, policy_rule].map(|text| text.map(str::to_owned))
+    };
+    for (name, outcome) in [
+        ("up__scoped", "insufficient_scope"),
+        ("up__closed", "denied"),
+    ] {
+        world.tool(name);
+        assert_eq!(rules(), named(outcome, Some(name), Some(name)));
+    }
+    world.call(tool("up__closed").token(&token("")));
+    assert_eq!(rules(), named("ok", Some("up__closed"), None));
+    // What was begun, by who may no longer.
+    let task =
+        crate::tasks::handle(&world.call(tool("up__job").with_tasks().token(&token("jobs"))));
+    world.call(crate::tasks::get(&task).token(&token("")));
+    assert_eq!(rules(), named("insufficient_scope", None, Some("up__job")));
+}
+
+#[test]
 fn every_outcome_has_one_line_with_its_label() {
     let script = Script::modern(&["query", "closed", "scoped"]);
     script.on("tools/call", |heard| match heard.params()["arguments"]["do"].as_str() {

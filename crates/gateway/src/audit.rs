@@ -10,6 +10,7 @@ use std::rc::Rc;
 use serde::{Serialize, Serializer};
 
 use crate::auth::Principal;
+use crate::error::Error;
 use crate::platform::{Clock, LogLevel, Platform};
 use crate::time::Timestamp;
 
@@ -66,8 +67,9 @@ pub struct Record {
     /// The tool's own rule.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rule: Option<String>,
-    /// The rule that decided whether it may be done; `(default)` if none did, `(clearance)`
-    /// if the principal is not cleared for the upstream.
+    /// The rule that decided whether it may be done, of the policy or the tool's own;
+    /// `(default)` if none did, `(clearance)` if the principal is not cleared for the
+    /// upstream.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub policy_rule: Option<String>,
     /// Whether the tool was only to try.
@@ -172,6 +174,14 @@ impl<P: Platform> Pending<P> {
         self.record.subject = known(&principal.subject);
         self.record.client_id.clone_from(&principal.client_id);
         self.record.tenant.clone_from(&principal.tenant);
+    }
+
+    /// Notes what stopped it: a rule, wherever it was asked, or an operator's switch.
+    pub(crate) fn stopped(&mut self, error: &Error) {
+        if let Some(rule) = error.decided_by() {
+            self.record.policy_rule = Some(rule);
+        }
+        self.record.switch = error.switch();
     }
 
     /// Writes the record.

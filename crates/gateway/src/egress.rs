@@ -227,7 +227,7 @@ pub fn failure<P: Platform>(
     report(context, error, &correlation_id);
     let told = error.response(&correlation_id);
     audit.record.error_code = Some(told.error.code);
-    audit.record.switch = error.switch();
+    audit.stopped(error);
     audit.finish(error.label());
     let id = asked
         .map(|asked| asked.id.clone())
@@ -263,7 +263,7 @@ pub fn error_message<P: Platform>(
     report(context, error, &correlation_id);
     let rpc: RpcError = error.response(&correlation_id).error;
     audit.record.error_code = Some(rpc.code);
-    audit.record.switch = error.switch();
+    audit.stopped(error);
     audit.finish(error.label());
     let rpc = match asked.version.era() {
         Era::Modern => rpc,

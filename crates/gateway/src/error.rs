@@ -114,6 +114,8 @@ pub enum Rejection {
     InsufficientScope {
         /// The `WWW-Authenticate` header, naming every scope needed.
         challenge: HeaderValue,
+        /// The rule that asks for them, for the audit record.
+        rule: String,
     },
     /// Too many requests in the rule's window.
     #[error("rate_limited")]
@@ -347,10 +349,12 @@ impl Error {
         }
     }
 
-    /// The rule that denied the request, if one did.
+    /// The rule that refused the request, if one did.
     pub(crate) fn decided_by(&self) -> Option<String> {
         match self {
-            Self::Rejection(Rejection::Denied { rule, .. }) => Some(rule.clone()),
+            Self::Rejection(
+                Rejection::Denied { rule, .. } | Rejection::InsufficientScope { rule, .. },
+            ) => Some(rule.clone()),
             Self::Rejection(_) | Self::Fault(_) => None,
         }
     }
@@ -482,7 +486,7 @@ impl Rejection {
                 let data = json!({ "reason": label, "requestToken": why });
                 plain(StatusCode::FORBIDDEN, RpcError::new(REFUSED, text).with_data(data))
             }
-            Self::InsufficientScope { challenge } => with_header(
+            Self::InsufficientScope { challenge, .. } => with_header(
                 StatusCode::FORBIDDEN,
                 (WWW_AUTHENTICATE, challenge.clone()),
                 refused("The token lacks a scope this tool needs; see WWW-Authenticate."),

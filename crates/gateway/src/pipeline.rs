@@ -234,9 +234,7 @@ async fn permit<P: Platform>(
         // It is not asked.
         true => None,
     };
-    let permit = policy::authorize(context, principal, target, hints, &resource)
-        .inspect_err(|error| audit.record.policy_rule = error.decided_by())?;
-    audit.record.rule = permit.rule.as_ref().map(|rule| rule.name.clone());
+    let permit = policy::authorize(context, principal, target, hints, &resource)?;
     audit.record.policy_rule.clone_from(&permit.allowed_by);
     switched?;
     let dry_run = dry_run?;
@@ -472,6 +470,10 @@ fn name<P: Platform>(context: &Context<P>, target: &Target, audit: &mut Pending<
         audit.record.name = Some(shown.chars().take(256).collect());
         audit.record.upstream = Some(one.upstream.name.clone());
         audit.record.version = canary::label(context, &one.upstream);
+    }
+    if let Some((upstream, tool)) = target.tool() {
+        let rule = context.settings.rule(upstream, tool);
+        audit.record.rule = rule.map(|rule| rule.name.clone());
     }
 }
 

@@ -273,7 +273,8 @@ fn refused(refusal: Refusal<'_>, resource: &Resource) -> Error {
         Refusal::Scopes(rule) => {
             let needed: BTreeSet<String> = rule.required_scopes.iter().cloned().collect();
             let challenge = challenge::insufficient_scope(resource, &needed);
-            Rejection::InsufficientScope { challenge }
+            let rule = rule.name.clone();
+            Rejection::InsufficientScope { challenge, rule }
         }
     }
     .into()
