@@ -129,7 +129,11 @@ fn a_task_of_a_dry_run_only_tries() {
         "name": "up__a", "execution": "task",
         "dryRun": { "argument": "dry_run", "forRoles": ["intern"] },
     });
-    let world = Setup::new().upstream("up", &script).rule(rule).start();
+    let world = Setup::new()
+        .upstream("up", &script)
+        .rule(rule)
+        .config(&json!({ "policy": { "roles": ["intern"] } }))
+        .start();
     let token = world.token(&json!({ "roles": ["intern"] }));
     let created = world.call(tool("up__a").with_tasks().token(&token));
     assert_eq!(created.result()["_meta"][DRY_RUN], true);
@@ -142,6 +146,7 @@ fn setup(dry_run: &Value) -> Setup {
     Setup::new()
         .upstream("up", &Script::modern(&["a", "b"]))
         .rule(json!({ "name": "up__a", "dryRun": dry_run }))
+        .config(&json!({ "policy": { "roles": ["intern", "lead"] } }))
 }
 
 fn world(dry_run: &Value) -> World {

@@ -12,8 +12,8 @@ use super::bounds;
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Policy {
-    /// Every role that rules, clearances and `requiredRoles` may name. A name that is not
-    /// here is a mistake.
+    /// Every role that rules, clearances, `requiredRoles` and `forRoles` may name. A name that
+    /// is not here is a mistake; of these `requiredRoles` alone may do without a list.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub roles: Vec<String>,
     /// Tools rules may name, as `upstream__tool`, besides those that have an entry under

@@ -89,13 +89,6 @@ fn vocabulary(config: &Config, policy: &Policy, findings: &mut Findings) {
 /// Where roles are listed, every role that is named must be among them.
 fn roles(config: &Config, policy: &Policy, findings: &mut Findings) {
     let known: BTreeSet<&String> = policy.roles.iter().collect();
-    let unknown = |pointer: String, findings: &mut Findings| {
-        findings.add(
-            pointer,
-            "is no known role",
-            "correct it, or list it under policy.roles",
-        );
-    };
     findings.at_most(
         "/policy/clearance/roles",
         policy.clearance.roles.len(),
@@ -112,12 +105,30 @@ fn roles(config: &Config, policy: &Policy, findings: &mut Findings) {
         return;
     }
     for (index, rule) in config.tools.iter().enumerate() {
-        for (at, role) in rule.required_roles.iter().enumerate() {
-            if !known.contains(role) {
-                unknown(format!("/tools/{index}/requiredRoles/{at}"), findings);
-            }
+        let pointer = format!("/tools/{index}/requiredRoles");
+        listed(config, &pointer, &rule.required_roles, findings);
+    }
+}
+
+/// Roles that must be among those the policy lists. Of whom a misspelt role was to hold back
+/// nobody is held back, so where that is what roles are for there must be a list.
+pub(super) fn listed(config: &Config, at: &str, named: &[String], findings: &mut Findings) {
+    let policy = config.policy.as_ref();
+    let known = policy.map(|policy| policy.roles.as_slice());
+    let known = known.unwrap_or_default();
+    for (index, role) in named.iter().enumerate() {
+        if !known.contains(role) {
+            unknown(format!("{at}/{index}"), findings);
         }
     }
+}
+
+fn unknown(pointer: String, findings: &mut Findings) {
+    findings.add(
+        pointer,
+        "is no known role",
+        "correct it, or list it under policy.roles",
+    );
 }
 
 fn rule(at: &str, rule: &PolicyRule, findings: &mut Findings) {

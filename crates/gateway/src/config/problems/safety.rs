@@ -1,6 +1,6 @@
 //! Idempotency keys, dry runs and probes.
 
-use super::Findings;
+use super::{Findings, policy};
 use crate::config::bounds::{IDEMPOTENCY_WINDOW_MS, PROBE_MS, TOOL_NAME_MAX};
 use crate::config::{Config, DryRun, Probe};
 
@@ -18,7 +18,14 @@ pub(super) fn safety(config: &Config, findings: &mut Findings) {
     }
     for (index, rule) in config.tools.iter().enumerate() {
         if let Some(dry_run) = &rule.dry_run {
-            self::dry_run(&format!("/tools/{index}/dryRun"), dry_run, findings);
+            let at = format!("/tools/{index}/dryRun");
+            self::dry_run(&at, dry_run, findings);
+            policy::listed(
+                config,
+                &format!("{at}/forRoles"),
+                &dry_run.for_roles,
+                findings,
+            );
         }
     }
 }

@@ -794,6 +794,7 @@ fn keys_dry_runs_and_probes_say_what_they_need() {
     document["idempotency"] = json!({ "enabled": true });
     document["tools"][0]["dryRun"] = json!({ "argument": "dry_run", "forRoles": ["intern"] });
     document["tools"][1]["dryRun"] = json!({ "meta": "acme.example/dryRun" });
+    document["policy"] = json!({ "roles": ["reader", "intern"] });
     document["upstreams"][0]["probe"] = json!({ "tool": "ping", "arguments": { "a": [1] } });
     check(
         &document,
@@ -817,8 +818,24 @@ fn keys_dry_runs_and_probes_say_what_they_need() {
             ),
             (
                 "/tools/0/dryRun/forRoles → /tools/0/dryRun/forRoles/1",
-                json!(["a", "a"]),
+                json!(["intern", "intern"]),
                 "listed twice",
+            ),
+            // Misspelt, or with no list to be on, it would hold nobody back.
+            (
+                "/tools/0/dryRun/forRoles → /tools/0/dryRun/forRoles/0",
+                json!(["interns"]),
+                "no known role",
+            ),
+            (
+                "/policy → /tools/0/dryRun/forRoles/0",
+                Value::Null,
+                "no known role",
+            ),
+            (
+                "/policy → /tools/0/dryRun/forRoles/0",
+                json!({ "tools": ["search__other"] }),
+                "no known role",
             ),
             ("/upstreams/0/probe/tool", json!(""), "no tool's name"),
             ("/upstreams/0/probe/slowMs", json!(5_001), "longer than"),
