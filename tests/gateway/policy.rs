@@ -80,11 +80,44 @@ fn a_refusal_names_the_rule_and_does_no_work() {
 }
 
 #[test]
+fn what_all_tools_ask_for_is_asked_for_one_with_a_rule_of_its_own() {
+    let limited = json!({ "requests": 1000 });
+    let world = Setup::new()
+        .upstream("search", &Script::modern(&["limited", "other", "open"]))
+        .rule(json!({ "name": "search__limited", "rateLimit": limited }))
+        .rule(json!({ "name": "search__other", "requiredScopes": ["other"] }))
+        .rule(json!({ "name": "search__open", "requiredRoles": [], "requiredScopes": [] }))
+        .rule(json!({ "name": "search__*", "requiredRoles": ["admin"], "requiredScopes": ["all"] }))
+        .start();
+    for (claims, may) in [
+        (json!({}), vec!["search__open"]),
+        (json!({ "roles": ["admin"] }), vec!["search__open"]),
+        (json!({ "scope": "all other" }), vec!["search__open"]),
+        (
+            json!({ "roles": ["admin"], "scope": "all" }),
+            vec!["search__limited", "search__open"],
+        ),
+        (
+            json!({ "roles": ["admin"], "scope": "other" }),
+            vec!["search__other", "search__open"],
+        ),
+    ] {
+        let token = world.token(&claims);
+        let listed = world.call(modern("tools/list", json!({})).token(&token));
+        assert_eq!(listed.names(), may, "{claims}");
+        for name in ["search__limited", "search__other", "search__open"] {
+            let told = world.call(tool(name).token(&token));
+            assert_eq!(told.status == 200, may.contains(&name), "{claims} {name}");
+        }
+    }
+}
+
+#[test]
 fn a_rule_for_all_tools_gives_way_to_a_tools_own() {
     let world = Setup::new()
         .upstream("search", &Script::modern(&["open", "closed"]))
         .rule(json!({ "name": "search__*", "requiredRoles": ["admin"] }))
-        .rule(json!({ "name": "search__open" }))
+        .rule(json!({ "name": "search__open", "requiredRoles": [] }))
         .start();
     assert_eq!(world.tool("search__open").status, 200);
     assert_eq!(world.tool("search__closed").status, 403);

@@ -18,6 +18,7 @@ mod rollout;
 pub mod safety;
 mod snapshot;
 mod tenant;
+mod tool_rules;
 
 use std::time::Duration;
 
@@ -38,6 +39,7 @@ pub(crate) use rollout::{canary_key, mirror_key};
 pub use safety::{DryRun, Idempotency, Probe};
 pub use snapshot::SNAPSHOT_VERSION;
 pub use tenant::Tenant;
+pub use tool_rules::ToolRules;
 
 use crate::keyspace::{Family, Store};
 use crate::platform::LogLevel;
@@ -377,7 +379,8 @@ impl SecretRef {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ToolRule {
     /// `upstream__tool`, in either naming; `upstream__*` is for all the upstream's tools
-    /// that have no rule of their own.
+    /// that have no rule of their own, and what it asks of callers is asked for those that
+    /// have one, unless that says otherwise.
     #[cfg_attr(
         feature = "schema",
         schemars(regex(pattern = r"^[a-z][a-z0-9-]*__.+$"))
@@ -387,12 +390,14 @@ pub struct ToolRule {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schemars(length(min = 1, max = bounds::DESCRIPTION_MAX)))]
     pub description: Option<String>,
-    /// The caller must have one of these roles.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub required_roles: Vec<String>,
-    /// The caller's token must have all of these scopes.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub required_scopes: Vec<String>,
+    /// The caller must have one of these roles. Left out, one of those that
+    /// `upstream__*` asks for; an empty list asks for none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub required_roles: Option<Vec<String>>,
+    /// The caller's token must have all of these scopes. Left out, those that
+    /// `upstream__*` asks for; an empty list asks for none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub required_scopes: Option<Vec<String>>,
     /// How often each client may call it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate_limit: Option<Rate>,

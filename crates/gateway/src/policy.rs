@@ -271,7 +271,7 @@ fn refused(refusal: Refusal<'_>, resource: &Resource) -> Error {
         Refusal::NoRule => denied(BY_DEFAULT, false),
         Refusal::Roles(rule) => denied(&rule.name, true),
         Refusal::Scopes(rule) => {
-            let needed: BTreeSet<String> = rule.required_scopes.iter().cloned().collect();
+            let needed: BTreeSet<String> = rule.scopes().iter().cloned().collect();
             let challenge = challenge::insufficient_scope(resource, &needed);
             let rule = rule.name.clone();
             Rejection::InsufficientScope { challenge, rule }
@@ -387,10 +387,10 @@ fn rank(classification: &str) -> Option<usize> {
 
 fn has_role(facts: &Facts<'_>, rule: &ToolRule) -> bool {
     let has = |role: &String| facts.roles.is_some_and(|roles| roles.contains(role));
-    rule.required_roles.is_empty() || rule.required_roles.iter().any(has)
+    rule.roles().is_empty() || rule.roles().iter().any(has)
 }
 
 fn has_scopes(facts: &Facts<'_>, rule: &ToolRule) -> bool {
     let has = |scope: &String| facts.scopes.is_some_and(|scopes| scopes.contains(scope));
-    rule.required_scopes.iter().all(has)
+    rule.scopes().iter().all(has)
 }

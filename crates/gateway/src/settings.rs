@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::config::{Config, ConfigFamily, NAME_SEPARATOR, Snapshot, ToolRule, Upstream};
+use crate::config::{Config, ConfigFamily, Snapshot, ToolRule, ToolRules, Upstream};
 use crate::edge::Edge;
 use crate::error::{Error, Fault};
 use crate::keyspace::Key;
@@ -40,7 +40,8 @@ pub struct Settings {
     upstreams: BTreeMap<String, usize>,
     /// Other versions of upstreams, by their keys.
     versions: BTreeMap<String, Upstream>,
-    tool_rules: BTreeMap<String, usize>,
+    /// The rules for tools.
+    pub tool_rules: ToolRules,
 }
 
 impl Settings {
@@ -59,22 +60,16 @@ impl Settings {
         let versions = config.upstreams.iter().flat_map(Upstream::versions);
         let versions = versions.map(|version| (version.key().clone(), version));
         let versions = versions.collect();
-        let tool_rules = config
-            .tools
-            .iter()
-            .enumerate()
-            .map(|(i, r)| (r.name.clone(), i))
-            .collect();
         Ok(Self {
             edge: Edge::of(&config.edge),
             sites: Sites::of(&config),
+            tool_rules: ToolRules::of(&config),
             config,
             digest,
             sealer,
             rules,
             upstreams,
             versions,
-            tool_rules,
         })
     }
 
@@ -90,15 +85,9 @@ impl Settings {
         self.versions.get(key).or_else(|| self.upstream(key))
     }
 
-    /// The rule for a tool: its own, else its upstream's `*`.
+    /// The rule for a tool.
     pub fn rule(&self, upstream: &str, tool: &str) -> Option<&ToolRule> {
-        let own = format!("{upstream}{NAME_SEPARATOR}{tool}");
-        let any = format!("{upstream}{NAME_SEPARATOR}*");
-        let index = self
-            .tool_rules
-            .get(&own)
-            .or_else(|| self.tool_rules.get(&any))?;
-        self.config.tools.get(*index)
+        self.tool_rules.rule(upstream, tool)
     }
 
     /// Whether the operator wants lines of this urgency.

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 use tidegate_gateway::auth::Principal;
-use tidegate_gateway::config::{Config, NAME_SEPARATOR, ToolRule, Upstream};
+use tidegate_gateway::config::{Config, NAME_SEPARATOR, ToolRules, Upstream};
 use tidegate_gateway::ingress::Peer;
 use tidegate_gateway::policy::{
     Arguments, BY_CLEARANCE, BY_DEFAULT, BY_TENANT, Hints, Judge, Judgement, Opinion, Refusal,
@@ -122,10 +122,11 @@ impl Question {
                 None => Arguments::Unknown,
             },
         );
+        let tool_rules = ToolRules::of(config);
         let rule = self
             .tool
             .as_ref()
-            .and_then(|_| tool_rule(config, upstream, name));
+            .and_then(|_| tool_rules.rule(&upstream.name, name));
         let judged = judge.judge(rule, &facts);
         let opinions = rules
             .map(|rules| rules.opinions(&facts))
@@ -208,14 +209,6 @@ fn raw(value: &Value) -> Result<Box<RawValue>, String> {
     serde_json::value::to_raw_value(value).map_err(|error| error.to_string())
 }
 
-/// The tool's own rule: its own, else its upstream's `*`.
-fn tool_rule<'a>(config: &'a Config, upstream: &Upstream, tool: &str) -> Option<&'a ToolRule> {
-    let named = |name: String| config.tools.iter().find(|rule| rule.name == name);
-    let upstream = &upstream.name;
-    named(format!("{upstream}{NAME_SEPARATOR}{tool}"))
-        .or_else(|| named(format!("{upstream}{NAME_SEPARATOR}*")))
-}
-
 fn refused<'r>(refusal: &Refusal<'r>, clearance: &str, upstream: &Upstream) -> (&'r str, String) {
     match refusal {
         Refusal::Clearance => {
@@ -228,14 +221,14 @@ fn refused<'r>(refusal: &Refusal<'r>, clearance: &str, upstream: &Upstream) -> (
         Refusal::Rule(rule) => (&rule.name, "this rule denies it".to_owned()),
         Refusal::NoRule => (BY_DEFAULT, "no rule allows it".to_owned()),
         Refusal::Roles(rule) => {
-            let roles = rule.required_roles.join(" or ");
+            let roles = rule.roles().join(" or ");
             (
                 &rule.name,
                 format!("the tool's own entry asks for the role {roles}"),
             )
         }
         Refusal::Scopes(rule) => {
-            let scopes = rule.required_scopes.join(" and ");
+            let scopes = rule.scopes().join(" and ");
             (
                 &rule.name,
                 format!("the tool's own entry asks for the scopes {scopes}"),

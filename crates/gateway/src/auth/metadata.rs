@@ -6,7 +6,9 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value, json};
 
 use super::Resource;
-use crate::config::{Algorithm, Authentication, Binding, Config, Issuer, NAME_SEPARATOR};
+use crate::config::{
+    Algorithm, Authentication, Binding, Config, Issuer, NAME_SEPARATOR, ToolRule,
+};
 
 /// Where metadata lives; the endpoint's own path follows (RFC 9728 section 3.1).
 pub const WELL_KNOWN: &str = "/.well-known/oauth-protected-resource";
@@ -81,7 +83,7 @@ fn scopes<'a>(config: &'a Config, resource: &Resource) -> BTreeSet<&'a str> {
     };
     let rules = config.tools.iter().filter(|rule| reachable(&rule.name));
     rules
-        .flat_map(|rule| &rule.required_scopes)
+        .flat_map(ToolRule::scopes)
         .map(String::as_str)
         .collect()
 }

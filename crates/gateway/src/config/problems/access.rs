@@ -209,17 +209,9 @@ fn rule_content(at: &str, rule: &ToolRule, findings: &mut Findings) {
             format!("use at most {DESCRIPTION_MAX} bytes, or remove it to keep the upstream's description"),
         );
     }
-    findings.names(
-        &format!("{at}/requiredRoles"),
-        &rule.required_roles,
-        "roles",
-    );
-    findings.names(
-        &format!("{at}/requiredScopes"),
-        &rule.required_scopes,
-        "scopes",
-    );
-    for (index, scope) in rule.required_scopes.iter().enumerate() {
+    findings.names(&format!("{at}/requiredRoles"), rule.roles(), "roles");
+    findings.names(&format!("{at}/requiredScopes"), rule.scopes(), "scopes");
+    for (index, scope) in rule.scopes().iter().enumerate() {
         if !is_scope_token(scope) {
             findings.add(
                 format!("{at}/requiredScopes/{index}"),

@@ -106,7 +106,7 @@ fn roles(config: &Config, policy: &Policy, findings: &mut Findings) {
     }
     for (index, rule) in config.tools.iter().enumerate() {
         let pointer = format!("/tools/{index}/requiredRoles");
-        listed(config, &pointer, &rule.required_roles, findings);
+        listed(config, &pointer, rule.roles(), findings);
     }
 }
 
