@@ -335,7 +335,12 @@ fn exposed<P: Platform>(
             Kind::Resources => Subject::Resource(Some(&own)),
             Kind::ResourceTemplates => Subject::Resource(None),
         };
-        if !policy::shown(context, principal, upstream, subject) {
+        let connects = kind == Kind::Tools && credentials::is_connect_tool(upstream, &own);
+        let may = match connects {
+            true => policy::may_connect(context, principal, upstream),
+            false => policy::shown(context, principal, upstream, subject),
+        };
+        if !may {
             continue;
         }
         if kind != Kind::Tools || tool_usable(context, upstream, &own, &mut item) {

@@ -28,7 +28,9 @@ use crate::seal::hex;
 use crate::time::Timestamp;
 use crate::upstream::Exchange;
 pub use connect::LINK_HOLDS;
-pub(crate) use connect::{Asking, CONNECT, answer, connect_tool, connected, ready, serve};
+pub(crate) use connect::{
+    Asking, CONNECT, answer, connect_tool, connected, connects, is_connect_tool, ready, serve,
+};
 pub use grant::{GrantFamily, Lease, Record};
 use server::{Endpoints, Failure, ask, ends, resource};
 

@@ -23,6 +23,7 @@ use tidegate_mcp::method::Method;
 use crate::audit::AnsweredBy;
 use crate::auth::Principal;
 use crate::context::Context;
+use crate::credentials;
 use crate::dispatch::{self, Ask, Place, Work};
 use crate::egress::{Event, Reply};
 use crate::error::{Error, Rejection};
@@ -153,7 +154,8 @@ impl<P: Platform> Plan<P> {
         let target = Target::One(Box::new(one.clone()));
         // Nobody has signed for the other upstream's tool.
         let rule = context.settings.rule(&one.upstream.name, &one.own);
-        if switches::allow(context, &target).is_err()
+        if credentials::connects(one)
+            || switches::allow(context, &target).is_err()
             || rule.is_some_and(|rule| rule.request_token.is_some())
         {
             return false;

@@ -20,12 +20,13 @@ use serde_json::json;
 use tidegate_mcp::method::Method;
 
 pub use rules::{Decision, Opinion, Rule, Rules, Unknown, Verdict};
-use tidegate_policy::CLASSIFICATIONS;
 pub use tidegate_policy::{Arguments, Facts, Hints, Outcome, Subject};
+use tidegate_policy::{CLASSIFICATIONS, Phase};
 
 use crate::auth::{Principal, Resource, challenge};
-use crate::config::{Classification, Policy, ToolRule, Upstream};
+use crate::config::{Classification, NAME_SEPARATOR, Policy, ToolRule, Upstream};
 use crate::context::Context;
+use crate::credentials;
 use crate::error::{Error, Rejection};
 use crate::ingress::Peer;
 use crate::platform::{LogLevel, Platform};
@@ -40,6 +41,9 @@ pub const BY_CLEARANCE: &str = "(clearance)";
 
 /// What decides where the upstream is of other tenants.
 pub const BY_TENANT: &str = "(tenant)";
+
+/// The name of a tool that has no rule of its own: no tool has this one.
+const UNNAMED: &str = "";
 
 /// Proof that a principal may do this to that. Only [`authorize`] makes one.
 pub struct Permit {
@@ -72,14 +76,19 @@ pub fn authorize<P: Platform>(
         .and_then(|(upstream, tool)| settings.rule(upstream, tool))
         .cloned();
     let mut allowed_by = None;
-    if let Target::One(one) = &target {
+    if let Target::One(one) = &target
+        && !connects(context, &principal, one)
+    {
         tenanted(&principal, &one.upstream)?;
         let (subject, arguments) = asked(one, hints);
         let judge = Judge::of(settings.config.policy.as_ref(), settings.rules.as_ref());
         let judge = match subject {
             // What the upstream says of a template it says of URIs nobody has judged.
             Subject::Resource(None) => judge.whatever_comes(),
-            Subject::Tool(..) | Subject::Prompt(_) | Subject::Resource(Some(_)) => judge,
+            Subject::Tool(..)
+            | Subject::Prompt(_)
+            | Subject::Resource(Some(_))
+            | Subject::Something(_) => judge,
         };
         let clearance = judge.clearance(&principal);
         let place = (context.peer.as_ref(), context.now());
@@ -133,8 +142,7 @@ pub(crate) fn knows<P: Platform>(
 ) -> bool {
     let settings = &context.settings;
     let judge = Judge::of(settings.config.policy.as_ref(), settings.rules.as_ref());
-    tenanted(principal, upstream).is_ok()
-        && judge.clearance(principal) >= upstream.classification
+    tenanted(principal, upstream).is_ok() && judge.clearance(principal) >= upstream.classification
 }
 
 /// Whether this caller may see one entry of a list.
@@ -151,6 +159,29 @@ pub(crate) fn shown<P: Platform>(
     matches!(judged.judgement, Judgement::Permitted(_))
 }
 
+/// Whether a principal may connect an account at an upstream, and see the tool that does: if
+/// there may be anything there for it to use, whatever rules say of that tool's name, which
+/// is the gateway's.
+pub(crate) fn may_connect<P: Platform>(
+    context: &Context<P>,
+    principal: &Principal,
+    upstream: &Upstream,
+) -> bool {
+    let rules = context.settings.tool_rules.of_upstream(&upstream.name);
+    let named = rules.filter_map(|rule| Some(rule.name.split_once(NAME_SEPARATOR)?.1));
+    let named = named.filter(|own| *own != "*");
+    let kinds = [Phase::Tool, Phase::Prompt, Phase::Resource];
+    let kinds = kinds.into_iter().map(Subject::Something);
+    kinds
+        .chain(named.map(|own| Subject::Tool(own, None)))
+        .any(|subject| shown(context, principal, upstream, subject))
+}
+
+/// Whether a call connects an account, and may.
+fn connects<P: Platform>(context: &Context<P>, principal: &Principal, one: &One) -> bool {
+    credentials::connects(one) && may_connect(context, principal, &one.upstream)
+}
+
 /// What is decided while the arguments are not known.
 fn weigh_unknown<'c, P: Platform>(
     context: &'c Context<P>,
@@ -161,7 +192,8 @@ fn weigh_unknown<'c, P: Platform>(
     let settings = &context.settings;
     let rule = match subject {
         Subject::Tool(own, _) => settings.rule(&upstream.name, own),
-        Subject::Prompt(_) | Subject::Resource(_) => None,
+        Subject::Something(Phase::Tool) => settings.rule(&upstream.name, UNNAMED),
+        Subject::Prompt(_) | Subject::Resource(_) | Subject::Something(_) => None,
     };
     let judge = Judge::of(settings.config.policy.as_ref(), settings.rules.as_ref());
     let clearance = judge.clearance(principal);

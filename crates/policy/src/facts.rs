@@ -30,6 +30,8 @@ pub enum Subject<'a> {
     Prompt(&'a str),
     /// A resource by its own URI; a template has none yet.
     Resource(Option<&'a str>),
+    /// Something of a kind, of which nothing else is known.
+    Something(Phase),
 }
 
 impl Default for Subject<'_> {
@@ -45,6 +47,7 @@ impl Subject<'_> {
             Self::Tool(..) => Phase::Tool,
             Self::Prompt(_) => Phase::Prompt,
             Self::Resource(_) => Phase::Resource,
+            Self::Something(phase) => *phase,
         }
     }
 }
@@ -197,7 +200,7 @@ impl Facts<'_> {
             ("tool.name", Subject::Tool(own, _))
             | ("prompt.name", Subject::Prompt(own))
             | ("resource.uri", Subject::Resource(Some(own))) => Some(text(own)),
-            ("resource.uri", Subject::Resource(None)) => {
+            ("resource.uri", Subject::Resource(None)) | (_, Subject::Something(_)) => {
                 unknown();
                 None
             }

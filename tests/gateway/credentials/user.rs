@@ -313,6 +313,59 @@ fn one_upstream_without_an_account_leaves_the_others_standing() {
 }
 
 #[test]
+fn whoever_may_use_anything_there_may_connect_an_account_and_nobody_else() {
+    let read = |when: &str| json!({ "name": "read", "effect": "allow", "tools": ["files__read"], "when": when });
+    let anybody = json!({ "effect": "allow", "name": "anybody", "tools": ["*"] });
+    let of_resources = json!({ "effect": "allow", "name": "some", "resources": ["files__*"], "when": "resource.uri == 'file:///a'" });
+    let of_names = json!({ "effect": "allow", "name": "some", "tools": ["files__*"], "when": "tool.name.startsWith('re') && args.x == 1" });
+    let closed = json!({ "name": "files__*", "requiredRoles": ["admin"] });
+    let open = json!({ "name": "files__read", "requiredRoles": [] });
+    let none = json!([]);
+    for (rules, tools, may) in [
+        (json!([read("principal.subject == 'ada'")]), &none, true),
+        (json!([read("principal.subject == 'eve'")]), &none, false),
+        (json!([of_resources]), &none, true),
+        (json!([of_names]), &none, true),
+        (
+            json!([anybody, { "name": "not", "effect": "deny", "tools": ["files__read"] }]),
+            &none,
+            true,
+        ),
+        (
+            json!([anybody, { "name": "not", "effect": "deny", "tools": ["files__*"] }]),
+            &none,
+            false,
+        ),
+        (json!([]), &json!([closed]), true),
+        (json!([anybody]), &json!([closed]), false),
+        (json!([anybody]), &json!([closed, open]), true),
+    ] {
+        let script = Script::modern(&["read"]);
+        let world = crate::world::Setup::new()
+            .upstream_with("files", &script, &credentials("user"))
+            .config(
+                &json!({ "policy": { "rules": rules, "tools": ["files__read"] }, "tools": tools }),
+            )
+            .secret("GRANTS_SECRET", super::server::SECRET)
+            .start();
+        let granter = Granter::serve(&world, &[("files", &script)]);
+        let listed = world.list("tools/list");
+        let connecting = world.call(
+            asking()
+                .param("name", "files__connect-account".into())
+                .header("mcp-name", "files__connect-account"),
+        );
+        if may {
+            assert_eq!(listed, ["files__connect-account"], "{rules} {tools}");
+            connect(&world, &granter, &link_in(&connecting), "ada@files");
+        } else {
+            assert!(listed.is_empty(), "{rules} {tools}");
+            assert_eq!(connecting.reason(), "denied", "{rules} {tools}");
+        }
+    }
+}
+
+#[test]
 fn a_grant_is_renewed_before_it_ends_and_asked_for_anew_when_it_is_withdrawn() {
     let (world, granter) = world("user");
     connect(

@@ -115,11 +115,20 @@ pub(crate) fn connect_tool(upstream: &str) -> Object {
         .with("inputSchema", &json!({ "type": "object" }))
 }
 
+/// Whether a tool of an upstream's is [`connect_tool`]; no other of that name is ever called.
+pub(crate) fn is_connect_tool(upstream: &Upstream, own: &str) -> bool {
+    let oauth = upstream.credentials.oauth();
+    own == CONNECT_TOOL && oauth.is_some_and(|oauth| oauth.grant == Grant::User)
+}
+
+/// Whether a call is of [`connect_tool`].
+pub(crate) fn connects(one: &One) -> bool {
+    one.method == Method::ToolsCall && is_connect_tool(&one.upstream, &one.own)
+}
+
 /// The answer to a call of [`connect_tool`] by who has an account connected.
 pub(crate) fn connected(one: &One) -> Option<Reply> {
-    let oauth = one.upstream.credentials.oauth()?;
-    let ours = one.method == Method::ToolsCall && one.own == CONNECT_TOOL;
-    (ours && oauth.grant == Grant::User).then(|| {
+    connects(one).then(|| {
         let text = "The account is connected. List the tools again.";
         let result = Object::default()
             .with("resultType", &ResultType::COMPLETE)

@@ -33,13 +33,31 @@ impl Selector {
         }
     }
 
-    fn concerns(&self, upstream: &str, name: Option<&str>) -> bool {
+    fn concerns(&self, upstream: &str, name: Named<'_>) -> bool {
         match self {
             Self::Every => true,
             Self::Upstream(own) => own == upstream,
-            Self::Named(own, named) => own == upstream && name == Some(named),
+            Self::Named(own, named) => {
+                own == upstream
+                    && match name {
+                        Named::So(name) => name == named,
+                        Named::Nothing => false,
+                        Named::Perhaps(whatever) => whatever,
+                    }
+            }
         }
     }
+}
+
+/// What the name is of what is asked for.
+#[derive(Clone, Copy)]
+enum Named<'a> {
+    /// This.
+    So(&'a str),
+    /// It has none that rules know it by.
+    Nothing,
+    /// It is not known; whether it is taken to be the one a rule means.
+    Perhaps(bool),
 }
 
 /// One rule.
@@ -59,8 +77,10 @@ impl Rule {
     pub fn concerns(&self, facts: &Facts<'_>) -> bool {
         let phase = facts.about.phase();
         let name = match facts.about {
-            Subject::Tool(name, _) | Subject::Prompt(name) => Some(name),
-            Subject::Resource(_) => None,
+            Subject::Tool(name, _) | Subject::Prompt(name) => Named::So(name),
+            Subject::Resource(_) => Named::Nothing,
+            // There may be what is allowed, and something else than what is denied.
+            Subject::Something(_) => Named::Perhaps(self.effect == Effect::Allow),
         };
         self.selectors
             .iter()
