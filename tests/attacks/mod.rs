@@ -134,7 +134,11 @@ impl Stage {
 
     /// No token was shown.
     fn nothing(&self, name: &str, sent: Sent) -> Attack {
-        let challenge = format!("Bearer {}", tail(self, "/mcp"));
+        let challenge = format!(
+            r#"Bearer scope="{}", {}"#,
+            forge::SCOPES,
+            tail(self, "/mcp")
+        );
         self.row(name, sent, 401, Some(challenge))
     }
 

@@ -50,6 +50,28 @@ fn a_challenge_leads_to_the_document_of_its_endpoint() {
 }
 
 #[test]
+fn who_shows_nothing_is_told_the_scopes_the_document_lists() {
+    let world = Setup::new()
+        .upstream("search", &Script::modern(&["query"]))
+        .upstream("other", &Script::modern(&["edit"]))
+        .rule(json!({ "name": "search__query", "requiredScopes": ["search:read"] }))
+        .rule(json!({ "name": "other__edit", "requiredScopes": ["other:edit"] }))
+        .start();
+    for (path, scopes) in [
+        ("/mcp", "other:edit search:read"),
+        ("/servers/search/mcp", "search:read"),
+    ] {
+        let told = world.call(tool("query").anonymous().to(path));
+        let challenge = told.header("www-authenticate");
+        let expected = format!("Bearer scope=\"{scopes}\", resource_metadata=");
+        assert!(challenge.starts_with(&expected), "{challenge}");
+        // A token that is not good is refused for what is wrong with it.
+        let told = world.call(tool("query").token("x").to(path));
+        assert!(!told.header("www-authenticate").contains("scope="));
+    }
+}
+
+#[test]
 fn there_is_no_document_of_what_does_not_exist() {
     let world = world();
     for path in [

@@ -23,6 +23,7 @@ mod jwks;
 mod jwt;
 mod principal;
 
+use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use http::{HeaderMap, Method, Request};
@@ -175,7 +176,7 @@ pub(crate) fn shown<'a>(
     if principal.issuer.is_empty() || principal.issuer == KEY_ISSUER {
         return None;
     }
-    let shown = Credentials::read(headers, resource).ok()?;
+    let shown = Credentials::read(headers, resource, BTreeSet::new).ok()?;
     Some(shown.token)
 }
 
@@ -198,7 +199,8 @@ pub async fn authenticate<P: Platform>(
             return Ok(Rc::new(Principal::anonymous_of(resource.tenant.clone())));
         }
     };
-    let shown = Credentials::read(sender.headers, resource)?;
+    let scopes = || metadata::scopes(config, resource);
+    let shown = Credentials::read(sender.headers, resource, scopes)?;
     let refuse = |refused: Refused| refused.rejection(resource, shown.scheme);
     let principal = if gateway_keys && gateway_key::is_one(shown.token) {
         let known = gateway_key::principal(platform, &memory.gateway_keys, shown, resource);

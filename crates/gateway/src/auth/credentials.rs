@@ -19,8 +19,13 @@ pub(super) struct Credentials<'a> {
 }
 
 impl<'a> Credentials<'a> {
-    /// Reads the `Authorization` header, of which there must be exactly one.
-    pub(super) fn read(headers: &'a HeaderMap, resource: &Resource) -> Result<Self, Error> {
+    /// Reads the `Authorization` header, of which there must be exactly one. Who has sent none
+    /// is told which scopes there are.
+    pub(super) fn read(
+        headers: &'a HeaderMap,
+        resource: &Resource,
+        scopes: impl FnOnce() -> BTreeSet<String>,
+    ) -> Result<Self, Error> {
         let mut values = headers.get_all(AUTHORIZATION).iter();
         let bytes = values.next().map_or(&b""[..], |value| value.as_bytes());
         // Some hosts join equal headers with a comma, which no token contains.
@@ -37,7 +42,7 @@ impl<'a> Credentials<'a> {
         } else if resource.proofs && scheme.eq_ignore_ascii_case(b"dpop") {
             Scheme::DPoP
         } else {
-            let challenge = challenge::no_credentials(resource, &BTreeSet::new());
+            let challenge = challenge::no_credentials(resource, &scopes());
             let reason =
                 "Send `Authorization: Bearer …`; see WWW-Authenticate for where to get a token.";
             return Err(Rejection::Unauthenticated { challenge, reason }.into());
@@ -122,7 +127,7 @@ mod tests {
             proofs: false,
             tenant: None,
         };
-        match Credentials::read(headers, &resource) {
+        match Credentials::read(headers, &resource, BTreeSet::new) {
             Ok(credentials) => Ok(credentials.token.to_owned()),
             Err(Error::Rejection(Rejection::Unauthenticated { challenge, .. })) => {
                 let challenge = challenge.to_str().unwrap();

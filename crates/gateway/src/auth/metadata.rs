@@ -6,9 +6,7 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value, json};
 
 use super::Resource;
-use crate::config::{
-    Algorithm, Authentication, Binding, Config, Issuer, NAME_SEPARATOR, ToolRule,
-};
+use crate::config::{Algorithm, Authentication, Binding, Config, Issuer, NAME_SEPARATOR, ToolRule};
 
 /// Where metadata lives; the endpoint's own path follows (RFC 9728 section 3.1).
 pub const WELL_KNOWN: &str = "/.well-known/oauth-protected-resource";
@@ -68,7 +66,7 @@ fn bindings(config: &Config, members: &mut Map<String, Value>) {
 }
 
 /// Every scope a tool reachable through the endpoint asks for.
-fn scopes<'a>(config: &'a Config, resource: &Resource) -> BTreeSet<&'a str> {
+pub(super) fn scopes(config: &Config, resource: &Resource) -> BTreeSet<String> {
     let upstream = upstream_of(&resource.url);
     // Whose upstream another tenant may not know of says no scopes here.
     let hidden: BTreeSet<&str> = config
@@ -82,10 +80,7 @@ fn scopes<'a>(config: &'a Config, resource: &Resource) -> BTreeSet<&'a str> {
         of.is_some_and(|of| !hidden.contains(of) && upstream.is_none_or(|upstream| upstream == of))
     };
     let rules = config.tools.iter().filter(|rule| reachable(&rule.name));
-    rules
-        .flat_map(ToolRule::scopes)
-        .map(String::as_str)
-        .collect()
+    rules.flat_map(ToolRule::scopes).cloned().collect()
 }
 
 fn upstream_of(url: &str) -> Option<&str> {
