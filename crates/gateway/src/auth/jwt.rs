@@ -1,9 +1,11 @@
 //! One signed JSON Web Token: its text taken apart, and its signature checked with one key
 //! (RFC 7515, RFC 7519, RFC 8725, RFC 9068).
 //!
-//! Three things are refused outright because accepting them has broken others: a header
-//! that names its own key, an algorithm the key was not made for, and a token of another
-//! kind (an ID-JAG, a proof, a logout token) in place of an access token.
+//! Two things are refused outright because accepting them has broken others: an algorithm
+//! the key was not made for, and a token of another kind (an ID-JAG, a proof, a logout token)
+//! in place of an access token. A key, or the place of one, that a header names (`jwk`, `jku`,
+//! `x5c`, `x5u`) is not looked at: some issuers send one, and their published keys alone
+//! count.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;

@@ -128,7 +128,8 @@ pub(super) async fn stored<P: Platform>(
 }
 
 /// Keeps what was exchanged for a principal's token where calls that outlive the request
-/// find it. Lost, those calls are refused.
+/// find it. Lost, those calls are refused. One per principal and upstream, the last: whoever
+/// goes on with a task later does not know which token it was begun with.
 pub(super) async fn keep<P: Platform>(
     context: &Context<P>,
     upstream: &Upstream,
