@@ -14,33 +14,50 @@ use crate::world::{Ask, Script, Setup, World, tool};
 const OPERATOR: &str = "an operator's key, long enough to be one";
 const SECOND: Duration = Duration::from_secs(1);
 
+/// Everything that can be revoked: its kind, its issuer, its name.
+const REVOCABLE: [(Revoked, &str, &str); 5] = [
+    (Revoked::Token, ISSUER, "this-token"),
+    (Revoked::Subject, ISSUER, "ada"),
+    (Revoked::Client, ISSUER, "cli"),
+    (Revoked::Key, "", "0101010101010101"),
+    (Revoked::Tenant, ISSUER, "north"),
+];
+
+/// What stands on that, and the same of others.
+fn shown(world: &World, kind: Revoked) -> (String, String) {
+    match kind {
+        Revoked::Key => (make(world, 1, &json!({})), make(world, 2, &json!({}))),
+        Revoked::Token | Revoked::Subject | Revoked::Client | Revoked::Tenant => {
+            let claims =
+                json!({ "jti": "other", "sub": "eve", "client_id": "web", "tid": "south" });
+            let own = world.token(&json!({ "jti": "this-token", "tid": "north" }));
+            (own, world.token(&claims))
+        }
+    }
+}
+
 #[test]
 fn what_the_list_names_is_refused_within_its_freshness() {
-    for (kind, value) in [
-        (Revoked::Token, "this-token"),
-        (Revoked::Subject, "ada"),
-        (Revoked::Client, "cli"),
-        (Revoked::Tenant, "north"),
-    ] {
-        let world = world(&json!({}));
-        let token = world.token(&json!({ "jti": "this-token", "tid": "north" }));
-        let claims = json!({ "jti": "other", "sub": "eve", "client_id": "web", "tid": "south" });
-        let other = world.token(&claims);
-        let status = |token: &str| world.call(tool("search__query").token(token)).status;
-        assert_eq!(status(&token), 200);
-        publish(&world, &[(kind, ISSUER, value, None)]);
-        world.sim.clock.advance(SECOND * 15);
-        let told = world.call(tool("search__query").token(&token));
-        assert_eq!(told.status, 401, "{kind:?}");
-        let challenge = told.header("www-authenticate");
-        assert!(
-            challenge.contains("The token has been revoked."),
-            "{challenge}"
-        );
-        assert_eq!(status(&other), 200, "{kind:?} is not of others");
-        publish(&world, &[]);
-        world.sim.clock.advance(SECOND * 15);
-        assert_eq!(status(&token), 200, "{kind:?} lifted");
+    for (kind, issuer, value) in REVOCABLE {
+        for mode in ["published", "immediate"] {
+            let world = world(&json!({ "gatewayKeys": true, "revocation": mode }));
+            let (token, other) = shown(&world, kind);
+            let status = |token: &str| world.call(tool("search__query").token(token)).status;
+            assert_eq!(status(&token), 200);
+            publish(&world, &[(kind, issuer, value, None)]);
+            world.sim.clock.advance(SECOND * 15);
+            let told = world.call(tool("search__query").token(&token));
+            assert_eq!(told.status, 401, "{kind:?}");
+            let challenge = told.header("www-authenticate");
+            assert!(
+                challenge.contains("The token has been revoked."),
+                "{challenge}"
+            );
+            assert_eq!(status(&other), 200, "{kind:?} is not of others");
+            publish(&world, &[]);
+            world.sim.clock.advance(SECOND * 15);
+            assert_eq!(status(&token), 200, "{kind:?} lifted");
+        }
     }
 }
 
@@ -108,25 +125,30 @@ fn without_the_list_its_last_state_holds_for_a_while_and_then_nobody_is_let_in()
 
 #[test]
 fn what_an_operator_revokes_at_once_is_refused_at_once_everywhere() {
-    let world = world(&json!({ "revocation": "immediate" }));
-    let other = world.isolate();
-    for world in [&world, &other] {
-        assert_eq!(world.tool("search__query").status, 200);
+    for (kind, issuer, value) in REVOCABLE {
+        let world = world(&json!({ "gatewayKeys": true, "revocation": "immediate" }));
+        let isolate = world.isolate();
+        let (token, other) = shown(&world, kind);
+        let statuses = |shown: &str| {
+            [&world, &isolate].map(|world| {
+                world
+                    .call(tool("search__query").token(shown))
+                    .status
+                    .as_u16()
+            })
+        };
+        assert_eq!(statuses(&token), [200; 2], "{kind:?}");
+        let asked = json!({ "kind": kind, "issuer": issuer, "value": value });
+        assert_eq!(door(&world, "POST", OPERATOR, &asked), 200);
+        assert_eq!(statuses(&token), [401; 2], "{kind:?}");
+        assert_eq!(statuses(&other), [200; 2], "{kind:?} is not of others");
+        assert_eq!(door(&isolate, "DELETE", OPERATOR, &asked), 200);
+        assert_eq!(statuses(&token), [200; 2], "{kind:?} lifted");
+        for world in [&world, &isolate] {
+            world.sim.atomic.faults.outage(true);
+        }
+        assert_eq!(statuses(&token), [500; 2], "unknown is not accepted");
     }
-    let asked = json!({ "kind": "subject", "issuer": ISSUER, "value": "ada" });
-    assert_eq!(door(&world, "POST", OPERATOR, &asked), 200);
-    for world in [&world, &other] {
-        assert_eq!(world.tool("search__query").status, 401);
-        assert_eq!(world.call(tool("search__query").by("eve")).status, 200);
-    }
-    assert_eq!(door(&other, "DELETE", OPERATOR, &asked), 200);
-    assert_eq!(world.tool("search__query").status, 200);
-    world.sim.atomic.faults.outage(true);
-    assert_eq!(
-        world.tool("search__query").status,
-        500,
-        "unknown is not accepted"
-    );
 }
 
 #[test]
@@ -232,7 +254,11 @@ fn a_key_ends_by_time_by_rotation_and_by_revocation() {
         assert_eq!(reason(&key), "The key is not known here.");
     }
     let day = SECOND * 24 * 3600;
-    let long = make(&world, 6, &json!({ "expiresAtMs": now + 730 * 24 * 3_600_000_u64 }));
+    let long = make(
+        &world,
+        6,
+        &json!({ "expiresAtMs": now + 730 * 24 * 3_600_000_u64 }),
+    );
     let asked = json!({ "kind": "key", "value": "0606060606060606" });
     assert_eq!(door(&world, "POST", OPERATOR, &asked), 200);
     let asked = json!({ "kind": "key", "value": "0303030303030303" });
