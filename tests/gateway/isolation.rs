@@ -3,6 +3,7 @@
 //! tokens, by their host, or by their path. Seeded; a failing seed is named.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -10,6 +11,12 @@ use crate::world::{
     Ask, Heard, Said, Script, Setup, Told, World, complete, issuer, legacy, modern, tool,
 };
 
+/// Prompts of one upstream: more than a page.
+const PROMPTS: usize = 255;
+/// How long an upstream's list may be kept: some steps of a schedule.
+const KEPT: Duration = Duration::from_secs(20);
+/// How far time moves at once.
+const LATER: Duration = Duration::from_secs(7);
 /// How many schedules, and how many steps each.
 const SCHEDULES: u64 = 120;
 const STEPS: usize = 60;
@@ -41,6 +48,7 @@ enum Kind {
     Handle,
     State,
     Session,
+    Cursor,
 }
 
 /// Echoes what it is told; one tool asks first.
@@ -66,10 +74,18 @@ fn world() -> World {
     let (new, old) = (Script::modern(&tools), Script::legacy("2025-11-25", &tools));
     new.on("tools/call", echo);
     old.on("tools/call", echo);
+    for number in 0..PROMPTS {
+        new.listing("prompts", json!({ "name": format!("p{number}") }));
+    }
     // Each has a tool of a name the other must not see.
     let (north, south) = (Script::modern(&["NORTHERN"]), Script::modern(&["SOUTHERN"]));
     north.on("tools/call", echo);
     south.on("tools/call", echo);
+    // Lists are kept, and shared where they may be.
+    let kept = i64::try_from(KEPT.as_millis()).unwrap();
+    for (script, scope) in [(&new, "public"), (&north, "public"), (&south, "private")] {
+        script.hints(kept, scope);
+    }
     let tenant = |name: &str| json!({ "name": name, "path": name, "host": format!("{name}.gw.example.com") });
     Setup::new()
         .upstream("new", &new)
@@ -165,7 +181,11 @@ fn act(world: &World, me: &mut Tenant, dice: &mut Dice) -> Told {
     let call = |me: &mut Tenant, own: &str| {
         tool(&format!("{upstream}__{own}")).param("arguments", me.word())
     };
-    let ask = match dice.roll(10) {
+    let ask = match dice.roll(12) {
+        10 | 11 => match dice.pick(me.of(Kind::Cursor)) {
+            Some(cursor) => modern("prompts/list", json!({ "cursor": cursor })),
+            None => modern("prompts/list", json!({})),
+        },
         9 => tool(&format!("{}__{}", me.alone, me.canary)).param("arguments", me.word()),
         0 => modern("tools/list", json!({})),
         1 => call(me, "a"),
@@ -210,6 +230,7 @@ fn act(world: &World, me: &mut Tenant, dice: &mut Dice) -> Told {
             me.hold(Kind::Handle, &text("taskId"));
         }
         me.hold(Kind::State, &text("requestState"));
+        me.hold(Kind::Cursor, &text("nextCursor"));
         me.hold(Kind::Session, told.header("mcp-session-id"));
     }
     told
@@ -225,11 +246,13 @@ fn trespass(world: &World, me: &Tenant, other: &Tenant, dice: &mut Dice) {
         Kind::Session => {
             legacy("2025-11-25", "tools/list", json!({})).header("mcp-session-id", text)
         }
+        Kind::Cursor => modern("prompts/list", json!({ "cursor": text })),
     };
     if dice.roll(4) == 0 {
         return beside(world, me, other);
     }
-    let kind = [Kind::Handle, Kind::State, Kind::Session][dice.roll(3)];
+    let kinds = [Kind::Handle, Kind::State, Kind::Session, Kind::Cursor];
+    let kind = kinds[dice.roll(kinds.len())];
     let Some(theirs) = dice.pick(other.of(kind)) else {
         return;
     };
@@ -285,14 +308,24 @@ fn schedule(seed: u64) {
             0 => (&mut north, &south),
             _ => (&mut south, &north),
         };
-        match dice.roll(8) {
+        match dice.roll(9) {
             0 => drop(world.deliver()),
+            8 => world.later(LATER),
             1 | 2 => trespass(world, me, other, &mut dice),
             _ => {
                 let told = act(world, me, &mut dice);
                 private(me, other, &told);
             }
         }
+    }
+    // What one may not see is not where the other's isolates would find it.
+    for key in isolates[0].sim.kv.keys() {
+        let stored = isolates[0].sim.kv.stored(&key).unwrap_or_default();
+        let stored = String::from_utf8_lossy(&stored).into_owned();
+        assert!(
+            !stored.contains(south.canary),
+            "{key}: a private list is shared"
+        );
     }
     // Towards upstreams neither is spoken for in the other's session.
     let mut whose: BTreeMap<String, &str> = BTreeMap::new();
