@@ -177,6 +177,20 @@ fn who_may_not_call_a_tool_is_not_told_that_it_is_killed_or_has_no_dry_run() {
 }
 
 #[test]
+fn who_may_no_longer_call_a_tool_is_not_told_by_its_task_that_it_is_killed() {
+    let rule = json!({ "name": "one__a", "execution": "task", "requiredRoles": ["runner"] });
+    let world = setup("immediate").rule(rule).start();
+    let token = |roles: Value| world.token(&json!({ "sub": "ada", "roles": roles }));
+    let runner = token(json!(["runner"]));
+    let task = handle(&world.call(tool("one__a").with_tasks().token(&runner)));
+    kill(&world, &json!({ "kind": "tool", "value": "one__a" }));
+    world.sim.clock.advance(SECOND);
+    for (token, reason) in [(runner, "killed"), (token(json!([])), "denied")] {
+        assert_eq!(world.call(get(&task).token(&token)).reason(), reason);
+    }
+}
+
+#[test]
 fn in_bare_naming_a_killed_tools_name_is_nobody_elses() {
     let world = setup("immediate")
         .config(&json!({ "naming": "bare" }))

@@ -130,16 +130,21 @@ fn each_endpoint_has_metadata_of_its_own_and_is_challenged_for_it() {
     ] {
         let told = world.call(at(tool("search__query"), url).anonymous());
         assert_eq!(told.status, 401, "{url}");
+        // Scopes are of tools that are seen there.
+        let scope = if url == OTHER {
+            "scope=\"vault:open\", "
+        } else {
+            ""
+        };
         assert_eq!(
             told.header("www-authenticate"),
-            format!("Bearer resource_metadata=\"{document}\"")
+            format!("Bearer {scope}resource_metadata=\"{document}\"")
         );
         let told = world.ask(at(Ask::http("GET", "/"), document).anonymous());
         assert_eq!(
             (told.status.as_u16(), &told.json()["resource"]),
             (200, &json!(url))
         );
-        // Scopes are of tools that are seen there.
         let scopes = &told.json()["scopes_supported"];
         assert_eq!(
             scopes,
