@@ -45,7 +45,7 @@ fn the_simulator_keeps_every_promise() {
     for check in &checks {
         assert_eq!(check.outcome, Ok(()), "{}", check.name);
     }
-    assert_eq!(checks.len(), 40);
+    assert_eq!(checks.len(), 41);
     assert_eq!(report(&checks)["passed"], true);
     assert!(
         world.kv.too_fast().is_empty(),
