@@ -329,6 +329,21 @@ fn what_did_not_reach_its_upstream_is_given_back() {
 }
 
 #[test]
+fn a_quota_of_another_period_is_another_quota() {
+    let quota =
+        |period: &str| json!([{ "name": "q", "unit": "calls", "limit": 3, "period": period }]);
+    let world = world(&quota("day"));
+    assert_eq!(admitted(&world, "up__b", 2), 2);
+    let changed = setup(&quota("month")).upstream("up", &Script::modern(&["b"]));
+    world.sim.kv.publish("config", changed.snapshot());
+    world.later(MINUTE);
+    world.tool("up__b");
+    world.settle();
+    assert_eq!(admitted(&world, "up__b", 5), 3, "of the month");
+    assert_eq!(used(&world), 3);
+}
+
+#[test]
 fn a_raised_quota_is_in_force_soon() {
     let quota =
         |limit: u32| json!([{ "name": "q", "unit": "calls", "limit": limit, "period": "month" }]);

@@ -102,12 +102,14 @@ struct Applied<'a> {
     need: u64,
 }
 
-/// Names a quota in keys.
+/// Names a quota in keys. With another unit or period it is another quota: what was leased
+/// of the one is nothing of the other.
 fn digest(quota: &Quota) -> String {
     let mut hash = Sha256::new();
-    hash.update("quota\0");
-    hash.update(quota.unit.as_str());
-    hash.update("\0");
+    for part in ["quota", quota.unit.as_str(), quota.period.as_str()] {
+        hash.update(part);
+        hash.update("\0");
+    }
     hash.update(&quota.name);
     hex(&hash.finalize()[..8])
 }
