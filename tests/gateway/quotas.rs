@@ -329,6 +329,25 @@ fn what_did_not_reach_its_upstream_is_given_back() {
 }
 
 #[test]
+fn what_an_idempotency_key_stands_for_is_counted_once() {
+    let quotas = json!([{ "name": "q", "unit": "calls", "limit": 3, "period": "day" }]);
+    let world = setup(&quotas)
+        .config(&json!({ "idempotency": { "enabled": true } }))
+        .upstream("up", &Script::modern(&["b"]))
+        .start();
+    let keyed = |key: &str| tool("up__b").header("idempotency-key", key);
+    for _ in 0..5 {
+        assert_eq!(world.call(keyed("k")).status, 200);
+    }
+    let other = tool("up__b").param("arguments", json!({ "q": "another" }));
+    let other = other.header("idempotency-key", "k");
+    assert_eq!(world.call(other).status, 422);
+    assert_eq!(world.call(keyed(&"x".repeat(300))).status, 400);
+    assert_eq!(used(&world), 2, "what is leased beyond it is one");
+    assert_eq!(admitted(&world, "up__b", 4), 2);
+}
+
+#[test]
 fn a_quota_of_another_period_is_another_quota() {
     let quota =
         |period: &str| json!([{ "name": "q", "unit": "calls", "limit": 3, "period": period }]);

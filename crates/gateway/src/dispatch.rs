@@ -37,7 +37,7 @@ use crate::notices;
 use crate::park::{self, Part};
 use crate::platform::Platform;
 use crate::policy::Permit;
-use crate::quotas::{Bill, Charge};
+use crate::quotas::{Bill, Charge, Unmade};
 use crate::rounds;
 use crate::route::{One, Own, Target};
 use crate::session;
@@ -77,12 +77,16 @@ pub fn begin<P: Platform>(context: &Context<P>, work: Work) -> Dispatch {
 
 /// Does the work, once where it has a key.
 fn once<P: Platform>(context: &Context<P>, mut work: Work) -> Dispatch {
-    match idempotency::keyed(context, &mut work) {
-        Ok(None) => make(context, work),
-        Ok(Some(keyed)) => {
-            let context = context.clone();
-            keyed.once(move || make(&context, work))
-        }
+    let keyed = idempotency::keyed(context, &mut work);
+    let unmade = Unmade::new(context, work.bill.take());
+    let context = context.clone();
+    let make = move || {
+        work.bill = unmade.take();
+        make(&context, work)
+    };
+    match keyed {
+        Ok(None) => make(),
+        Ok(Some(keyed)) => keyed.once(make),
         Err(error) => ready(Err(error)).boxed_local(),
     }
 }

@@ -54,9 +54,9 @@ use crate::seal::hex;
 use crate::time::Timestamp;
 use period::Stretch;
 
-pub(crate) use bill::Bill;
 use bill::Prepaid;
 pub use bill::WARNING_META;
+pub(crate) use bill::{Bill, Unmade};
 pub use period::KEPT_FOR;
 pub(crate) use spenders::Memory;
 pub use spenders::{SHARD_MAX, SpendersFamily};

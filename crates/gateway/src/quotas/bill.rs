@@ -24,6 +24,34 @@ pub(crate) struct Bill {
     pub(super) price: Price,
 }
 
+/// A bill of a call that may not be made: given back, unless somebody takes it.
+pub(crate) struct Unmade<P: Platform> {
+    context: Context<P>,
+    bill: Option<Bill>,
+}
+
+impl<P: Platform> Unmade<P> {
+    pub(crate) fn new(context: &Context<P>, bill: Option<Bill>) -> Self {
+        Self {
+            context: context.clone(),
+            bill,
+        }
+    }
+
+    /// The call is made.
+    pub(crate) fn take(mut self) -> Option<Bill> {
+        self.bill.take()
+    }
+}
+
+impl<P: Platform> Drop for Unmade<P> {
+    fn drop(&mut self) {
+        if let Some(bill) = &self.bill {
+            bill.give_back(&self.context);
+        }
+    }
+}
+
 /// What was taken of one quota when the call was admitted.
 pub(super) struct Prepaid {
     pub(super) charge: Charge,
