@@ -329,6 +329,34 @@ fn what_did_not_reach_its_upstream_is_given_back() {
 }
 
 #[test]
+fn what_may_have_run_in_any_attempt_is_not_given_back() {
+    let script = Script::modern(&["b"]);
+    let lost = std::cell::Cell::new(false);
+    script.on("tools/call", move |_| {
+        lost.set(!lost.get());
+        Said::NoAnswer(match lost.get() {
+            true => HttpError::MaybeSent("cut".to_owned()),
+            false => HttpError::NotSent("refused".to_owned()),
+        })
+    });
+    let quotas = json!([{ "name": "q", "unit": "calls", "limit": 3, "period": "day" }]);
+    let retry = json!({ "retry": { "maxAttempts": 2, "budgetPerSecond": 100 } });
+    let world = setup(&quotas)
+        .upstream_with("up", &script, &retry)
+        .config(&json!({
+            "tools": [{ "name": "up__b", "idempotent": true }],
+            "circuitBreaker": { "failureThreshold": 100 },
+        }))
+        .start();
+    world.list("tools/list");
+    for _ in 0..3 {
+        assert_eq!(world.tool("up__b").reason(), "upstream_lost");
+    }
+    assert_eq!(world.count("up", "tools/call"), 6);
+    assert_eq!(world.tool("up__b").reason(), "quota_exceeded");
+}
+
+#[test]
 fn what_an_idempotency_key_stands_for_is_counted_once() {
     let quotas = json!([{ "name": "q", "unit": "calls", "limit": 3, "period": "day" }]);
     let world = setup(&quotas)

@@ -112,7 +112,8 @@ impl<P: Platform> Plan<P> {
             "tool": self.one.own, "reason": error.label(),
         });
         self.context.log(LogLevel::Warn, "fallback_used", fields);
-        self.call().await
+        let other = self.call().await;
+        other.map_err(|other| Error::after(other, Some(error)))
     }
 
     /// Whether a call that failed so may be made elsewhere.
