@@ -391,6 +391,47 @@ fn a_quota_of_another_period_is_another_quota() {
 }
 
 #[test]
+fn a_soft_quota_is_known_to_a_new_isolate_when_its_first_result_comes() {
+    let quotas =
+        json!([{ "name": "q", "unit": "calls", "limit": 4, "period": "day", "enforce": "soft" }]);
+    let script = Script::modern(&["b"]);
+    let world = setup(&quotas).upstream("up", &script);
+    let world = world.config(&json!({ "tools": [] })).start();
+    assert_eq!(admitted(&world, "up__b", 6), 6);
+    world.settle();
+    script.on("tools/call", |_| {
+        let result = Said::Result(complete("late"));
+        Said::After(Duration::from_secs(1), Box::new(result))
+    });
+    let other = world.isolate();
+    let mut call = other.start_call(tool("up__b"));
+    assert!(call.step().is_none());
+    other.step_deferred();
+    let told = call.finish().unwrap();
+    assert!(told.result()["_meta"][WARNING_META].is_array(), "{told:?}");
+}
+
+#[test]
+fn what_a_soft_quota_is_owed_does_not_end_with_its_isolate() {
+    let quotas =
+        json!([{ "name": "q", "unit": "calls", "limit": 100, "period": "day", "enforce": "soft" }]);
+    let script = Script::modern(&["a", "b"]);
+    let world = setup(&quotas)
+        .upstream("up", &script)
+        .config(&json!({ "tools": [{ "name": "up__a", "execution": "task" }] }))
+        .start();
+    world.list("tools/list");
+    script.on("tools/call", |_| Said::Raw(500, "text/plain", Vec::new()));
+    let failing = world.isolate();
+    assert_eq!(failing.tool("up__b").reason(), "upstream_invalid");
+    failing.settle();
+    let creating = world.isolate();
+    create(&creating);
+    creating.settle();
+    assert!(used(&world) >= 2, "{} of two calls", used(&world));
+}
+
+#[test]
 fn a_raised_quota_is_in_force_soon() {
     let quota =
         |limit: u32| json!([{ "name": "q", "unit": "calls", "limit": limit, "period": "month" }]);

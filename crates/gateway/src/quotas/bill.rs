@@ -97,23 +97,22 @@ impl Bill {
         context: &Context<P>,
         end: Result<Object, Error>,
     ) -> Result<Object, Error> {
-        let mut result = match end {
-            Ok(result) => result,
-            Err(error) => {
-                if let Error::Rejection(
-                    Rejection::UpstreamUnavailable { .. } | Rejection::UpstreamFull { .. },
-                ) = &error
-                {
-                    self.give_back(context);
-                }
-                return Err(error);
-            }
-        };
-        // Its end is counted by whoever ends it.
-        if !matches!(ResultType::of(&result), ResultType::Task) {
-            let charges = self.charges.iter().map(|prepaid| &prepaid.charge);
-            settle(context, charges, self.price, result.text_len());
+        if let Err(Error::Rejection(
+            Rejection::UpstreamUnavailable { .. } | Rejection::UpstreamFull { .. },
+        )) = &end
+        {
+            self.give_back(context);
         }
+        let bytes = match &end {
+            // Its end is counted by whoever ends it.
+            Ok(result) if ResultType::of(result) == ResultType::Task => 0,
+            Ok(result) => result.text_len(),
+            Err(_) => 0,
+        };
+        // Without a result too: what the call itself cost may not be counted yet.
+        let charges = self.charges.iter().map(|prepaid| &prepaid.charge);
+        settle(context, charges, self.price, bytes);
+        let mut result = end?;
         self.warn(context, &mut result);
         Ok(result)
     }
