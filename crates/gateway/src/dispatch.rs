@@ -398,7 +398,8 @@ pub(crate) async fn ask_upstream<P: Platform>(
         timeout: ask.timeout,
     };
     let copy = mirror::copy(context, &one.upstream, &one.own, &outgoing);
-    let (upstream, began) = (&one.upstream, context.now());
+    let upstream = &one.upstream;
+    let watched = canary::watch(context, upstream);
     let reply = match ask.place {
         Place::Here => tools::call(context, upstream, outgoing).await,
         Place::Keeper(part) => {
@@ -407,7 +408,10 @@ pub(crate) async fn ask_upstream<P: Platform>(
             reply.and_then(|reply| tools::hold(context, upstream, &called, reply))
         }
     };
-    let reply = canary::counted(context, upstream, began, reply)?;
+    let reply = match watched {
+        Some(watched) => watched.see(reply)?,
+        None => reply?,
+    };
     let reply = match copy {
         Some(copy) => copy.after(reply),
         None => reply,

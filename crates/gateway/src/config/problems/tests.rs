@@ -307,7 +307,7 @@ fn other_versions_of_upstreams_are_elsewhere_and_within_bounds() {
     };
     let rules = [
         within("maxErrorPercent", 101),
-        within("maxMeanMs", 0),
+        within("maxP95Ms", 0),
         within("windowMs", 999),
         within("minimumCalls", 0),
         within("holdMs", 0),
