@@ -223,6 +223,23 @@ fn a_task_that_has_not_been_begun_fails_with_the_reason_and_is_not_run() {
 }
 
 #[test]
+fn a_revival_that_was_not_published_is_published_when_it_is_asked_for_again() {
+    let world = world("published");
+    let switch = json!({ "kind": "tool", "value": "one__a" });
+    kill(&world, &switch);
+    world.sim.clock.advance(SECOND * 15);
+    assert_eq!(world.tool("one__a").status, 503);
+    world.sim.kv.faults.outage(true);
+    assert_eq!(door(&world, "DELETE", &switch).status, 500);
+    world.sim.kv.faults.outage(false);
+    world.sim.clock.advance(SECOND * 15);
+    assert_eq!(world.tool("one__a").status, 503, "KV has not heard of it");
+    assert_eq!(door(&world, "DELETE", &switch).status, 404);
+    world.sim.clock.advance(SECOND * 15);
+    assert_eq!(world.tool("one__a").status, 200);
+}
+
+#[test]
 fn two_operators_do_not_undo_each_others_switches() {
     let world = world("published");
     let other = world.isolate();
