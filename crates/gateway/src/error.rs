@@ -352,6 +352,11 @@ impl Error {
         )
     }
 
+    /// Whether an upstream did not answer in the time it had.
+    pub(crate) const fn is_timeout(&self) -> bool {
+        matches!(self, Self::Rejection(Rejection::UpstreamTimeout { .. }))
+    }
+
     /// What a call came to that failed so and, made again, failed as `again` says: that the
     /// second attempt certainly was not made says nothing of the first.
     pub(crate) fn after(again: Self, first: Option<Self>) -> Self {
