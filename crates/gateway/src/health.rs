@@ -4,7 +4,8 @@
 //!
 //! Anybody may have upstreams asked what they are. Whoever shows the operators' secret has
 //! them called as well, where the configuration names a tool that does nothing (`probe`):
-//! slow is degraded; too slow, an error and a tool's own error are unhealthy. Until the next
+//! slow is degraded; too slow, an error and a tool's own error are unhealthy. What operators
+//! have switched off is degraded and not asked. Until the next
 //! check everybody is told what came of it; names are for operators and clients.
 
 use std::cell::{Cell, RefCell};
@@ -261,6 +262,9 @@ async fn ask<P: Platform>(
         return Ok((Status::Healthy, None));
     };
     probe.tool = Some(wanted.tool.clone());
+    if switches::kills_tool(context, &upstream.name, &wanted.tool) {
+        return Ok((Status::Degraded, Some("killed".to_owned())));
+    }
     call_tool(context, upstream, wanted, &anonymous).await
 }
 
