@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use futures_util::future::join;
+use futures_util::future::{join, join_all};
 use serde_json::{Value, json};
 use tidegate_simulator::Fault;
 
@@ -161,6 +161,23 @@ fn where_revocation_is_immediate_a_switch_is_in_force_everywhere_within_a_second
     );
     world.sim.clock.advance(SECOND);
     assert_eq!(world.tool("one__a").status, 200);
+}
+
+#[test]
+fn however_many_ask_at_once_the_list_is_read_once() {
+    for revocation in ["published", "immediate"] {
+        let world = world(revocation);
+        assert_eq!(world.tool("one__a").status, 200);
+        let reads = || world.sim.kv.reads("switches") + world.sim.atomic.operations("switchboard");
+        for _ in 0..3 {
+            world.sim.clock.advance(SECOND * 15);
+            let before = reads();
+            let calls = (0..50).map(|_| world.answering(tool("one__a")));
+            let told = world.sim.run(join_all(calls));
+            assert!(told.iter().all(|told| told.status == 200));
+            assert_eq!(reads() - before, 1, "{revocation}");
+        }
+    }
 }
 
 #[test]
