@@ -93,6 +93,26 @@ pub struct Row {
     pub asked: usize,
     /// How a task ends whose first run meets this, when the upstream is well again.
     pub task: &'static str,
-    /// The `reason` on a runtime that cannot tell as much, and why it cannot.
-    pub on_workerd: Option<(&'static str, &'static str)>,
+    /// What is different on a runtime that cannot tell as much.
+    pub on_workerd: Option<OnWorkerd>,
+}
+
+/// What a runtime makes of a fault that it cannot tell from another.
+#[allow(dead_code, reason = "each host reads the columns that concern it")]
+#[derive(Debug, Clone, Copy)]
+pub struct OnWorkerd {
+    /// The `reason` a client is told.
+    pub reason: &'static str,
+    /// How a task ends, of a modern upstream and of a legacy one.
+    pub tasks: [&'static str; 2],
+    /// What it cannot tell.
+    pub why: &'static str,
+}
+
+impl OnWorkerd {
+    /// How a task ends, of an upstream of this era.
+    pub const fn task(&self, modern: bool) -> &'static str {
+        let [of_modern, of_legacy] = self.tasks;
+        if modern { of_modern } else { of_legacy }
+    }
 }

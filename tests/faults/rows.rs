@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Answer, Fault, PATIENCE, Part, Row, Told, When};
+use super::{Answer, Fault, OnWorkerd, PATIENCE, Part, Row, Told, When};
 
 /// More than the gateway reads of one answer.
 const TOO_LARGE: usize = 9 * 1024 * 1024;
@@ -25,10 +25,13 @@ fn cut() -> Vec<Row> {
     let refused = Row {
         asked: 0,
         task: "completed",
-        on_workerd: Some((
-            "upstream_lost",
-            "workerd reports a refused connection as a lost one",
-        )),
+        on_workerd: Some(OnWorkerd {
+            reason: "upstream_lost",
+            // The tool may have run, for all that is known. A legacy upstream is asked for a
+            // session first, and that certainly was not the call.
+            tasks: ["failed", "completed"],
+            why: "workerd reports a refused connection as a lost one",
+        }),
         ..row(
             "refuses",
             Fault::Refuses,

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use serde_json::json;
 use tidegate_gateway::limits::{HIDDEN_SHARE, REPORT_INTERVAL};
 use tidegate_simulator::Fault;
@@ -33,6 +34,20 @@ fn over_the_limit_a_client_is_told_when_to_come_back() {
         200,
         "and is let in then"
     );
+}
+
+#[test]
+fn however_many_come_at_once_to_a_new_isolate_one_of_them_looks() {
+    let world = limited(1_000);
+    world.list("tools/list");
+    let other = world.isolate();
+    // Its configuration, keys and tools.
+    other.call(tool("search__query").by("ben"));
+    let calls = (0..200).map(|_| other.answering(tool("search__query")));
+    let told = world.sim.run(join_all(calls));
+    assert!(told.iter().all(|told| told.status == 200));
+    let reads = world.sim.kv.reads("rate/");
+    assert_eq!(reads, 8, "a row, once");
 }
 
 #[test]

@@ -160,23 +160,35 @@ fn a_check_of_many_dead_upstreams_is_bounded_and_asks_few_at_once() {
 }
 
 #[test]
-fn a_killed_upstream_is_not_asked_and_degrades_the_whole() {
-    let world = Setup::new()
-        .upstream_with("up", &Script::modern(&["ping"]), &probe())
-        .upstream("two", &Script::modern(&["a"]))
-        .secret("TIDEGATE_ADMIN_TOKEN", OPERATOR)
-        .start();
-    let kill = json!({ "kind": "upstream", "value": "up", "reason": "broken" });
-    let asked = Ask::http("POST", "/admin/switches").body(kill.to_string());
-    assert_eq!(world.ask(asked.token(OPERATOR)).status, 200);
-    let told = deep(&world, OPERATOR);
-    let upstream = &told.json()["upstreams"][0];
-    assert_eq!(
-        (&upstream["status"], &upstream["reason"]),
-        (&json!("degraded"), &json!("killed"))
-    );
-    assert_eq!(told.json()["status"], "degraded");
-    assert_eq!(world.exchanges("up").len(), 0);
+fn what_is_killed_is_not_asked_and_degrades_the_whole() {
+    for (switch, asked, killed) in [
+        (json!({ "kind": "upstream", "value": "up" }), false, 1),
+        (json!({ "kind": "all" }), false, 2),
+        // It may be asked what it is; its tool is not called.
+        (json!({ "kind": "tool", "value": "up__ping" }), true, 1),
+    ] {
+        let world = Setup::new()
+            .upstream_with("up", &Script::modern(&["ping"]), &probe())
+            .upstream("two", &Script::modern(&["a"]))
+            .secret("TIDEGATE_ADMIN_TOKEN", OPERATOR)
+            .start();
+        let mut kill = switch.clone();
+        kill["reason"] = "broken".into();
+        let door = Ask::http("POST", "/admin/switches").body(kill.to_string());
+        assert_eq!(world.ask(door.token(OPERATOR)).status, 200);
+        let told = deep(&world, OPERATOR);
+        let upstreams = told.json()["upstreams"].as_array().unwrap().clone();
+        for upstream in &upstreams[..killed] {
+            assert_eq!(
+                (&upstream["status"], &upstream["reason"]),
+                (&json!("degraded"), &json!("killed")),
+                "{switch}"
+            );
+        }
+        assert_eq!(told.json()["status"], "degraded", "{switch}");
+        assert_eq!(world.exchanges("up").is_empty(), !asked, "{switch}");
+        assert_eq!(world.count("up", "tools/call"), 0, "{switch}");
+    }
 }
 
 fn probe() -> Value {

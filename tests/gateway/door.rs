@@ -39,10 +39,15 @@ fn an_allowed_page_may_call_and_read_what_it_needs() {
         assert_eq!(told.said(), "CANARY-RESULT query");
         assert_eq!(told.header("access-control-allow-origin"), origin);
         assert_eq!(told.header("vary"), "Origin");
-        assert!(
-            told.header("access-control-expose-headers")
-                .contains("WWW-Authenticate")
-        );
+        let exposed = told.header("access-control-expose-headers");
+        for name in [
+            "WWW-Authenticate",
+            "Retry-After",
+            "RateLimit",
+            "RateLimit-Policy",
+        ] {
+            assert!(exposed.split(", ").any(|header| header == name), "{name}");
+        }
         assert_eq!(
             told.header("access-control-allow-credentials"),
             "",

@@ -53,27 +53,48 @@ fn no_fault_of_an_upstream_loses_a_task_or_runs_it_twice() {
     for row in faults::table() {
         for upstream in ["modern", "legacy"] {
             let what = format!("{}: {upstream} upstream", row.name);
-            let rule = json!({ "name": format!("up__{TOOL}"), "execution": "task" });
-            let config = json!({ "tools": [rule], "tasks": { "timeoutMs": PATIENCE.as_millis() } });
-            let scene = Scene::set(upstream, &config);
-            scene.world.list("tools/list");
-            // Whoever runs it knows what the upstream was.
-            scene.world.settle();
-            scene.pause();
-            let created = scene.world.call(call("modern").with_tasks());
-            let handle = handle(&created);
-            scene.fail(&row.fault);
-            scene.world.deliver();
-            scene.world.wait(PATIENCE * 2);
-            scene.heal();
-            finish(&scene.world);
-            let told = scene.world.call(get(&handle));
+            let (told, asked) = task(&row, upstream, Scene::fail);
             assert_eq!(told.result()["status"], row.task, "{what}: {told:?}");
             // Where the first run certainly did nothing there is a second.
             let again = usize::from(row.told.is_some() && row.task == "completed");
-            assert_eq!(scene.flawed.asked(), row.asked + again, "{what}: {told:?}");
+            assert_eq!(asked, row.asked + again, "{what}: {told:?}");
         }
     }
+}
+
+#[test]
+fn where_a_refused_connection_looks_lost_no_task_runs_twice_either() {
+    let table = faults::table().into_iter();
+    for (row, on_workerd) in table.filter_map(|row| Some((row.clone(), row.on_workerd?))) {
+        for upstream in ["modern", "legacy"] {
+            let what = format!("{}: {upstream} upstream", row.name);
+            let (told, asked) = task(&row, upstream, Scene::fail_untold);
+            let expected = on_workerd.task(upstream == "modern");
+            assert_eq!(told.result()["status"], expected, "{what}: {told:?}");
+            let again = usize::from(expected == "completed");
+            assert_eq!(asked, row.asked + again, "{what}: {told:?}");
+        }
+    }
+}
+
+/// What a task ends as whose first run meets a fault, and how often its tool was called.
+fn task(row: &Row, upstream: &str, fail: fn(&Scene, &Fault)) -> (Told, usize) {
+    let rule = json!({ "name": format!("up__{TOOL}"), "execution": "task" });
+    let config = json!({ "tools": [rule], "tasks": { "timeoutMs": PATIENCE.as_millis() } });
+    let scene = Scene::set(upstream, &config);
+    scene.world.list("tools/list");
+    // Whoever runs it knows what the upstream was.
+    scene.world.settle();
+    scene.pause();
+    let created = scene.world.call(call("modern").with_tasks());
+    let handle = handle(&created);
+    fail(&scene, &row.fault);
+    scene.world.deliver();
+    scene.world.wait(PATIENCE * 2);
+    scene.heal();
+    finish(&scene.world);
+    let told = scene.world.call(get(&handle));
+    (told, scene.flawed.asked())
 }
 
 #[test]
@@ -184,6 +205,12 @@ impl Scene {
         self.server.down.set(self.flawed.refuses());
     }
 
+    /// The same on a host that cannot tell a connection that is refused from one that is cut.
+    fn fail_untold(&self, fault: &Fault) {
+        self.fail(fault);
+        self.server.down.set(false);
+    }
+
     fn heal(&self) {
         self.pause();
         self.flawed.heal();
@@ -248,6 +275,9 @@ async fn play(
         message: serde_json::from_slice(&body).unwrap_or_default(),
     };
     let lost = || HttpError::MaybeSent("no answer".to_owned());
+    if flawed.refuses() {
+        return Err(lost());
+    }
     let answer = match flawed.answer(&heard) {
         Fault::Refuses | Fault::Cuts | Fault::NotHttp | Fault::Turns => return Err(lost()),
         Fault::Silent => {

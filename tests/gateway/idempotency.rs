@@ -186,6 +186,33 @@ fn an_upstream_that_knows_keys_is_given_one_and_asked_again() {
 }
 
 #[test]
+fn of_what_a_fallback_did_the_tools_own_upstream_knows_nothing() {
+    let (first, runs) = counted();
+    let (second, _) = counted();
+    let members = json!({ "idempotencyKeys": true, "fallback": "second" });
+    let world = Setup::new()
+        .upstream_with("up", &first, &members)
+        .upstream("second", &second)
+        .config(&json!({
+            "idempotency": { "enabled": true }, "circuitBreaker": { "failureThreshold": 1 },
+        }))
+        .start();
+    world.list("tools/list");
+    world.server("up").cut_before_head.set(true);
+    assert_eq!(world.call(call()).reason(), "upstream_lost");
+    world.server("up").cut_before_head.set(false);
+    world.server("second").cut_before_head.set(true);
+    assert_eq!(world.call(keyed("k")).reason(), "upstream_lost");
+    assert_eq!(world.count("second", "tools/call"), 1, "it may have run");
+    world.sim.clock.advance(SECOND * 60);
+    let before = runs.get();
+    let told = world.call(keyed("k"));
+    let seen = (told.status.as_u16(), told.reason());
+    assert_eq!(seen, (409, "idempotency_outcome_unknown"));
+    assert_eq!(runs.get(), before);
+}
+
+#[test]
 fn a_crashed_call_is_unknown_once_it_must_be_over() {
     let (script, runs) = counted();
     let counted = Rc::clone(&runs);

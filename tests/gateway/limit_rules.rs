@@ -10,17 +10,25 @@ use crate::world::{Ask, Script, Setup, Told, World, issuer, legacy, modern, tool
 const MINUTE: u64 = 60_000;
 
 fn limited(rules: &Value) -> World {
+    setup(rules).start()
+}
+
+/// Of which one tool's calls count as five.
+fn dear(rules: &Value) -> World {
+    let rule = json!({ "name": "search__deep", "cost": 5 });
+    setup(rules).rule(rule).start()
+}
+
+fn setup(rules: &Value) -> Setup {
     Setup::new()
         .upstream("search", &Script::modern(&["query", "deep"]))
         .upstream("mail", &Script::modern(&["send"]))
-        .rule(json!({ "name": "search__deep", "cost": 5 }))
         .config(&json!({
             "authentication": { "type": "jwt", "issuers": [{
                 "issuer": issuer::ISSUER, "jwksUri": format!("{}/keys", issuer::ISSUER), "tenantClaim": "tenant",
             }] },
             "limits": { "rules": rules },
         }))
-        .start()
 }
 
 fn of(world: &World, claims: &Value, name: &str) -> Told {
@@ -81,7 +89,7 @@ fn a_limit_for_some_tools_leaves_the_others_alone() {
 #[test]
 fn a_dear_call_counts_as_many() {
     for counter in ["kv", "atomic"] {
-        let world = limited(
+        let world = dear(
             &json!([{ "name": "l", "per": ["principal"], "rate": { "requests": 8 }, "counter": counter }]),
         );
         assert_eq!(world.tool("search__deep").status, 200, "5 of 8");
@@ -351,7 +359,7 @@ fn a_limit_the_host_counts_is_counted_by_the_host_for_all_isolates() {
 #[test]
 fn a_limiter_of_the_host_is_asked_for_each_request_a_call_counts_as() {
     let rule = json!({ "name": "l", "rate": { "requests": 12, "windowMs": MINUTE }, "counter": "native", "binding": "BURST" });
-    let world = limited(&json!([rule]));
+    let world = dear(&json!([rule]));
     world.sim.bind_limiter("BURST", Some(12));
     let statuses = [0; 3].map(|_| world.tool("search__deep").status.as_u16());
     assert_eq!(statuses, [200, 200, 429]);

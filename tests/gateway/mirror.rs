@@ -191,7 +191,30 @@ struct Scene {
     mirror: Script,
 }
 
+#[test]
+fn a_copy_has_its_own_time_whatever_its_call_had_left() {
+    let limits = json!({ "limits": { "requestTimeoutMs": 2_000 } });
+    let Scene {
+        world,
+        original,
+        mirror,
+    } = scene_with(100, &limits);
+    let after = |ms| {
+        let result = Said::Result(complete("at last"));
+        Said::After(Duration::from_millis(ms), Box::new(result))
+    };
+    original.on("tools/call", move |_| after(1_900));
+    mirror.on("tools/call", move |_| after(5_000));
+    assert_eq!(world.tool("up__reads").status, 200);
+    world.settle();
+    assert_eq!(outcomes(&world), ["same"]);
+}
+
 fn scene(percent: u32) -> Scene {
+    scene_with(percent, &json!({}))
+}
+
+fn scene_with(percent: u32, config: &Value) -> Scene {
     let (original, mirror) = (
         Script::modern(&["reads", "writes"]),
         Script::modern(&["reads", "writes"]),
@@ -200,6 +223,7 @@ fn scene(percent: u32) -> Scene {
     let world = Setup::new()
         .upstream_with("up", &original, &members)
         .rule(json!({ "name": "up__reads", "readOnly": true }))
+        .config(config)
         .start();
     for (name, script) in [("new", &mirror), ("up", &original)] {
         let server = script.serve(&world.sim, &authority(name));

@@ -329,6 +329,109 @@ fn what_did_not_reach_its_upstream_is_given_back() {
 }
 
 #[test]
+fn what_may_have_run_in_any_attempt_is_not_given_back() {
+    let script = Script::modern(&["b"]);
+    let lost = std::cell::Cell::new(false);
+    script.on("tools/call", move |_| {
+        lost.set(!lost.get());
+        Said::NoAnswer(match lost.get() {
+            true => HttpError::MaybeSent("cut".to_owned()),
+            false => HttpError::NotSent("refused".to_owned()),
+        })
+    });
+    let quotas = json!([{ "name": "q", "unit": "calls", "limit": 3, "period": "day" }]);
+    let retry = json!({ "retry": { "maxAttempts": 2, "budgetPerSecond": 100 } });
+    let world = setup(&quotas)
+        .upstream_with("up", &script, &retry)
+        .config(&json!({
+            "tools": [{ "name": "up__b", "idempotent": true }],
+            "circuitBreaker": { "failureThreshold": 100 },
+        }))
+        .start();
+    world.list("tools/list");
+    for _ in 0..3 {
+        assert_eq!(world.tool("up__b").reason(), "upstream_lost");
+    }
+    assert_eq!(world.count("up", "tools/call"), 6);
+    assert_eq!(world.tool("up__b").reason(), "quota_exceeded");
+}
+
+#[test]
+fn what_an_idempotency_key_stands_for_is_counted_once() {
+    let quotas = json!([{ "name": "q", "unit": "calls", "limit": 3, "period": "day" }]);
+    let world = setup(&quotas)
+        .config(&json!({ "idempotency": { "enabled": true } }))
+        .upstream("up", &Script::modern(&["b"]))
+        .start();
+    let keyed = |key: &str| tool("up__b").header("idempotency-key", key);
+    for _ in 0..5 {
+        assert_eq!(world.call(keyed("k")).status, 200);
+    }
+    let other = tool("up__b").param("arguments", json!({ "q": "another" }));
+    let other = other.header("idempotency-key", "k");
+    assert_eq!(world.call(other).status, 422);
+    assert_eq!(world.call(keyed(&"x".repeat(300))).status, 400);
+    assert_eq!(used(&world), 2, "what is leased beyond it is one");
+    assert_eq!(admitted(&world, "up__b", 4), 2);
+}
+
+#[test]
+fn a_quota_of_another_period_is_another_quota() {
+    let quota =
+        |period: &str| json!([{ "name": "q", "unit": "calls", "limit": 3, "period": period }]);
+    let world = world(&quota("day"));
+    assert_eq!(admitted(&world, "up__b", 2), 2);
+    let changed = setup(&quota("month")).upstream("up", &Script::modern(&["b"]));
+    world.sim.kv.publish("config", changed.snapshot());
+    world.later(MINUTE);
+    world.tool("up__b");
+    world.settle();
+    assert_eq!(admitted(&world, "up__b", 5), 3, "of the month");
+    assert_eq!(used(&world), 3);
+}
+
+#[test]
+fn a_soft_quota_is_known_to_a_new_isolate_when_its_first_result_comes() {
+    let quotas =
+        json!([{ "name": "q", "unit": "calls", "limit": 4, "period": "day", "enforce": "soft" }]);
+    let script = Script::modern(&["b"]);
+    let world = setup(&quotas).upstream("up", &script);
+    let world = world.config(&json!({ "tools": [] })).start();
+    assert_eq!(admitted(&world, "up__b", 6), 6);
+    world.settle();
+    script.on("tools/call", |_| {
+        let result = Said::Result(complete("late"));
+        Said::After(Duration::from_secs(1), Box::new(result))
+    });
+    let other = world.isolate();
+    let mut call = other.start_call(tool("up__b"));
+    assert!(call.step().is_none());
+    other.step_deferred();
+    let told = call.finish().unwrap();
+    assert!(told.result()["_meta"][WARNING_META].is_array(), "{told:?}");
+}
+
+#[test]
+fn what_a_soft_quota_is_owed_does_not_end_with_its_isolate() {
+    let quotas =
+        json!([{ "name": "q", "unit": "calls", "limit": 100, "period": "day", "enforce": "soft" }]);
+    let script = Script::modern(&["a", "b"]);
+    let world = setup(&quotas)
+        .upstream("up", &script)
+        .config(&json!({ "tools": [{ "name": "up__a", "execution": "task" }] }))
+        .start();
+    world.list("tools/list");
+    script.on("tools/call", |_| Said::Raw(500, "text/plain", Vec::new()));
+    let failing = world.isolate();
+    assert_eq!(failing.tool("up__b").reason(), "upstream_invalid");
+    failing.settle();
+    let creating = world.isolate();
+    create(&creating);
+    creating.settle();
+    assert!(used(&world) >= 2, "{} of two calls", used(&world));
+}
+
+#[test]
 fn a_raised_quota_is_in_force_soon() {
     let quota =
         |limit: u32| json!([{ "name": "q", "unit": "calls", "limit": limit, "period": "month" }]);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use futures_util::future::join;
+use futures_util::future::{join, join_all};
 use serde_json::{Value, json};
 use tidegate_simulator::Fault;
 
@@ -227,6 +227,23 @@ fn where_revocation_is_immediate_a_switch_is_in_force_everywhere_within_a_second
 }
 
 #[test]
+fn however_many_ask_at_once_the_list_is_read_once() {
+    for revocation in ["published", "immediate"] {
+        let world = world(revocation);
+        assert_eq!(world.tool("one__a").status, 200);
+        let reads = || world.sim.kv.reads("switches") + world.sim.atomic.operations("switchboard");
+        for _ in 0..3 {
+            world.sim.clock.advance(SECOND * 15);
+            let before = reads();
+            let calls = (0..50).map(|_| world.answering(tool("one__a")));
+            let told = world.sim.run(join_all(calls));
+            assert!(told.iter().all(|told| told.status == 200));
+            assert_eq!(reads() - before, 1, "{revocation}");
+        }
+    }
+}
+
+#[test]
 fn a_switch_with_an_end_says_when_and_ends_by_itself() {
     let world = world("published");
     let switch = json!({ "kind": "upstream", "value": "one", "forMs": 60_000 });
@@ -283,6 +300,23 @@ fn a_task_that_has_not_been_begun_fails_with_the_reason_and_is_not_run() {
         );
         assert_eq!(world.count("up", "tools/call"), 0);
     }
+}
+
+#[test]
+fn a_revival_that_was_not_published_is_published_when_it_is_asked_for_again() {
+    let world = world("published");
+    let switch = json!({ "kind": "tool", "value": "one__a" });
+    kill(&world, &switch);
+    world.sim.clock.advance(SECOND * 15);
+    assert_eq!(world.tool("one__a").status, 503);
+    world.sim.kv.faults.outage(true);
+    assert_eq!(door(&world, "DELETE", &switch).status, 500);
+    world.sim.kv.faults.outage(false);
+    world.sim.clock.advance(SECOND * 15);
+    assert_eq!(world.tool("one__a").status, 503, "KV has not heard of it");
+    assert_eq!(door(&world, "DELETE", &switch).status, 404);
+    world.sim.clock.advance(SECOND * 15);
+    assert_eq!(world.tool("one__a").status, 200);
 }
 
 #[test]

@@ -34,7 +34,21 @@ pub fn trials() -> Vec<Trial> {
             Ok(())
         })
     });
-    trials.collect()
+    let tasks = [true, false].map(|modern| {
+        let name = format!(
+            "fault::no fault of a {} upstream loses a task or runs it twice",
+            era(modern)
+        );
+        Trial::test(name, move || {
+            Tasks::set(modern).hold();
+            Ok(())
+        })
+    });
+    trials.chain(tasks).collect()
+}
+
+const fn era(modern: bool) -> &'static str {
+    if modern { "modern" } else { "legacy" }
 }
 
 /// Rows that are tried at the same time.
@@ -76,7 +90,6 @@ impl Stage {
 
     /// A client meets the fault, and then the server as it was.
     fn meets(&self, index: usize, row: &Row, server: &Fixture, modern: bool) {
-        let era = |modern| if modern { "modern" } else { "legacy" };
         let what = format!("{} client, {} upstream", era(modern), era(server.modern));
         let call = || self.call(&name(index, server.modern), modern);
         // Whatever the row before it left.
@@ -111,7 +124,110 @@ impl Stage {
 }
 
 fn name(index: usize, modern: bool) -> String {
-    format!("{}{index}", if modern { "modern" } else { "legacy" })
+    format!("{}{index}", era(modern))
+}
+
+/// How long until a first run has met a fault: a queue brings its message in time.
+const RUN_MAX: Duration = Duration::from_secs(30);
+/// How long after its upstream is well again a task may still run: the pause before its next
+/// run, which an upstream may ask for, and the queue's own time.
+const END_MAX: Duration = Duration::from_secs(60);
+/// How often a task is asked for.
+const POLL: Duration = Duration::from_millis(500);
+
+/// One gateway whose calls are tasks, and a server of one era for each row, so that all tasks
+/// can be under way at once.
+struct Tasks {
+    gateway: Gateway,
+    rows: Vec<(Row, Fixture)>,
+}
+
+impl Tasks {
+    fn set(modern: bool) -> Self {
+        let rows = faults::table().into_iter();
+        let rows: Vec<_> = rows.map(|row| (row, Fixture::start(modern))).collect();
+        let upstreams = rows.iter().enumerate().map(|(index, (_, server))| {
+            let name = name(index, modern);
+            json!({ "name": name, "url": server.url(), "timeoutMs": PATIENCE.as_millis() })
+        });
+        let rules = (0..rows.len()).map(|index| {
+            let name = format!("{}__{TOOL}", name(index, modern));
+            json!({ "name": name, "execution": "task" })
+        });
+        let settings = json!({
+            "upstreams": upstreams.collect::<Value>(),
+            "tools": rules.collect::<Value>(),
+            "tasks": {
+                "timeoutMs": PATIENCE.as_millis(),
+                "pollLimit": { "requests": 100_000, "windowMs": 60_000 },
+            },
+        });
+        Self {
+            gateway: Gateway::start(&format!("faults-{}", era(modern)), settings),
+            rows,
+        }
+    }
+
+    fn hold(&self) {
+        let listed = self.ask("tools/list", json!({})).json();
+        let count = listed["result"]["tools"].as_array().map(Vec::len);
+        assert_eq!(count, Some(self.rows.len()), "{listed}");
+        // Whoever runs a task knows what its upstream was, and may doubt it.
+        std::thread::sleep(A_WHILE);
+        std::thread::scope(|scope| {
+            for (index, (row, server)) in self.rows.iter().enumerate() {
+                scope.spawn(move || self.ends(index, row, server));
+            }
+        });
+    }
+
+    /// A task whose first run meets the fault, and whose next one finds the server well.
+    fn ends(&self, index: usize, row: &Row, server: &Fixture) {
+        let what = format!("{}: a task, {} upstream", row.name, era(server.modern));
+        server.fail(&row.fault);
+        let tool = format!("{}__{TOOL}", name(index, server.modern));
+        let created = self.ask("tools/call", json!({ "name": tool, "arguments": {} }));
+        let created = created.json();
+        let Some(id) = created["result"]["taskId"].as_str() else {
+            panic!("{what}: no task: {created}");
+        };
+        match row.asked {
+            // Nobody can see it knock.
+            0 => std::thread::sleep(PATIENCE * 2),
+            _ => wait_for(&what, RUN_MAX, || {
+                std::thread::sleep(POLL);
+                // Where the queue's rows are worked on by whoever has answered, somebody must ask.
+                self.poll(id);
+                (server.flawed.asked() > 0).then_some(())
+            }),
+        }
+        server.heal();
+        let ended = wait_for(&what, END_MAX, || {
+            std::thread::sleep(POLL);
+            let task = self.poll(id);
+            let over = task["status"] == "completed" || task["status"] == "failed";
+            over.then_some(task)
+        });
+        let expected = match row.on_workerd {
+            Some(on_workerd) if Host::chosen() == Host::Workerd => on_workerd.task(server.modern),
+            Some(_) | None => row.task,
+        };
+        assert_eq!(ended["status"], expected, "{what}: {ended}");
+        // Where the first run certainly did nothing there is a second.
+        let again = usize::from(row.told.is_some() && expected == "completed");
+        assert_eq!(server.flawed.asked(), row.asked + again, "{what}: {ended}");
+        assert_eq!(server.flawed.strayed(), 0, "{what}");
+    }
+
+    fn poll(&self, id: &str) -> Value {
+        let task = self.ask("tasks/get", json!({ "taskId": id })).json();
+        task["result"].clone()
+    }
+
+    fn ask(&self, method: &str, params: Value) -> Answer {
+        let call = Call::modern(method, params).declaring_tasks();
+        send(&self.gateway.mcp(), &call.with_token(self.gateway.token()))
+    }
 }
 
 fn assert_done(answer: &Answer, what: &str) {
@@ -129,7 +245,7 @@ fn assert_told(answer: &Answer, row: &Row, modern: bool, what: &str) {
     let error = &answer.json()["error"];
     assert_eq!(error["code"], expected.code, "{what}: {answer:?}");
     let reason = match row.on_workerd {
-        Some((reason, _)) if Host::chosen() == Host::Workerd => reason,
+        Some(on_workerd) if Host::chosen() == Host::Workerd => on_workerd.reason,
         Some(_) | None => expected.reason,
     };
     let told = error["data"]["reason"].as_str().unwrap_or_default();

@@ -104,7 +104,7 @@ impl AnsweredBy {
         let _ = self.0.set(upstream.to_owned());
     }
 
-    fn is_nobody(&self) -> bool {
+    pub(crate) fn is_nobody(&self) -> bool {
         self.0.get().is_none()
     }
 }

@@ -8,12 +8,16 @@
 //!
 //! Each isolate counts the calls of both versions, and gives the canary up when those it saw
 //! itself break the rule of its configuration ([`Rollback`](crate::config::Rollback)): at once
-//! for itself, and through KV for the others. That is advisory: KV lost, each isolate finds out
+//! for itself, and through KV for the others. Where instances live briefly all of them count
+//! together ([`common`]). What is counted is of one canary, as it is configured, since it was
+//! last given up: neither an earlier release nor what led to its last rollback speaks against
+//! it. That is advisory: KV lost, each isolate finds out
 //! alone. An isolate writes at most once per rollback and only where KV, asked just before,
 //! tells of none; the others look before they first use a canary and then after a response, at
 //! most once in [`LOOK_EVERY`]. So all have heard of it after KV's own delay, that interval and
 //! one request more. Where no canary is configured nothing is looked up or counted.
 
+pub mod common;
 mod tally;
 
 use std::time::Duration;
@@ -26,7 +30,7 @@ use sha2::{Digest, Sha256};
 use tidegate_mcp::jsonrpc::INTERNAL_ERROR;
 
 use crate::auth::PrincipalId;
-use crate::config::{Canary, Upstream, canary_key};
+use crate::config::{Canary, Rollback, Upstream, canary_key};
 use crate::context::Context;
 use crate::egress::{Event, Reply};
 use crate::error::{Error, Rejection};
@@ -36,7 +40,7 @@ use crate::platform::{LogLevel, Platform};
 use crate::route::Target;
 use crate::seal::hex;
 use crate::time::Timestamp;
-use tally::{Tally, Verdict, judge};
+use tally::{Seen, Tally, Verdict, judge};
 
 /// Least time between two looks at what others have published of one upstream's canary.
 pub const LOOK_EVERY: Duration = Duration::from_secs(30);
@@ -59,8 +63,8 @@ pub struct Record {
     pub calls: u64,
     /// How many of them failed.
     pub errors: u64,
-    /// How long they took in the mean, in milliseconds.
-    pub mean_ms: u64,
+    /// How many of the others took longer than they may.
+    pub slow: u64,
     /// When it was given up, milliseconds since the epoch.
     pub at_ms: u64,
     /// Until when, if not until its configuration changes; milliseconds since the epoch.
@@ -84,11 +88,17 @@ impl Family for CanaryFamily {
     const LIFETIME: Option<Duration> = None;
 }
 
+/// What calls are counted of: a version's key, the digest of the canary's configuration, and
+/// when that canary was last given up.
+type Of = (String, String, u64);
+
 /// What an isolate remembers of canaries.
 pub(crate) struct Memory {
-    /// By the version's key.
-    tallies: Bounded<String, Tally>,
-    given_up: Bounded<String, Record>,
+    tallies: Bounded<Of, Tally>,
+    /// The window in which no more is counted together with others.
+    full: Bounded<Of, u64>,
+    /// By upstream and canary.
+    given_up: Bounded<(String, String), Record>,
     looked: Bounded<String, Timestamp>,
 }
 
@@ -96,6 +106,7 @@ impl Default for Memory {
     fn default() -> Self {
         Self {
             tallies: Bounded::new(COUNTED_MAX),
+            full: Bounded::new(COUNTED_MAX),
             given_up: Bounded::new(COUNTED_MAX),
             looked: Bounded::new(COUNTED_MAX),
         }
@@ -163,82 +174,188 @@ pub(crate) fn label<P: Platform>(
     })
 }
 
-/// Counts what came of a call that began at `began`.
-pub(crate) fn counted<P: Platform>(
+/// A call of an upstream that has a canary, from when it is made until it has ended or its
+/// client has gone.
+pub(crate) struct Watched<P: Platform> {
+    context: Context<P>,
+    upstream: Upstream,
+    rule: Rollback,
+    began: Timestamp,
+    /// Whether a person was asked: that takes time that is nobody's fault.
+    asked: bool,
+    over: bool,
+}
+
+/// Watches a call that begins now, if its upstream has a canary.
+pub(crate) fn watch<P: Platform>(
     context: &Context<P>,
     upstream: &Upstream,
-    began: Timestamp,
-    reply: Result<Reply, Error>,
-) -> Result<Reply, Error> {
-    let configured = context.settings.upstream(&upstream.name);
-    if configured.is_none_or(|configured| configured.canary.is_none()) {
-        return reply;
-    }
-    match reply {
-        Ok(Reply::Stream(events)) => {
-            let (context, upstream) = (context.clone(), upstream.clone());
-            // A person who is asked takes time that is nobody's fault.
-            let mut asked = false;
-            let counted = events.inspect(move |event| match event {
-                Event::Question(_) => asked = true,
-                Event::End(Ok(_)) if asked => {}
-                Event::End(end) => count(&context, &upstream, began, end.as_ref().err()),
-                Event::Notification(_) | Event::Request(_) => {}
-            });
-            Ok(Reply::Stream(counted.boxed_local()))
+) -> Option<Box<Watched<P>>> {
+    let configured = context.settings.upstream(&upstream.name)?;
+    let rule = configured.canary.as_ref()?.rollback;
+    Some(Box::new(Watched {
+        context: context.clone(),
+        upstream: upstream.clone(),
+        rule,
+        began: context.now(),
+        asked: false,
+        over: false,
+    }))
+}
+
+impl<P: Platform> Watched<P> {
+    /// Counts what comes of the call.
+    pub(crate) fn see(mut self: Box<Self>, reply: Result<Reply, Error>) -> Result<Reply, Error> {
+        match reply {
+            Ok(Reply::Stream(events)) => {
+                let seen = events.inspect(move |event| match event {
+                    Event::Question(_) => self.asked = true,
+                    Event::End(end) => self.end(end.as_ref().err()),
+                    Event::Notification(_) | Event::Request(_) => {}
+                });
+                Ok(Reply::Stream(seen.boxed_local()))
+            }
+            reply => {
+                self.end(reply.as_ref().err());
+                reply
+            }
         }
-        reply => {
-            count(context, upstream, began, reply.as_ref().err());
-            reply
+    }
+
+    fn end(&mut self, error: Option<&Error>) {
+        self.over = true;
+        match error.map_or(Said::Answer, said) {
+            Said::Failure => count(&self.context, &self.upstream, Seen::Failed),
+            Said::Answer if !self.asked => count(&self.context, &self.upstream, self.timed()),
+            Said::Answer | Said::Nothing => {}
+        }
+    }
+
+    /// An answer that comes now.
+    fn timed(&self) -> Seen {
+        Seen::answered(&self.rule, self.context.now().since(self.began))
+    }
+}
+
+impl<P: Platform> Drop for Watched<P> {
+    fn drop(&mut self) {
+        // Its client has gone; how much longer it would have taken is not known.
+        if !self.over && !self.asked && self.timed() == Seen::Slow {
+            count(&self.context, &self.upstream, Seen::Slow);
         }
     }
 }
 
-fn count<P: Platform>(
-    context: &Context<P>,
-    upstream: &Upstream,
-    began: Timestamp,
-    error: Option<&Error>,
-) {
+fn count<P: Platform>(context: &Context<P>, upstream: &Upstream, seen: Seen) {
     let configured = context.settings.upstream(&upstream.name);
     let Some((configured, canary)) = configured.and_then(|it| Some((it, it.canary.as_ref()?)))
     else {
         return;
     };
-    if matches!(error, Some(Error::Fault(_))) {
+    let is_canary = upstream.version.is_some();
+    // What still goes to one that is given up is nobody's who could be put back.
+    if is_canary && given_up(context, configured).is_some() {
         return;
     }
     let (now, rule) = (context.now(), &canary.rollback);
+    let of = of(context, upstream.key(), configured, canary);
     let tallies = &context.memory.canary.tallies;
-    let mut tally = tallies.get(upstream.key()).unwrap_or_default();
-    tally.record(rule, now, now.since(began), error.is_some_and(is_failure));
+    let mut tally = tallies.get(&of).unwrap_or_default();
+    tally.record(rule, now, seen);
     let sum = tally.sum(rule, now);
-    tallies.insert(upstream.key().clone(), tally);
-    if upstream.version.is_none() || given_up(context, configured).is_some() {
+    tallies.insert(of.clone(), tally);
+    if !is_canary {
         return;
     }
-    if let Some(verdict) = judge(rule, &sum) {
-        // When it is tried again, it begins anew.
-        tallies.remove(upstream.key());
-        give_up(context, configured, canary, verdict, sum);
+    if !context.platform.is_short_lived() {
+        return decide(context, configured, canary, sum);
+    }
+    let (owned, configured, canary) = (context.clone(), configured.clone(), canary.clone());
+    context.platform.defer(async move {
+        let counted = common::count(&owned, &configured.name, &of, &canary.rollback, seen);
+        if let Some(sum) = counted.await {
+            decide(&owned, &configured, &canary, sum);
+        }
+    });
+}
+
+/// What calls of a version are counted of.
+fn of<P: Platform>(
+    context: &Context<P>,
+    version: &str,
+    upstream: &Upstream,
+    canary: &Canary,
+) -> Of {
+    let digest = digest(canary);
+    let given_up = &context.memory.canary.given_up;
+    let last = given_up.get(&(upstream.name.clone(), digest.clone()));
+    (
+        version.to_owned(),
+        digest,
+        last.map_or(0, |last| last.at_ms),
+    )
+}
+
+/// Gives the canary up, if these calls are reason to.
+fn decide<P: Platform>(
+    context: &Context<P>,
+    upstream: &Upstream,
+    canary: &Canary,
+    sum: tally::Sum,
+) {
+    if given_up(context, upstream).is_none()
+        && let Some(verdict) = judge(&canary.rollback, &sum)
+    {
+        give_up(context, upstream, canary, verdict, sum);
     }
 }
 
-/// Whether an error says that the version is unwell. An error it answered properly does not,
-/// but for one it calls internal; nor does a tool's own (`isError`).
-fn is_failure(error: &Error) -> bool {
-    match error {
-        Error::Rejection(Rejection::Protocol { error, .. }) => error.code == INTERNAL_ERROR,
-        Error::Rejection(rejection) => matches!(
-            rejection,
-            Rejection::UpstreamUnavailable { .. }
-                | Rejection::UpstreamLost { .. }
-                | Rejection::UpstreamTimeout { .. }
-                | Rejection::UpstreamInvalid { .. }
-                | Rejection::UpstreamBusy { .. }
-                | Rejection::UpstreamUnauthorized { .. }
-        ),
-        Error::Fault(_) => false,
+/// What an error says of a version.
+enum Said {
+    /// It is well enough to answer.
+    Answer,
+    /// It is unwell.
+    Failure,
+    /// It was not asked, for reasons that are not its own.
+    Nothing,
+}
+
+/// What an error says of the version that was to be asked. One it answered properly does not
+/// say that it is unwell, but for one it calls internal; nor does a tool's own (`isError`).
+fn said(error: &Error) -> Said {
+    let Error::Rejection(rejection) = error else {
+        return Said::Nothing;
+    };
+    if let Rejection::Protocol { error, .. } = rejection {
+        return match error.code == INTERNAL_ERROR {
+            true => Said::Failure,
+            false => Said::Answer,
+        };
+    }
+    let not_asked = matches!(
+        rejection,
+        Rejection::UpstreamFull { .. }
+            | Rejection::UpstreamTimeout {
+                timeout: Duration::ZERO,
+                ..
+            }
+            | Rejection::NoCredentials { .. }
+            | Rejection::NotConnected { .. }
+    );
+    // With its circuit open too: its principals are not served.
+    let failed = matches!(
+        rejection,
+        Rejection::UpstreamUnavailable { .. }
+            | Rejection::UpstreamLost { .. }
+            | Rejection::UpstreamTimeout { .. }
+            | Rejection::UpstreamInvalid { .. }
+            | Rejection::UpstreamBusy { .. }
+            | Rejection::UpstreamUnauthorized { .. }
+    );
+    match (not_asked, failed) {
+        (true, _) => Said::Nothing,
+        (false, true) => Said::Failure,
+        (false, false) => Said::Answer,
     }
 }
 
@@ -257,12 +374,15 @@ fn give_up<P: Platform>(
         reason: verdict.label().to_owned(),
         calls: sum.calls,
         errors: sum.errors,
-        mean_ms: sum.mean_ms,
+        slow: sum.slow,
         at_ms: now.0,
         until_ms: canary.rollback.hold_ms.map(|hold| now.0 + hold),
     };
     let known = &context.memory.canary.given_up;
-    known.insert(upstream.name.clone(), record.clone());
+    known.insert(
+        (upstream.name.clone(), record.canary.clone()),
+        record.clone(),
+    );
     context.log(LogLevel::Warn, "canary_rolled_back", shown(canary, &record));
     let (publishing, canary) = (context.clone(), canary.clone());
     context.platform.defer(async move {
@@ -278,7 +398,8 @@ fn give_up<P: Platform>(
 /// The rollback that holds for the upstream's canary, as far as this isolate knows.
 fn given_up<P: Platform>(context: &Context<P>, upstream: &Upstream) -> Option<Record> {
     let (canary, now) = (upstream.canary.as_ref()?, context.now());
-    let record = context.memory.canary.given_up.get(&upstream.name)?;
+    let of = (upstream.name.clone(), digest(canary));
+    let record = context.memory.canary.given_up.get(&of)?;
     record.holds(canary, now).then_some(record)
 }
 
@@ -306,7 +427,14 @@ async fn hear<P: Platform>(context: &Context<P>, upstream: &str) {
     // Out of reach or unreadable it is as if there were none: this isolate counts too.
     if let Some(record) = record.ok().flatten() {
         let known = &context.memory.canary.given_up;
-        known.insert(upstream.to_owned(), record);
+        let of = (upstream.to_owned(), record.canary.clone());
+        // KV may show an older one than is known; one of another canary changes nothing.
+        if known
+            .get(&of)
+            .is_none_or(|known| known.at_ms < record.at_ms)
+        {
+            known.insert(of, record);
+        }
     }
 }
 
@@ -322,8 +450,9 @@ pub(crate) async fn health<P: Platform>(
         };
         look(context, upstream).await;
         let (now, rule) = (context.now(), &canary.rollback);
-        let sum = |key: &String| {
-            let tally = context.memory.canary.tallies.get(key).unwrap_or_default();
+        let sum = |version: &str| {
+            let of = of(context, version, upstream, canary);
+            let tally = context.memory.canary.tallies.get(&of).unwrap_or_default();
             tally.sum(rule, now)
         };
         let mut one = json!({
@@ -346,7 +475,7 @@ pub(crate) async fn health<P: Platform>(
 fn shown(canary: &Canary, record: &Record) -> Value {
     json!({
         "upstream": record.upstream, "release": canary.release, "reason": record.reason,
-        "calls": record.calls, "errors": record.errors, "meanMs": record.mean_ms,
+        "calls": record.calls, "errors": record.errors, "slow": record.slow,
         "atMs": record.at_ms, "untilMs": record.until_ms,
     })
 }

@@ -37,7 +37,7 @@ use crate::notices;
 use crate::park::{self, Part};
 use crate::platform::Platform;
 use crate::policy::Permit;
-use crate::quotas::{Bill, Charge};
+use crate::quotas::{Bill, Charge, Unmade};
 use crate::rounds;
 use crate::route::{One, Own, Target};
 use crate::session;
@@ -77,12 +77,16 @@ pub fn begin<P: Platform>(context: &Context<P>, work: Work) -> Dispatch {
 
 /// Does the work, once where it has a key.
 fn once<P: Platform>(context: &Context<P>, mut work: Work) -> Dispatch {
-    match idempotency::keyed(context, &mut work) {
-        Ok(None) => make(context, work),
-        Ok(Some(keyed)) => {
-            let context = context.clone();
-            keyed.once(move || make(&context, work))
-        }
+    let keyed = idempotency::keyed(context, &mut work);
+    let unmade = Unmade::new(context, work.bill.take());
+    let context = context.clone();
+    let make = move || {
+        work.bill = unmade.take();
+        make(&context, work)
+    };
+    match keyed {
+        Ok(None) => make(),
+        Ok(Some(keyed)) => keyed.once(make),
         Err(error) => ready(Err(error)).boxed_local(),
     }
 }
@@ -394,7 +398,8 @@ pub(crate) async fn ask_upstream<P: Platform>(
         timeout: ask.timeout,
     };
     let copy = mirror::copy(context, &one.upstream, &one.own, &outgoing);
-    let (upstream, began) = (&one.upstream, context.now());
+    let upstream = &one.upstream;
+    let watched = canary::watch(context, upstream);
     let reply = match ask.place {
         Place::Here => tools::call(context, upstream, outgoing).await,
         Place::Keeper(part) => {
@@ -403,7 +408,10 @@ pub(crate) async fn ask_upstream<P: Platform>(
             reply.and_then(|reply| tools::hold(context, upstream, &called, reply))
         }
     };
-    let reply = canary::counted(context, upstream, began, reply)?;
+    let reply = match watched {
+        Some(watched) => watched.see(reply)?,
+        None => reply?,
+    };
     let reply = match copy {
         Some(copy) => copy.after(reply),
         None => reply,

@@ -344,6 +344,33 @@ pub(crate) struct ErrorResponse {
 }
 
 impl Error {
+    /// Whether an upstream that was asked may have acted on it.
+    pub(crate) const fn may_have_run(&self) -> bool {
+        matches!(
+            self,
+            Self::Rejection(
+                Rejection::UpstreamLost { .. }
+                    | Rejection::UpstreamTimeout { .. }
+                    | Rejection::UpstreamInvalid { .. }
+                    | Rejection::UpstreamBusy { limited: false, .. }
+            )
+        )
+    }
+
+    /// Whether an upstream did not answer in the time it had.
+    pub(crate) const fn is_timeout(&self) -> bool {
+        matches!(self, Self::Rejection(Rejection::UpstreamTimeout { .. }))
+    }
+
+    /// What a call came to that failed so and, made again, failed as `again` says: that the
+    /// second attempt certainly was not made says nothing of the first.
+    pub(crate) fn after(again: Self, first: Option<Self>) -> Self {
+        match first {
+            Some(first) if first.may_have_run() && !again.may_have_run() => first,
+            Some(_) | None => again,
+        }
+    }
+
     /// The fixed label of this error, for audit and metrics.
     pub(crate) fn label(&self) -> String {
         match self {

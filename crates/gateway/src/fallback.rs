@@ -8,7 +8,8 @@
 //!
 //! It is asked once, for a direct answer: it can ask nobody anything and makes no task. A call
 //! that goes on from an earlier round stays with the upstream that round was of. The limits
-//! have counted the call as one of the first upstream's.
+//! have counted the call as one of the first upstream's. Whatever the first upstream knows of
+//! idempotency keys, it knows nothing of what the other one did.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -113,7 +114,8 @@ impl<P: Platform> Plan<P> {
             "tool": self.one.own, "reason": error.label(),
         });
         self.context.log(LogLevel::Warn, "fallback_used", fields);
-        self.call().await
+        let other = self.call().await;
+        other.map_err(|other| Error::after(other, Some(error)))
     }
 
     /// Whether a call that failed so may be made elsewhere.

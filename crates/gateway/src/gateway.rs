@@ -277,7 +277,7 @@ fn allow_origin(settings: &Settings, origin: &HeaderValue, response: &mut Respon
         headers.insert(
             ACCESS_CONTROL_EXPOSE_HEADERS,
             HeaderValue::from_static(
-                "WWW-Authenticate, Retry-After, Mcp-Session-Id, MCP-Protocol-Version",
+                "WWW-Authenticate, Retry-After, RateLimit, RateLimit-Policy, Mcp-Session-Id, MCP-Protocol-Version",
             ),
         );
     }

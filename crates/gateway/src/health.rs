@@ -4,10 +4,11 @@
 //!
 //! Anybody may have upstreams asked what they are. Whoever shows the operators' secret has
 //! them called as well, where the configuration names a tool that does nothing (`probe`):
-//! slow is degraded; too slow, an error and a tool's own error are unhealthy. Until the next
-//! check everybody is told what came of it, of the upstreams they may know of: a client of
-//! those it could use, anybody else how those that are no tenant's own are on the whole.
-//! Numbers and names are for operators and clients.
+//! slow is degraded; too slow, an error and a tool's own error are unhealthy. What operators
+//! have switched off is degraded and not asked. Until the next check everybody is told what
+//! came of it, of the upstreams they may know of: a client of those it could use, anybody
+//! else how those that are no tenant's own are on the whole. Numbers and names are for
+//! operators and clients.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -279,6 +280,9 @@ async fn ask<P: Platform>(
         return Ok((Status::Healthy, None));
     };
     probe.tool = Some(wanted.tool.clone());
+    if switches::kills_tool(context, &upstream.name, &wanted.tool) {
+        return Ok((Status::Degraded, Some("killed".to_owned())));
+    }
     call_tool(context, upstream, wanted, &anonymous).await
 }
 

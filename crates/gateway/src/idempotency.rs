@@ -6,7 +6,9 @@
 //! the key is given what came of it, waits for it, or is told why there is nothing to give.
 //! The record says that the call is being made *before* it is: should whoever makes it be
 //! lost, nobody knows whether it was done, and it is not made again unless its tool's rule
-//! says that this does no harm, or its upstream knows such keys itself and is given one. A call that certainly was not done frees its key.
+//! says that this does no harm, or its upstream knows such keys itself, is given one, and is
+//! the only one that can have been asked: of what a fallback did it knows nothing. A call that
+//! certainly was not done frees its key.
 //!
 //! A call with a key is seen through although its client has gone, for as long as the host
 //! lets it: that a client which lost its connection may ask again is what keys are for.
@@ -27,6 +29,7 @@ use tidegate_mcp::json::Object;
 use tidegate_mcp::jsonrpc::RpcError;
 use tidegate_mcp::method::Method;
 
+use crate::audit::AnsweredBy;
 use crate::context::Context;
 use crate::dispatch::Work;
 use crate::dry_run::note;
@@ -103,7 +106,7 @@ pub(crate) fn keyed<P: Platform>(
         (state, answers) => digest(&[state, answers]),
     };
     let owner = &work.permit.principal.id;
-    let repeatable = rule.is_some_and(|rule| rule.idempotent);
+    let harmless = rule.is_some_and(|rule| rule.idempotent);
     let known_there = one.upstream.idempotency_keys;
     if known_there {
         // Not the client's own: two principals may choose the same.
@@ -120,10 +123,13 @@ pub(crate) fn keyed<P: Platform>(
         wanted: Wanted {
             call: digest(&[&one.upstream.name, &one.own, raw("arguments"), dry]),
             round,
-            repeatable: repeatable || known_there,
+            harmless,
+            known_there,
+            falls_back: one.upstream.fallback.is_some(),
         },
         lasts: Duration::from_millis(timeout.unwrap_or(one.upstream.timeout_ms)) + MARGIN,
         window: Duration::from_millis(config.window_ms),
+        answered_by: work.answered_by.clone(),
     }))
 }
 
@@ -143,6 +149,7 @@ pub(crate) struct Keyed<P> {
     wanted: Wanted,
     lasts: Duration,
     window: Duration,
+    answered_by: AnsweredBy,
 }
 
 impl<P: Platform> Keyed<P> {
@@ -202,6 +209,7 @@ impl<P: Platform> Keyed<P> {
                 round: self.wanted.round.clone(),
                 run: run.clone(),
                 until_ms: (context.now() + self.lasts).0,
+                elsewhere: false,
                 outcome: None,
             };
             let ends = context.now() + self.window.max(self.lasts);
@@ -220,6 +228,7 @@ impl<P: Platform> Keyed<P> {
             context: self.context,
             key: self.key,
             window: self.window,
+            answered_by: self.answered_by,
             version,
             record,
         }
@@ -263,6 +272,7 @@ struct Held<P> {
     context: Context<P>,
     key: Rc<Key<IdempotencyFamily>>,
     window: Duration,
+    answered_by: AnsweredBy,
     version: Version,
     record: Record,
 }
@@ -298,6 +308,7 @@ impl<P: Platform> Held<P> {
     async fn keep(&self, end: Result<&Object, &Error>) {
         let store = self.context.platform.atomic();
         let record = Record {
+            elsewhere: !self.answered_by.is_nobody(),
             outcome: Some(Outcome::of(end)),
             ..self.record.clone()
         };

@@ -88,6 +88,10 @@ pub const FAMILIES: &[(&str, Store)] = &[
         crate::canary::CanaryFamily::STORE,
     ),
     (
+        crate::canary::common::TallyFamily::NAME,
+        crate::canary::common::TallyFamily::STORE,
+    ),
+    (
         crate::upstream::circuit::CircuitFamily::NAME,
         crate::upstream::circuit::CircuitFamily::STORE,
     ),

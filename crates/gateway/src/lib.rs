@@ -23,6 +23,7 @@ pub mod edge;
 pub mod egress;
 pub mod error;
 mod fallback;
+mod flight;
 mod gateway;
 pub mod health;
 pub mod hop;

@@ -64,9 +64,12 @@ pub(crate) fn copy<P: Platform>(
     outgoing.asks = false;
     outgoing.tasks = Declares::Never;
     outgoing.meta.progress_token = None;
-    outgoing.timeout = outgoing.timeout.min(ANSWER_WITHIN);
+    // Its time is its own: what the call had left may be little.
+    let timeout = rule.and_then(|rule| rule.timeout_ms);
+    let timeout = Duration::from_millis(timeout.unwrap_or(upstream.timeout_ms));
+    outgoing.timeout = timeout.min(ANSWER_WITHIN);
     Some(Copy {
-        context: context.clone(),
+        context: context.unhurried(),
         key: mirror_key(&upstream.name),
         name: upstream.name.clone(),
         tool: tool.to_owned(),

@@ -1,11 +1,13 @@
 //! A list that is published as one record and remembered by each isolate: how fresh it is
-//! kept, and for how long its last good state holds while it cannot be read.
+//! kept, and for how long its last good state holds while it cannot be read. Of several
+//! requests that find it old at once one reads it.
 
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
 use crate::error::Fault;
+use crate::flight::Flight;
 use crate::platform::{Clock, Platform};
 use crate::time::Timestamp;
 
@@ -18,12 +20,14 @@ pub const LIST_KEPT: Duration = Duration::from_secs(10 * 60);
 /// What an isolate remembers of one list.
 pub(crate) struct Published<R> {
     last: RefCell<Option<(Timestamp, Rc<R>)>>,
+    reading: Flight,
 }
 
 impl<R> Default for Published<R> {
     fn default() -> Self {
         Self {
             last: RefCell::default(),
+            reading: Flight::default(),
         }
     }
 }
@@ -39,19 +43,29 @@ impl<R> Published<R> {
         what: &str,
         read: impl Future<Output = Result<R, String>>,
     ) -> Result<Rc<R>, Fault> {
-        let now = platform.clock().now();
-        let known = self.last.borrow().clone();
         let within = |age: Duration| {
+            let now = platform.clock().now();
+            let known = self.last.borrow();
             let (read_at, list) = known.as_ref()?;
             (now >= *read_at && now.since(*read_at) < age).then(|| Rc::clone(list))
         };
-        if let Some(list) = within(fresh) {
+        let mut found = None;
+        let fetching = self.reading.board(platform, || {
+            found = within(fresh);
+            found.is_some()
+        });
+        let fetching = fetching.await;
+        if let Some(list) = found {
             return Ok(list);
         }
-        match read.await {
+        // As old as the question, not as the answer.
+        let asked_at = platform.clock().now();
+        let read = read.await;
+        drop(fetching);
+        match read {
             Ok(list) => {
                 let list = Rc::new(list);
-                *self.last.borrow_mut() = Some((now, Rc::clone(&list)));
+                *self.last.borrow_mut() = Some((asked_at, Rc::clone(&list)));
                 Ok(list)
             }
             Err(reason) => {

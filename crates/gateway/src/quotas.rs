@@ -21,11 +21,14 @@
 //! - A quota that is used up is asked for anew once in
 //!   [`EXHAUSTED_FOR`](leased::EXHAUSTED_FOR) by each isolate, so that a raised one is in
 //!   force soon.
-//! - A soft quota refuses nobody and waits for no store.
+//! - A soft quota refuses nobody and waits for no store: it is asked beside the call, when the
+//!   call is admitted and again when its result is there. A warning goes by what is known
+//!   then, so a new isolate's first results may lack one.
 //!
 //! Not counted: notifications, answers cut off by their client, and the results of tasks that
-//! are the upstream's own. A task's result is counted by the run that ends it. A call that
-//! certainly did not reach its upstream is given back.
+//! are the upstream's own. A task's result is counted by the run that ends it. Given back is
+//! what certainly did not reach its upstream, in any of its attempts, and what was not made
+//! because an idempotency key stands for it.
 
 mod bill;
 mod period;
@@ -54,9 +57,9 @@ use crate::seal::hex;
 use crate::time::Timestamp;
 use period::Stretch;
 
-pub(crate) use bill::Bill;
 use bill::Prepaid;
 pub use bill::WARNING_META;
+pub(crate) use bill::{Bill, Unmade};
 pub use period::KEPT_FOR;
 pub(crate) use spenders::Memory;
 pub use spenders::{SHARD_MAX, SpendersFamily};
@@ -102,12 +105,14 @@ struct Applied<'a> {
     need: u64,
 }
 
-/// Names a quota in keys.
+/// Names a quota in keys. With another unit or period it is another quota: what was leased
+/// of the one is nothing of the other.
 fn digest(quota: &Quota) -> String {
     let mut hash = Sha256::new();
-    hash.update("quota\0");
-    hash.update(quota.unit.as_str());
-    hash.update("\0");
+    for part in ["quota", quota.unit.as_str(), quota.period.as_str()] {
+        hash.update(part);
+        hash.update("\0");
+    }
     hash.update(&quota.name);
     hex(&hash.finalize()[..8])
 }
@@ -199,6 +204,8 @@ pub(crate) async fn admit<P: Platform>(
     }
     for one in &applied {
         one.account.take(memory, one.prepaid);
+        // A soft quota's; a hard one covers it.
+        pay_later(context, &one.account);
         spenders::enter_later(context, one.quota, &one.stretch, &one.account, counted);
     }
     let warned = applied
@@ -311,14 +318,20 @@ pub(crate) fn settle<'a, P: Platform>(
         };
         let account = account(quota, &charge.who, &stretch);
         account.take(&context.memory, cost_of_bytes(quota.unit, price, bytes));
-        if account.lacks(&context.memory, 0, now) {
-            let owned = context.clone();
-            context.platform.defer(async move {
-                // One is more than is owed: the next call finds a chunk.
-                let _ = provide(&owned, &account, 1).await;
-            });
-        }
+        pay_later(context, &account);
     }
+}
+
+/// Has what was spent beyond the lease counted, without anybody waiting for it.
+fn pay_later<P: Platform>(context: &Context<P>, account: &Account<SpentFamily>) {
+    if !account.lacks(&context.memory, 0, context.now()) {
+        return;
+    }
+    let (owned, account) = (context.clone(), account.clone());
+    context.platform.defer(async move {
+        // One is more than is owed: the next call finds a chunk.
+        let _ = provide(&owned, &account, 1).await;
+    });
 }
 
 /// The result of a task, for the run that ended it.

@@ -129,7 +129,7 @@ impl Switch {
     /// Whether it stops this.
     fn stops(&self, what: &What<'_>) -> bool {
         match (self.kind, what) {
-            (Kind::All, What::Asking { .. } | What::Task { .. }) => true,
+            (Kind::All, _) => true,
             (
                 Kind::Upstream,
                 What::Upstream(upstream)
@@ -146,7 +146,7 @@ impl Switch {
                 **subject == Revoked::Subject.id(&self.issuer, &self.value)
             }
             (
-                Kind::All | Kind::Upstream | Kind::Tool | Kind::Tenant | Kind::Principal,
+                Kind::Upstream | Kind::Tool | Kind::Tenant | Kind::Principal,
                 What::Asking { .. } | What::Upstream(_) | What::Tool { .. },
             ) => false,
         }

@@ -108,7 +108,7 @@ pub struct Outgoing {
     pub tasks: Declares,
     /// On whose behalf: sessions are never shared between principals.
     pub principal: PrincipalId,
-    /// How long the whole exchange may take.
+    /// How long the exchange may take, from when it has its place among those under way.
     pub timeout: Duration,
 }
 
@@ -216,8 +216,6 @@ async fn once<P: Platform>(
     outgoing: Outgoing,
 ) -> Result<Reply, Error> {
     let tool = outgoing.tool().map(Cow::into_owned);
-    let timeout = outgoing.timeout;
-    let deadline = context.now() + timeout;
     let place = match &upstream.bulkhead {
         None => None,
         Some(rule) => {
@@ -227,12 +225,21 @@ async fn once<P: Platform>(
         }
     };
     circuit::admit(context, upstream, tool.as_deref())?;
+    // Its time begins when it has its place. Where it waited for that and the call as a whole
+    // leaves it less, no answer in what is left says nothing of the upstream.
+    let timeout = context.within(outgoing.timeout);
+    let hurried = timeout < outgoing.timeout;
+    let note = move |context: &Context<P>, upstream: &Upstream, error: Option<&Error>| {
+        if !(hurried && error.is_some_and(Error::is_timeout)) {
+            circuit::note(context, upstream, tool.as_deref(), error);
+        }
+    };
     let principal = outgoing.principal.clone();
     let exchange = Exchange {
         context,
         upstream,
         principal: &principal,
-        deadline,
+        deadline: context.now() + timeout,
         timeout,
     };
     match attempt(&exchange, outgoing).await {
@@ -242,14 +249,14 @@ async fn once<P: Platform>(
             let mut place = place;
             let noted = events.inspect(move |event| {
                 if let Event::End(end) = event {
-                    circuit::note(&context, &upstream, tool.as_deref(), end.as_ref().err());
+                    note(&context, &upstream, end.as_ref().err());
                     drop(place.take());
                 }
             });
             Ok(Reply::Stream(noted.boxed_local()))
         }
         result => {
-            circuit::note(context, upstream, tool.as_deref(), result.as_ref().err());
+            note(context, upstream, result.as_ref().err());
             result
         }
     }

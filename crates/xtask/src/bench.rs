@@ -9,6 +9,7 @@ mod cold;
 mod echo;
 mod limits;
 mod load;
+mod policy;
 mod tasks;
 mod tokens;
 mod wire;
@@ -16,16 +17,17 @@ mod wire;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
 use crate::arguments::{Arguments, unexpected};
-use crate::bench::echo::{Echo, TOOL};
+use crate::bench::echo::{Echo, TASK, TOOL};
 use crate::bench::load::{Load, Sample};
 use crate::bench::wire::Caller;
 use crate::dev::Options;
 use crate::dev::gateway::Gateway;
-use crate::dev::raw::KvCounts;
+use crate::dev::raw::{KvCounts, RawHost};
+use crate::http;
 use crate::layout::{Layout, make_dir, write_atomically};
 use crate::progress::say;
 
@@ -56,11 +58,16 @@ through one with everything on, in turn, and compares. What is added, is to the 
 
   --tokens N         instead, N tokens of each signature algorithm, each sent twice: what
                      verifying one costs, and what one costs that is remembered
+  --policy N         instead, N lists of 200 tools and N calls under policies of 0, 1, 10 and
+                     100 rules: what deciding costs
 ";
 
 /// How long each leg runs before it counts.
 const WARM_UP: Duration = Duration::from_secs(1);
 
+/// The operators' token of the busy gateway, and the secret that holds it.
+const OPERATOR: &str = "the-operators-token-of-the-benchmark";
+const ADMIN_TOKEN: &str = "TIDEGATE_ADMIN_TOKEN";
 /// How many rules the policy of the busy gateway has.
 const RULES: usize = 10;
 /// A limit no run reaches, so that calls are counted and none is refused.
@@ -79,6 +86,7 @@ struct Flags {
     clients: usize,
     work_ms: u64,
     tokens: Option<usize>,
+    policy: Option<usize>,
 }
 
 /// Runs the command.
@@ -90,6 +98,9 @@ pub fn run(arguments: Arguments) -> Result<()> {
     }
     if let Some(count) = flags.tokens {
         return tokens::run(&layout, flags.json, count);
+    }
+    if let Some(count) = flags.policy {
+        return policy::run(&layout, flags.json, count);
     }
     if flags.limits {
         return limits::run(&layout, &flags);
@@ -113,35 +124,44 @@ pub fn run(arguments: Arguments) -> Result<()> {
     let busy = Gateway::start(
         &layout,
         &Options {
-            config: Some(configuration(&layout, "busy", everything())?),
+            config: Some(configuration(&layout, "busy", everything(&url))?),
             pass_through: None,
+            prefix: Some(true),
+            upstreams: Vec::new(),
+            secrets: vec![(ADMIN_TOKEN.to_owned(), OPERATOR.to_owned())],
             ..options.clone()
         },
     )?;
+    switch_off(busy.port, &format!("echo__{TASK}"))?;
     let spin = match flags.spin {
         true => Some(on_spin(&layout, &url, &options)?),
         false => None,
     };
-    let load = |port, token| {
+    let load = |port, token, tool: &str| {
         let caller = Caller {
             port,
             token,
             tasks: false,
         };
-        Load::new(caller, TOOL, flags.connections)
+        Load::new(caller, tool, flags.connections)
     };
     let mut legs = vec![
-        Leg::new("directly", load(upstream, None)),
-        Leg::new("through a pass-through", load(passing, None)),
+        Leg::new("directly", load(upstream, None, TOOL), None),
+        Leg::new("through a pass-through", load(passing, None, TOOL), None),
         Leg::new(
             "through the gateway",
-            load(gateway.port, gateway.token.as_deref()),
+            load(gateway.port, gateway.token.as_deref(), TOOL),
+            Some(raw),
         ),
-        Leg::new("with everything on", load(busy.port, busy.token.as_deref())),
+        Leg::new(
+            "with everything on",
+            load(busy.port, busy.token.as_deref(), &format!("echo__{TOOL}")),
+            busy.raw.as_ref(),
+        ),
     ];
     if let Some(spin) = &spin {
-        let load = load(spin.port, spin.token.as_deref());
-        legs.push(Leg::new("through it on Spin", load));
+        let load = load(spin.port, spin.token.as_deref(), TOOL);
+        legs.push(Leg::new("through it on Spin", load, None));
     }
     // All warm: connections open, keys and catalogs cached.
     for leg in &legs {
@@ -150,13 +170,15 @@ pub fn run(arguments: Arguments) -> Result<()> {
     for round in 1..=flags.rounds {
         for leg in &mut legs {
             say(&format!("round {round} of {}: {}", flags.rounds, leg.name));
-            let before = raw.counts()?;
+            let before = leg.counts()?;
             leg.sample
                 .add(leg.load.drive(Duration::from_secs(flags.seconds))?);
-            leg.kv.add(&before, &raw.counts()?);
+            let after = leg.counts()?;
+            leg.kv.add(&before, &after);
+            leg.kv_in_all = after;
         }
     }
-    report(&flags, &mut legs, raw.counts()?);
+    report(&flags, &mut legs);
     match &spin {
         Some(spin) => cold::report(&layout, &gateway.dir.join("raw"), spin),
         None => Ok(()),
@@ -176,22 +198,52 @@ fn on_spin(layout: &Layout, upstream: &str, worker: &Options) -> Result<Gateway>
 }
 
 /// One way to the upstream.
-struct Leg {
+struct Leg<'a> {
     name: &'static str,
     load: Load,
+    /// Whose KV counts, where the way is through a gateway on bare workerd.
+    host: Option<&'a RawHost>,
     sample: Sample,
+    /// What it asked of KV while it was measured.
     kv: KvCounts,
+    /// The same from the start.
+    kv_in_all: KvCounts,
 }
 
-impl Leg {
-    fn new(name: &'static str, load: Load) -> Self {
+impl<'a> Leg<'a> {
+    fn new(name: &'static str, load: Load, host: Option<&'a RawHost>) -> Self {
         Self {
             name,
             load,
+            host,
             sample: Sample::default(),
             kv: KvCounts::default(),
+            kv_in_all: KvCounts::default(),
         }
     }
+
+    fn counts(&self) -> Result<KvCounts> {
+        self.host
+            .map_or_else(|| Ok(KvCounts::default()), RawHost::counts)
+    }
+}
+
+/// Switches a tool off that nobody calls, so that there are switches to look at.
+fn switch_off(port: u16, tool: &str) -> Result<()> {
+    let body = json!({"kind": "tool", "value": tool, "reason": "nobody calls it"}).to_string();
+    let authorization = format!("Bearer {OPERATOR}");
+    let headers = [
+        ("authorization", authorization.as_str()),
+        ("content-type", "application/json"),
+    ];
+    let limit = Duration::from_secs(10);
+    let path = "/admin/switches";
+    let answer = http::request(port, "POST", path, &headers, body.as_bytes(), limit)?;
+    if answer.status != 200 {
+        let said = String::from_utf8_lossy(&answer.body);
+        bail!("{path} answered {}: {said}", answer.status);
+    }
+    Ok(())
 }
 
 /// A configuration that counts calls, as a gateway in use does, and never refuses one.
@@ -214,17 +266,36 @@ fn configuration(layout: &Layout, name: &str, besides: Value) -> Result<PathBuf>
     Ok(file)
 }
 
-/// Whatever can be asked for about every call without a store of its own in its path: limits
-/// of both kinds, a quota, circuits per tool, a policy, and the tool's own rule.
-fn everything() -> Value {
-    let rate = json!({"requests": LIMIT_REQUESTS, "windowMs": LIMIT_WINDOW_MS});
-    let tool = format!("echo__{TOOL}");
-    let denials = (1..RULES).map(|number| {
+/// A policy of so many rules, of which the last allows and the others never hold.
+fn policy_of(rules: usize) -> Value {
+    let denials = (1..rules).map(|number| {
         json!({"name": format!("deny-{number}"), "effect": "deny", "tools": ["*"],
             "when": format!("args.text == 'never {number}' && principal.subject != ''")})
     });
     let allow = json!({"name": "allow", "effect": "allow", "tools": ["*"]});
+    json!({"rules": denials.chain([allow]).collect::<Vec<_>>()})
+}
+
+/// Whatever can be asked for about every call without a store of its own in its path: limits
+/// of both kinds, a quota, circuits per tool, a policy, the tool's own rule, keys that no call
+/// has, and of the upstream a canary, a mirror, a fallback, retries and a bulkhead.
+fn everything(upstream: &str) -> Value {
+    let rate = json!({"requests": LIMIT_REQUESTS, "windowMs": LIMIT_WINDOW_MS});
+    let tool = format!("echo__{TOOL}");
+    // The same server, which does not look at the path.
+    let version = |name: &str| format!("{upstream}/{name}");
     json!({
+        "upstreams": [
+            {"name": "echo", "url": upstream,
+                "canary": {"url": version("canary"), "weightPercent": 10,
+                    "rollback": {"maxP95Ms": 10_000}},
+                "mirror": {"url": version("mirror"), "percent": 1},
+                "fallback": "spare",
+                "retry": {"hedgeAfterMs": 30_000},
+                "bulkhead": {"maxCalls": 1_000, "waitMs": 1_000}},
+            {"name": "spare", "url": version("spare")},
+        ],
+        "idempotency": {"enabled": true},
         "limits": {
             "perClient": rate,
             "rules": [
@@ -238,8 +309,8 @@ fn everything() -> Value {
             "maxRequestsAtOnce": 1_000,
         },
         "circuitBreaker": {"failureRate": {"percent": 50}, "perTool": true, "shared": true},
-        "policy": {"rules": denials.chain([allow]).collect::<Vec<_>>()},
-        "tools": [{"name": tool, "rateLimit": rate, "idempotent": true}],
+        "policy": policy_of(RULES),
+        "tools": [{"name": tool, "rateLimit": rate, "idempotent": true, "readOnly": true}],
     })
 }
 
@@ -256,6 +327,7 @@ fn parse(mut arguments: Arguments) -> Result<Flags> {
         clients: 50,
         work_ms: 100,
         tokens: None,
+        policy: None,
     };
     let (mut seconds, mut clients) = (None, None);
     while let Some(argument) = arguments.next()? {
@@ -268,6 +340,7 @@ fn parse(mut arguments: Arguments) -> Result<Flags> {
             "--json" => flags.json = true,
             "--tasks" => flags.tasks = Some(arguments.parsed("number of tasks")?),
             "--tokens" => flags.tokens = Some(arguments.parsed("number of tokens")?),
+            "--policy" => flags.policy = Some(arguments.parsed("number of requests")?),
             "--limits" => flags.limits = true,
             "--clients" => clients = Some(arguments.parsed("number of clients")?),
             "--work-ms" => flags.work_ms = arguments.parsed("number of milliseconds")?,
@@ -282,7 +355,7 @@ fn parse(mut arguments: Arguments) -> Result<Flags> {
     Ok(flags)
 }
 
-fn report(flags: &Flags, legs: &mut [Leg], kv: KvCounts) {
+fn report(flags: &Flags, legs: &mut [Leg<'_>]) {
     let direct = legs[0].sample.per_second();
     let passing = [50, 99].map(|percent| legs[1].sample.percentile(percent));
     if flags.json {
@@ -294,13 +367,13 @@ fn report(flags: &Flags, legs: &mut [Leg], kv: KvCounts) {
                     "addedP50Us": i64::from(leg.sample.percentile(50)) - i64::from(passing[0]),
                     "addedP99Us": i64::from(leg.sample.percentile(99)) - i64::from(passing[1]),
                     "calls": leg.sample.calls(), "errors": leg.sample.errors,
-                    "kvReads": leg.kv.reads, "kvWrites": leg.kv.writes})
+                    "kvReads": leg.kv.reads, "kvWrites": leg.kv.writes,
+                    "kvReadsInAll": leg.kv_in_all.reads, "kvWritesInAll": leg.kv_in_all.writes})
             })
             .collect();
         println!(
             "{}",
-            json!({"connections": flags.connections, "legs": legs,
-                "kvReads": kv.reads, "kvWrites": kv.writes})
+            json!({"connections": flags.connections, "legs": legs})
         );
         return;
     }
@@ -318,7 +391,7 @@ fn report(flags: &Flags, legs: &mut [Leg], kv: KvCounts) {
         "KV reads",
         "KV writes"
     );
-    for leg in legs {
+    for leg in &mut *legs {
         println!(
             "{:<24}{:>10.0}{:>8.1}%{:>9}{:>9}{:>11}{:>11}{:>8}{:>8}{:>10}{:>10}",
             leg.name,
@@ -334,8 +407,11 @@ fn report(flags: &Flags, legs: &mut [Leg], kv: KvCounts) {
             leg.kv.writes
         );
     }
-    println!(
-        "KV from the start, warming up included: {} reads, {} writes",
-        kv.reads, kv.writes
-    );
+    for leg in legs.iter().filter(|leg| leg.host.is_some()) {
+        let kv = leg.kv_in_all;
+        println!(
+            "KV {} from the start, warming up included: {} reads, {} writes",
+            leg.name, kv.reads, kv.writes
+        );
+    }
 }

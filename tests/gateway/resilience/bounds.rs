@@ -186,6 +186,43 @@ fn a_full_bulkhead_opens_no_circuit() {
 }
 
 #[test]
+fn an_upstreams_time_begins_when_its_call_has_a_place() {
+    let members = json!({ "bulkhead": { "maxCalls": 1, "waitMs": 5_000 }, "timeoutMs": 4_000 });
+    let (world, script) = world_with(&members, &json!({}), &json!({ "failureThreshold": 1 }));
+    world.tool("up__a");
+    script.on("tools/call", SLOW);
+    let calls = join(world.answering(json_only()), world.answering(json_only()));
+    let (first, second) = world.sim.run(calls);
+    assert_eq!((first.status.as_u16(), second.status.as_u16()), (200, 200));
+    assert_eq!(world.events("circuit_opened").len(), 0);
+}
+
+#[test]
+fn what_a_wait_took_of_a_calls_time_is_no_failure_of_its_upstream() {
+    let members = json!({ "bulkhead": { "maxCalls": 1, "waitMs": 10_000 } });
+    let scene = |total: u64| {
+        let limits = json!({ "requestTimeoutMs": total });
+        let (world, script) = world_with(&members, &limits, &json!({ "failureThreshold": 1 }));
+        world.tool("up__a");
+        script.on("tools/call", SLOW);
+        world
+    };
+    // The second has two seconds left when the first has ended.
+    let world = scene(5_000);
+    let calls = join(world.answering(json_only()), world.answering(json_only()));
+    let (first, second) = world.sim.run(calls);
+    assert_eq!((first.status.as_u16(), second.status.as_u16()), (200, 504));
+    assert_eq!(world.events("circuit_opened").len(), 0);
+    // And here none.
+    let world = scene(2_000);
+    let mut first = world.start(json_only());
+    assert!(first.step().is_none());
+    let asked = world.count("up", "tools/call");
+    assert_eq!(world.call(json_only()).reason(), "upstream_full");
+    assert_eq!(world.count("up", "tools/call"), asked);
+}
+
+#[test]
 fn one_request_too_many_is_told_when_to_come_back() {
     let (world, script) = world(&json!({}), &json!({ "maxRequestsAtOnce": 2 }));
     script.on("tools/call", SLOW);
@@ -253,11 +290,15 @@ fn json_only() -> crate::world::Ask {
 }
 
 fn world(members: &Value, limits: &Value) -> (World, Script) {
+    world_with(members, limits, &json!({}))
+}
+
+fn world_with(members: &Value, limits: &Value, breaker: &Value) -> (World, Script) {
     let script = Script::modern(&["a"]);
     let world = Setup::new()
         .upstream_with("up", &script, members)
         .upstream("other", &Script::modern(&["b"]))
-        .config(&json!({ "limits": limits }))
+        .config(&json!({ "limits": limits, "circuitBreaker": breaker }))
         .start();
     (world, script)
 }

@@ -193,6 +193,16 @@ fn where_both_are_away_the_last_error_says_so_and_nobody_is_asked_in_a_circle() 
     );
 }
 
+#[test]
+fn that_the_other_one_is_away_does_not_undo_what_the_first_may_have_done() {
+    let (world, first, _) = world();
+    world.list("tools/list");
+    first.on("tools/call", CUT);
+    world.server("second").down.set(true);
+    assert_eq!(world.tool("first__again").reason(), "upstream_lost");
+    assert_eq!(world.events("fallback_used").len(), 1);
+}
+
 fn scripts() -> (Script, Script) {
     let first = Script::modern(&["plain", "again", "only", "picky"]);
     let second = Script::modern(&["plain", "again"]);

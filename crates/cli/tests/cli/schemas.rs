@@ -9,6 +9,7 @@ use serde_json::Value;
 use tidegate_gateway::auth::revocation::{RevocationFamily, RevokedFamily};
 use tidegate_gateway::auth::{JwksFamily, KeyFamily, ProofFamily};
 use tidegate_gateway::canary::CanaryFamily;
+use tidegate_gateway::canary::common::TallyFamily;
 use tidegate_gateway::catalog::shared::CatalogFamily;
 use tidegate_gateway::config::{Config, ConfigFamily, Snapshot};
 use tidegate_gateway::credentials::GrantFamily;
@@ -86,6 +87,7 @@ fn every_example_is_a_record_of_its_family_and_every_family_has_one() {
         family::<SpendersFamily>(),
         family::<UpstreamFamily>(),
         family::<CanaryFamily>(),
+        family::<TallyFamily>(),
         family::<CircuitFamily>(),
         family::<TurnFamily>(),
         family::<CatalogFamily>(),

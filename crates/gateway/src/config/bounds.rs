@@ -90,8 +90,8 @@ pub const TASKS_OPEN_PER_PRINCIPAL: RangeInclusive<u64> = 1..=1_000;
 pub const TASKS_OPEN_PER_TENANT: RangeInclusive<u64> = 1..=1_000_000;
 /// How many of a hundred principals are on a canary, or of its calls may fail.
 pub const CANARY_PERCENT: RangeInclusive<u64> = 0..=100;
-/// How long a canary's calls may take in the mean, in milliseconds.
-pub const CANARY_MEAN_MS: RangeInclusive<u64> = 1..=900_000;
+/// How long 95 of a hundred of a canary's calls may take, in milliseconds.
+pub const CANARY_P95_MS: RangeInclusive<u64> = 1..=900_000;
 /// Length of the window a canary's calls are counted in, in milliseconds: one second to an hour.
 pub const CANARY_WINDOW_MS: RangeInclusive<u64> = 1_000..=3_600_000;
 /// Calls a canary is judged by at the least.

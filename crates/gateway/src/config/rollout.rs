@@ -17,8 +17,8 @@ pub struct Canary {
     /// more if this grows.
     #[cfg_attr(feature = "schema", schemars(range(min = *super::bounds::CANARY_PERCENT.start(), max = *super::bounds::CANARY_PERCENT.end())))]
     pub weight_percent: u32,
-    /// What operators call it. After a rollback, a change of this (or of anything else under
-    /// `canary`) begins anew.
+    /// What operators call it. With a change of this, or of anything else under `canary`, it is
+    /// another canary: it begins anew, with no calls counted and no rollback.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schemars(length(min = 1, max = super::bounds::SHORT_TEXT_MAX)))]
     pub release: Option<String>,
@@ -27,7 +27,8 @@ pub struct Canary {
     pub rollback: Rollback,
 }
 
-/// When a canary is given up, by what one isolate sees of it.
+/// When a canary is given up, by what one isolate sees of it; where instances live briefly, by
+/// what all of them see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
@@ -35,10 +36,11 @@ pub struct Rollback {
     /// More failed calls of a hundred than these are too many.
     #[cfg_attr(feature = "schema", schemars(range(min = *super::bounds::CANARY_PERCENT.start(), max = *super::bounds::CANARY_PERCENT.end())))]
     pub max_error_percent: u32,
-    /// A longer mean time of its calls than this is too long, in milliseconds.
+    /// More than five of a hundred answered calls that take longer than this are too many, in
+    /// milliseconds. One that its client gave up after longer than this is among them.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "schema", schemars(range(min = *super::bounds::CANARY_MEAN_MS.start(), max = *super::bounds::CANARY_MEAN_MS.end())))]
-    pub max_mean_ms: Option<u64>,
+    #[cfg_attr(feature = "schema", schemars(range(min = *super::bounds::CANARY_P95_MS.start(), max = *super::bounds::CANARY_P95_MS.end())))]
+    pub max_p95_ms: Option<u64>,
     /// Length of the sliding window the calls are counted in, in milliseconds.
     #[cfg_attr(feature = "schema", schemars(range(min = *super::bounds::CANARY_WINDOW_MS.start(), max = *super::bounds::CANARY_WINDOW_MS.end())))]
     pub window_ms: u64,
@@ -55,7 +57,7 @@ impl Default for Rollback {
     fn default() -> Self {
         Self {
             max_error_percent: 10,
-            max_mean_ms: None,
+            max_p95_ms: None,
             window_ms: 60_000,
             minimum_calls: 20,
             hold_ms: None,

@@ -46,6 +46,9 @@ pub struct Record {
     pub run: String,
     /// When it must be over, milliseconds since the epoch: who makes it is lost if not.
     pub until_ms: u64,
+    /// Whether another upstream than the tool's own was asked in the end.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub elsewhere: bool,
     /// What came of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<Outcome>,
@@ -137,7 +140,11 @@ pub(super) struct Wanted {
     pub(super) call: String,
     pub(super) round: String,
     /// Whether making the call twice does no harm.
-    pub(super) repeatable: bool,
+    pub(super) harmless: bool,
+    /// Whether the tool's upstream would know it again by its key.
+    pub(super) known_there: bool,
+    /// Whether another may be asked in its place.
+    pub(super) falls_back: bool,
 }
 
 /// What a record means for whoever comes with its key.
@@ -165,6 +172,16 @@ pub(super) enum Settled<'r> {
 }
 
 impl Record {
+    /// Whether a call that may have been made may be made again. Who made it and was lost has
+    /// not said whom it asked.
+    fn is_repeatable(&self, wanted: &Wanted) -> bool {
+        let asked_elsewhere = match self.outcome {
+            None => self.elsewhere || wanted.falls_back,
+            Some(_) => self.elsewhere,
+        };
+        wanted.harmless || (wanted.known_there && !asked_elsewhere)
+    }
+
     pub(super) fn standing(&self, wanted: &Wanted, now: Timestamp) -> Standing<'_> {
         if matches!(self.outcome, Some(Outcome::NotDone)) {
             return Standing::Free;
@@ -184,7 +201,7 @@ impl Record {
             None if now < Timestamp(self.until_ms) => {
                 return Standing::Busy(Timestamp(self.until_ms).since(now));
             }
-            Some(Outcome::Unknown) | None if wanted.repeatable => return Standing::Free,
+            Some(Outcome::Unknown) | None if self.is_repeatable(wanted) => return Standing::Free,
             Some(Outcome::NotDone) => return Standing::Free,
             Some(Outcome::Result(result)) => Settled::Answered(result),
             Some(Outcome::Error(failure)) => Settled::Failed(failure),
@@ -192,5 +209,45 @@ impl Record {
             Some(Outcome::Unknown) | None => Settled::Unknown,
         };
         Standing::Settled(settled)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_have_run_elsewhere_is_not_made_again_for_its_own_upstreams_sake() {
+        let unknown = Some(Outcome::Unknown);
+        for (harmless, known_there, falls_back, elsewhere, outcome, again) in [
+            (true, false, true, true, &unknown, true),
+            (false, false, false, false, &unknown, false),
+            (false, true, false, false, &unknown, true),
+            (false, true, true, false, &unknown, true),
+            (false, true, true, true, &unknown, false),
+            // Lost before it could say.
+            (false, true, false, false, &None, true),
+            (false, true, true, false, &None, false),
+        ] {
+            let record = Record {
+                v: 1,
+                call: "c".to_owned(),
+                round: String::new(),
+                run: "r".to_owned(),
+                until_ms: 1_000,
+                elsewhere,
+                outcome: outcome.clone(),
+            };
+            let wanted = Wanted {
+                call: "c".to_owned(),
+                round: String::new(),
+                harmless,
+                known_there,
+                falls_back,
+            };
+            let standing = record.standing(&wanted, Timestamp(2_000));
+            let is_free = matches!(standing, Standing::Free);
+            assert_eq!(is_free, again, "{record:?}");
+        }
     }
 }

@@ -7,6 +7,7 @@ use super::cells::{Cell, Cells, IsolateId};
 use super::seat::{self, Seat, Standing};
 use super::window::{self, Counts};
 use crate::config::Rate;
+use crate::flight::Flight;
 use crate::time::Timestamp;
 
 /// Shortest time from the end of one report to the next. Jitter makes it up to twice as long.
@@ -59,6 +60,8 @@ pub(super) struct Counter {
     unsettled: bool,
     /// Until when deferred work is taken to be on its way.
     busy_until: Option<Timestamp>,
+    /// Whether a request is looking.
+    pub(super) looking: Flight,
 }
 
 /// What deferred work is to do.

@@ -74,10 +74,16 @@ impl<'a, P: Platform> Counting<'a, P> {
         }
     }
 
-    /// Learns the others' counts if going on without them would be going blind.
+    /// Learns the others' counts if going on without them would be going blind. Of several
+    /// requests at once one looks, and the others wait for it.
     pub(super) async fn see_others(&self) {
-        let now = self.platform.clock().now();
-        if self.with(|counter| counter.must_look(self.rate, now, self.cost)) {
+        let looks_no_more = || {
+            let now = self.platform.clock().now();
+            !self.with(|counter| counter.must_look(self.rate, now, self.cost))
+        };
+        let flight = self.with(|counter| counter.looking.clone());
+        let fetching = flight.board(self.platform.as_ref(), looks_no_more).await;
+        if fetching.is_some() {
             let looking = pin!(self.look_at_all());
             let limit = pin!(self.platform.clock().sleep(LOOK_TIMEOUT));
             if let Either::Right(_) = select(looking, limit).await {

@@ -67,6 +67,16 @@ pub(crate) struct Account<F> {
     pub(crate) part: u64,
 }
 
+impl<F: Family> Clone for Account<F> {
+    fn clone(&self) -> Self {
+        Self {
+            subject: self.subject.clone(),
+            key: Key::same(&self.key),
+            ..*self
+        }
+    }
+}
+
 /// What an isolate holds of one account.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Lease {

@@ -24,6 +24,34 @@ pub(crate) struct Bill {
     pub(super) price: Price,
 }
 
+/// A bill of a call that may not be made: given back, unless somebody takes it.
+pub(crate) struct Unmade<P: Platform> {
+    context: Context<P>,
+    bill: Option<Bill>,
+}
+
+impl<P: Platform> Unmade<P> {
+    pub(crate) fn new(context: &Context<P>, bill: Option<Bill>) -> Self {
+        Self {
+            context: context.clone(),
+            bill,
+        }
+    }
+
+    /// The call is made.
+    pub(crate) fn take(mut self) -> Option<Bill> {
+        self.bill.take()
+    }
+}
+
+impl<P: Platform> Drop for Unmade<P> {
+    fn drop(&mut self) {
+        if let Some(bill) = &self.bill {
+            bill.give_back(&self.context);
+        }
+    }
+}
+
 /// What was taken of one quota when the call was admitted.
 pub(super) struct Prepaid {
     pub(super) charge: Charge,
@@ -69,23 +97,22 @@ impl Bill {
         context: &Context<P>,
         end: Result<Object, Error>,
     ) -> Result<Object, Error> {
-        let mut result = match end {
-            Ok(result) => result,
-            Err(error) => {
-                if let Error::Rejection(
-                    Rejection::UpstreamUnavailable { .. } | Rejection::UpstreamFull { .. },
-                ) = &error
-                {
-                    self.give_back(context);
-                }
-                return Err(error);
-            }
-        };
-        // Its end is counted by whoever ends it.
-        if !matches!(ResultType::of(&result), ResultType::Task) {
-            let charges = self.charges.iter().map(|prepaid| &prepaid.charge);
-            settle(context, charges, self.price, result.text_len());
+        if let Err(Error::Rejection(
+            Rejection::UpstreamUnavailable { .. } | Rejection::UpstreamFull { .. },
+        )) = &end
+        {
+            self.give_back(context);
         }
+        let bytes = match &end {
+            // Its end is counted by whoever ends it.
+            Ok(result) if ResultType::of(result) == ResultType::Task => 0,
+            Ok(result) => result.text_len(),
+            Err(_) => 0,
+        };
+        // Without a result too: what the call itself cost may not be counted yet.
+        let charges = self.charges.iter().map(|prepaid| &prepaid.charge);
+        settle(context, charges, self.price, bytes);
+        let mut result = end?;
         self.warn(context, &mut result);
         Ok(result)
     }

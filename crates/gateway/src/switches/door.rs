@@ -139,8 +139,15 @@ async fn act<P: Platform>(
         line["reason"] = switch.reason.clone().into();
         line["untilMs"] = switch.until_ms.into();
     }
-    let record = change(context, &switch, kills).await?;
-    publish(context, record).await
+    let changed = change(context, &switch, kills).await;
+    if let Err(Refused::NotThere) = changed {
+        // Perhaps it was switched on again before, and that was not published.
+        let (_, record) = read(context).await?;
+        if record.v == 1 {
+            publish(context, record).await?;
+        }
+    }
+    publish(context, changed?).await
 }
 
 /// Whether it can be switched: a switch nobody can mean would only seem to stop something.

@@ -2,7 +2,8 @@
 //! slow one does not take all there is.
 //!
 //! Who finds no place waits for one, in order, for a bounded time; no more wait than may be
-//! under way. A wait is the waiter's own timer: on some hosts nothing of one request may
+//! under way. The upstream's time begins after the wait, which is never its failure; what
+//! bounds the call as a whole holds for both. A wait is the waiter's own timer: on some hosts nothing of one request may
 //! wake another. A place is given back when the answer has ended or nobody reads it, and at
 //! the latest when the call's time is over.
 
@@ -83,7 +84,9 @@ pub(super) async fn enter<P: Platform>(
     while context.now() < until {
         let pause = LOOK_AGAIN.min(until.since(context.now()));
         context.platform.clock().sleep(pause).await;
+        // With no time left for the call a place is of no use.
         if turn.is_first()
+            && !context.within(outgoing.timeout).is_zero()
             && let Some(place) = take()
         {
             return Ok(place);

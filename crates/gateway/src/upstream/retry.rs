@@ -8,7 +8,9 @@
 //! bulkhead is not made again.
 //!
 //! Between two attempts lies a random part of a time that doubles (full jitter), and where the
-//! upstream says `Retry-After`, that time besides. A call that does no harm may also be hedged:
+//! upstream says `Retry-After`, that time besides. Where none succeeds the call has failed as
+//! the last one did, or as an earlier one that may have been acted on, if the last certainly
+//! was not. A call that does no harm may also be hedged:
 //! made a second time while the first is still waited for, out of the same budget. All attempts share the call's deadline; what
 //! cannot begin before it is not begun.
 
@@ -93,6 +95,7 @@ pub(super) async fn call<P: Platform>(
     let harmless = is_repeatable(context, upstream, &outgoing);
     let budgets = &context.memory.upstream.retries;
     budgets.with(upstream.key(), |budget| budget.called(context.now()));
+    let mut before = None;
     for attempt in 1_u32.. {
         let left = deadline.since(context.now());
         let last = attempt >= rule.max_attempts;
@@ -111,7 +114,9 @@ pub(super) async fn call<P: Platform>(
             Ok(reply) => return Ok(reply),
             Err(error) => error,
         };
-        let Some(after) = again_after(&error, harmless).filter(|_| !last) else {
+        let after = again_after(&error, harmless).filter(|_| !last);
+        let error = Error::after(error, before.take());
+        let Some(after) = after else {
             return Err(error);
         };
         let now = context.now();
@@ -124,6 +129,7 @@ pub(super) async fn call<P: Platform>(
             "attempt": attempt, "reason": error.label(),
         });
         context.log(LogLevel::Info, "call_made_again", fields);
+        before = Some(error);
         context.platform.clock().sleep(pause).await;
     }
     Err(crate::error::Fault::Internal("no attempt was the last".to_owned()).into())
@@ -158,7 +164,10 @@ async fn hedged<P: Platform>(
     let second = once(context, upstream, again).boxed_local();
     match future::select(first, second).await {
         Either::Left((Ok(reply), _)) | Either::Right((Ok(reply), _)) => Ok(reply),
-        Either::Left((Err(_), other)) | Either::Right((Err(_), other)) => other.await,
+        Either::Left((Err(error), other)) | Either::Right((Err(error), other)) => {
+            let other = other.await;
+            other.map_err(|other| Error::after(other, Some(error)))
+        }
     }
 }
 

@@ -39,11 +39,19 @@ pub struct Heard {
 impl Echo {
     /// Starts the server in threads of this process.
     pub fn start() -> Result<Self> {
+        Self::listing(0)
+    }
+
+    /// Starts one that lists this many tools, or its own three if those are more.
+    pub fn listing(count: usize) -> Result<Self> {
+        let others = (3..count).map(|number| format!("{TOOL}_{number}"));
+        let names = [TOOL, TASK, AUTO].map(str::to_owned).into_iter();
+        let tools: Value = names.chain(others).map(|name| tool(&name)).collect();
         let listener = http::listen_from(0)?;
         let port = listener.local_addr()?.port();
         let heard = Arc::<Mutex<Heard>>::default();
         let hears = Arc::clone(&heard);
-        http::serve(listener, move |request| answer(&request, &hears));
+        http::serve(listener, move |request| answer(&request, &tools, &hears));
         Ok(Self { port, heard })
     }
 
@@ -54,7 +62,7 @@ impl Echo {
     }
 }
 
-fn answer(request: &Request, heard: &Mutex<Heard>) -> Response {
+fn answer(request: &Request, tools: &Value, heard: &Mutex<Heard>) -> Response {
     let Ok(message) = serde_json::from_slice::<Value>(&request.body) else {
         return Response::empty(400);
     };
@@ -77,7 +85,7 @@ fn answer(request: &Request, heard: &Mutex<Heard>) -> Response {
         }),
         "tools/list" => json!({
             "resultType": "complete",
-            "tools": Vec::from([TOOL, TASK, AUTO].map(tool)),
+            "tools": tools,
             "ttlMs": 300_000,
             "cacheScope": "public",
         }),

@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 
 use super::{Findings, access};
 use crate::config::bounds::{
-    BINDING_BYTES, EXACT_WINDOW_MS, LIMIT_RULES_MAX, NATIVE_COST_MAX, NATIVE_WINDOWS_MS,
+    BINDING_BYTES, COST, EXACT_WINDOW_MS, LIMIT_RULES_MAX, NATIVE_COST_MAX, NATIVE_WINDOWS_MS,
     RATE_REQUESTS, RATE_WINDOW_MS,
 };
 use crate::config::{Config, Counter, LimitRule, NAME_SEPARATOR, ToolRule};
 
 pub(super) fn rules(config: &Config, findings: &mut Findings) {
+    costs(config, findings);
     let rules = &config.limits.rules;
     findings.at_most("/limits/rules", rules.len(), LIMIT_RULES_MAX, "limits");
     let mut seen = BTreeSet::from(["per-client"]);
@@ -46,6 +47,29 @@ pub(super) fn rules(config: &Config, findings: &mut Findings) {
         );
         for (index, tool) in rule.tools.iter().enumerate() {
             access::tool_name(&format!("{at}/tools/{index}"), tool, config, findings);
+        }
+    }
+}
+
+/// A call that counts as more requests than a limit has in a window is never let through.
+fn costs(config: &Config, findings: &mut Findings) {
+    for (index, tool) in config.tools.iter().enumerate() {
+        let named = config.limits.rules.iter();
+        let named = named.filter(|limit| concerns(limit, &tool.name, config));
+        let named = named.map(|limit| (&limit.name, limit.rate.requests));
+        let own = tool.rate_limit.map(|rate| (&tool.name, rate.requests));
+        let least = named.chain(own).min_by_key(|(_, requests)| *requests);
+        // What is out of range is said elsewhere.
+        let sound = |requests: u32| {
+            RATE_REQUESTS.contains(&requests.into()) && COST.contains(&tool.cost.into())
+        };
+        let least = least.filter(|(_, requests)| *requests < tool.cost && sound(*requests));
+        if let Some((limit, requests)) = least {
+            findings.add(
+                format!("/tools/{index}/cost"),
+                format!("is {}, and the limit {limit:?} is {requests}", tool.cost),
+                "lower the cost, or raise the limit's `requests`",
+            );
         }
     }
 }
@@ -111,7 +135,7 @@ fn native<'a>(
         );
     }
     // It is asked once for each.
-    let dear = |tool: &&ToolRule| tool.cost > NATIVE_COST_MAX && concerns(rule, &tool.name);
+    let dear = |tool: &&ToolRule| tool.cost > NATIVE_COST_MAX && concerns(rule, &tool.name, config);
     if let Some(tool) = config.tools.iter().find(dear) {
         findings.add(
             format!("{at}/counter"),
@@ -124,14 +148,17 @@ fn native<'a>(
     }
 }
 
-/// Whether some call is a concern of both a limit and a tool's rule.
-fn concerns(limit: &LimitRule, rule: &str) -> bool {
+/// Whether some call is a concern of both a limit and a tool's rule. A tool with a rule of its
+/// own is none of its upstream's.
+fn concerns(limit: &LimitRule, rule: &str, config: &Config) -> bool {
+    let is_ruled = |tool: &String| config.tools.iter().any(|rule| rule.name == *tool);
     let meet = |named: &String| match (
         named.split_once(NAME_SEPARATOR),
         rule.split_once(NAME_SEPARATOR),
     ) {
-        (Some((of, named)), Some((upstream, tool))) => {
-            of == upstream && (named == "*" || tool == "*" || named == tool)
+        (Some((of, name)), Some((upstream, tool))) => {
+            let any = tool == "*" && !is_ruled(named);
+            of == upstream && (name == "*" || name == tool || any)
         }
         _ => false,
     };

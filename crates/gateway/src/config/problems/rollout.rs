@@ -4,7 +4,7 @@ use url::Url;
 
 use super::Findings;
 use crate::config::bounds::{
-    CANARY_CALLS, CANARY_HOLD_MS, CANARY_MEAN_MS, CANARY_PERCENT, CANARY_WINDOW_MS, MIRROR_PERCENT,
+    CANARY_CALLS, CANARY_HOLD_MS, CANARY_P95_MS, CANARY_PERCENT, CANARY_WINDOW_MS, MIRROR_PERCENT,
 };
 use crate::config::{Canary, Config, Upstream};
 
@@ -69,12 +69,7 @@ fn canary(at: &str, canary: &Canary, findings: &mut Findings) {
             &CANARY_PERCENT,
             "%",
         ),
-        (
-            "rollback/maxMeanMs",
-            rule.max_mean_ms,
-            &CANARY_MEAN_MS,
-            "ms",
-        ),
+        ("rollback/maxP95Ms", rule.max_p95_ms, &CANARY_P95_MS, "ms"),
         (
             "rollback/windowMs",
             Some(rule.window_ms),

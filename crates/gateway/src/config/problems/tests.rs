@@ -292,6 +292,40 @@ fn issuers_are_complete_and_public() {
 }
 
 #[test]
+fn no_call_counts_as_more_than_a_limit_it_falls_under() {
+    let limit = |requests: u32, tools: Value| json!({ "name": "l", "rate": { "requests": requests }, "tools": tools });
+    for (tool, limit, pointer) in [
+        (0, limit(4, json!([])), Some("/tools/0/cost")),
+        (0, limit(5, json!([])), None),
+        (0, limit(4, json!(["search__query"])), Some("/tools/0/cost")),
+        (0, limit(4, json!(["search__*"])), Some("/tools/0/cost")),
+        (0, limit(4, json!(["search__other"])), None),
+        (0, limit(4, json!(["git-2__*"])), None),
+        (1, limit(4, json!(["git-2__push"])), Some("/tools/1/cost")),
+    ] {
+        let mut document = document();
+        document["tools"][tool]["cost"] = 5.into();
+        document["limits"]["rules"] = json!([limit]);
+        let config: Config = serde_json::from_value(document).unwrap();
+        let found = config.problems();
+        let at: Vec<&str> = found.iter().map(|it| it.pointer.as_str()).collect();
+        assert_eq!(at, Vec::from_iter(pointer), "{limit}");
+    }
+    // A tool's own rule is in place of its upstream's; and its own limit is one too.
+    let mut document = document();
+    document["tools"][1]["cost"] = 5.into();
+    let tools = document["tools"].as_array_mut().unwrap();
+    tools.push(json!({ "name": "git-2__push", "cost": 4 }));
+    document["limits"]["rules"] = json!([limit(4, json!(["git-2__push"]))]);
+    let config: Config = serde_json::from_value(document.clone()).unwrap();
+    assert_eq!(config.problems(), []);
+    document["tools"][2]["rateLimit"] = json!({ "requests": 3 });
+    let config: Config = serde_json::from_value(document).unwrap();
+    assert_eq!(config.problems()[0].pointer, "/tools/2/cost");
+    assert!(config.problems()[0].message.contains("git-2__push"));
+}
+
+#[test]
 fn other_versions_of_upstreams_are_elsewhere_and_within_bounds() {
     let mut document = document();
     document["upstreams"][0]["canary"] =
@@ -307,7 +341,7 @@ fn other_versions_of_upstreams_are_elsewhere_and_within_bounds() {
     };
     let rules = [
         within("maxErrorPercent", 101),
-        within("maxMeanMs", 0),
+        within("maxP95Ms", 0),
         within("windowMs", 999),
         within("minimumCalls", 0),
         within("holdMs", 0),
@@ -645,7 +679,7 @@ fn every_number_has_bounds() {
         ("/limits/perClient/requests", RATE_REQUESTS),
         ("/limits/perClient/windowMs", RATE_WINDOW_MS),
         ("/limits/requestBodyBytes", REQUEST_BODY_BYTES),
-        ("/tools/0/cost", crate::config::bounds::COST),
+        ("/tools/1/cost", crate::config::bounds::COST),
         ("/circuitBreaker/failureThreshold", FAILURE_THRESHOLD),
         ("/circuitBreaker/resetIntervalMs", RESET_INTERVAL_MS),
         ("/circuitBreaker/halfOpenMaxRequests", HALF_OPEN_REQUESTS),
