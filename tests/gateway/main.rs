@@ -80,6 +80,7 @@ mod tasks_follow;
 mod tasks_legacy;
 mod tasks_limits;
 mod tasks_passed;
+mod tasks_required;
 mod tasks_roster;
 mod tasks_runs;
 mod tasks_schedules;

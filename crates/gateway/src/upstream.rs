@@ -75,6 +75,14 @@ impl Default for Memory {
     }
 }
 
+impl Memory {
+    fn next_id(&self) -> RequestId {
+        let id = self.next_id.get();
+        self.next_id.set(id.wrapping_add(1).max(1));
+        RequestId::Integer(id)
+    }
+}
+
 /// When a modern upstream is told that the tasks it makes of calls are understood.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Declares {
@@ -158,10 +166,7 @@ pub(crate) struct Exchange<'a, P> {
 impl<P: Platform> Exchange<'_, P> {
     /// An id no other request of this isolate has.
     pub(crate) fn next_id(&self) -> RequestId {
-        let ids = &self.context.memory.upstream.next_id;
-        let id = ids.get();
-        ids.set(id.wrapping_add(1).max(1));
-        RequestId::Integer(id)
+        self.context.memory.upstream.next_id()
     }
 
     /// Patience until the deadline.

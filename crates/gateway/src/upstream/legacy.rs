@@ -1,8 +1,12 @@
 //! One request to an upstream of an older revision, within a session.
 
+mod task;
+
+use std::cell::Cell;
 use std::rc::Rc;
 
 use tidegate_mcp::era;
+use tidegate_mcp::json::Object;
 use tidegate_mcp::jsonrpc::{Request, RequestId};
 use tidegate_mcp::meta;
 use tidegate_mcp::version::Era;
@@ -69,24 +73,39 @@ async fn legacy_once<P: Platform>(
     outgoing: &Outgoing,
     session: &Rc<session::Session>,
 ) -> Result<Reply, session::Lost> {
-    let id = exchange.next_id();
-    let held = session::InUse::begin(exchange.context, session, &id);
-    match in_session(exchange, outgoing, session, id).await {
-        Ok(reply) => Ok(held.until_read(reply)),
-        Err(lost) => {
-            held.ended(lost.error());
-            Err(lost)
+    let tool = outgoing.tool();
+    let mut as_task = tool.as_ref().is_some_and(|tool| session.insists(tool));
+    loop {
+        let id = exchange.next_id();
+        let held = session::InUse::begin(exchange.context, session, &id);
+        let open = as_task.then(|| held.open());
+        match in_session(exchange, outgoing, session, id, open).await {
+            Ok(reply) => return Ok(held.until_read(reply)),
+            Err(lost) => {
+                held.ended(lost.error());
+                if as_task || !task::is_wanted(session, outgoing, &lost) {
+                    return Err(lost);
+                }
+            }
         }
+        // It was not acted on.
+        as_task = true;
+        session.will_insist(tool.as_deref().unwrap_or_default());
     }
 }
 
+/// One call; as a task where `open` holds its id until it is one.
 async fn in_session<P: Platform>(
     exchange: &Exchange<'_, P>,
     outgoing: &Outgoing,
     session: &Rc<session::Session>,
     id: RequestId,
+    open: Option<Rc<Cell<Option<RequestId>>>>,
 ) -> Result<Reply, session::Lost> {
-    let request = legacy_request(outgoing, session, &id);
+    let mut request = legacy_request(outgoing, session, &id);
+    if open.is_some() {
+        request.params.insert("task", &task::param(exchange));
+    }
     let patience = exchange.patience();
     let aside = if session.asks() {
         aside::open(exchange, session, &patience).await
@@ -97,16 +116,43 @@ async fn in_session<P: Platform>(
     if answer.session_lost(exchange, session).await? {
         return Err(session::Lost::Session);
     }
-    let messages = if answer.is_event_stream() {
-        let (context, upstream) = (exchange.context, exchange.upstream);
-        let body = answer.into_body();
-        wire::messages(resume::events(context, upstream, session, body, &patience))
-    } else {
-        answer.into_messages(exchange, &id, &patience).await?
+    let messages = messages_of(exchange, session, answer, &id, &patience).await?;
+    let messages = match open {
+        None => messages,
+        Some(open) => {
+            let (asking, patience) = (Rc::clone(session), patience.clone());
+            let read = async move |exchange: &Exchange<'_, P>, id: &RequestId, params: Object| {
+                let request = Request {
+                    id: id.clone(),
+                    method: "tasks/result".to_owned(),
+                    params,
+                };
+                let answer = asking.post(exchange, request.to_json()).await?;
+                messages_of(exchange, &asking, answer, id, &patience).await
+            };
+            task::seen_through(exchange, session, messages, id.clone(), open, read)
+        }
     };
     let messages = aside::beside(messages, aside);
     let (relay, dialect) = hearing(outgoing, session, &id, patience);
     Ok(reply::read(exchange, messages, id, relay, dialect).await?)
+}
+
+/// The messages of an answer; a stream is taken up where it is broken off.
+async fn messages_of<P: Platform>(
+    exchange: &Exchange<'_, P>,
+    session: &Rc<session::Session>,
+    answer: wire::Answer,
+    id: &RequestId,
+    patience: &Patience,
+) -> Result<wire::Messages, Error> {
+    if !answer.is_event_stream() {
+        return answer.into_messages(exchange, id, patience).await;
+    }
+    let (context, upstream) = (exchange.context, exchange.upstream);
+    let body = answer.into_body();
+    let events = resume::events(context, upstream, session, body, patience);
+    Ok(wire::messages(events))
 }
 
 /// A call over HTTP+SSE: a session of its own, which ends with it.

@@ -7,7 +7,8 @@
 //! isolate memory; an isolate that is killed leaves its sessions to the upstream's own
 //! expiry, and costs the next call one `initialize`.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -35,6 +36,8 @@ use crate::time::Timestamp;
 
 /// Most sessions one isolate keeps; the oldest is closed to make room.
 const SESSIONS_MAX: usize = 256;
+/// Most tools of one session of which it is remembered that they are called as tasks only.
+const INSISTING_MAX: usize = 256;
 /// A session nobody used for this long is closed. Well within the time a host lets work
 /// run on after a response.
 const IDLE_MAX: Duration = Duration::from_secs(10);
@@ -110,6 +113,10 @@ pub(crate) struct Session {
     pub(crate) endpoint: Uri,
     /// The revision that was agreed on.
     pub(crate) version: ProtocolVersion,
+    /// Whether the server can make tasks of tool calls.
+    pub(crate) makes_tasks: bool,
+    /// The tools it calls only so.
+    insisting: RefCell<BTreeSet<String>>,
     /// Whether the server speaks outside of calls, once that is known.
     pub(crate) speaks_aside: Cell<Option<bool>>,
     last_used: Cell<Timestamp>,
@@ -160,6 +167,19 @@ impl Session {
             self.principal.clone(),
             self.terms.clone(),
         )
+    }
+
+    /// Whether the server is known to call this tool only as a task.
+    pub(crate) fn insists(&self, tool: &str) -> bool {
+        self.insisting.borrow().contains(tool)
+    }
+
+    /// The server has refused to call this tool otherwise.
+    pub(crate) fn will_insist(&self, tool: &str) {
+        let mut insisting = self.insisting.borrow_mut();
+        if insisting.len() < INSISTING_MAX {
+            insisting.insert(tool.to_owned());
+        }
     }
 
     /// Whether the upstream may ask things back in it.
@@ -300,6 +320,8 @@ impl Session {
             id: None,
             endpoint: Uri::default(),
             version,
+            makes_tasks: makes_tasks(result),
+            insisting: RefCell::default(),
             speaks_aside: Cell::new(None),
             last_used: Cell::new(exchange.context.now()),
             in_use: Cell::new(0),
@@ -343,6 +365,15 @@ impl Session {
     }
 }
 
+/// Whether an `initialize` result says that calls of tools may be tasks (2025-11-25).
+fn makes_tasks(result: &Object) -> bool {
+    let path = ["capabilities", "tasks", "requests", "tools"];
+    let tools = path.iter().try_fold(result.clone(), |object, name| {
+        object.get_object(name).and_then(Result::ok)
+    });
+    tools.is_some_and(|tools| tools.contains("call"))
+}
+
 /// No new call will take the session. Another may have its place already.
 pub(crate) fn withdraw<P: Platform>(context: &Context<P>, session: &Rc<Session>) {
     let open = &context.memory.upstream.sessions.open;
@@ -360,7 +391,7 @@ pub(crate) struct InUse<P: Platform> {
     context: Context<P>,
     session: Rc<Session>,
     /// Its request, while that is unanswered.
-    open: Cell<Option<RequestId>>,
+    open: Rc<Cell<Option<RequestId>>>,
 }
 
 impl<P: Platform> InUse<P> {
@@ -370,8 +401,13 @@ impl<P: Platform> InUse<P> {
         Self {
             context: context.clone(),
             session: Rc::clone(session),
-            open: Cell::new(Some(id.clone())),
+            open: Rc::new(Cell::new(Some(id.clone()))),
         }
+    }
+
+    /// The request, while it is unanswered.
+    pub(crate) fn open(&self) -> Rc<Cell<Option<RequestId>>> {
+        Rc::clone(&self.open)
     }
 
     /// The request has come to an end. Only of one nobody waits for any longer does the
