@@ -24,7 +24,7 @@ const TASKS: Consumer = Consumer {
 const DEAD: Consumer = Consumer {
     queue: "tidegate-dead",
     batch: 10,
-    retries: 5,
+    retries: 100,
 };
 const BATCH_SECONDS: u32 = 0;
 
