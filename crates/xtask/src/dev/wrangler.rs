@@ -90,10 +90,11 @@ fn dev(
         .args(["--local", "--ip", "127.0.0.1"])
         .args(["--inspector-port", "0", "--port", &port.to_string()])
         .args(["--show-interactive-dev-session=false", "--log-level", "log"])
-        .arg("--persist-to")
-        .arg(home.join("state"))
+        // Takes every word that follows up to the next flag.
         .arg("--env-file")
         .arg(&file)
+        .arg("--persist-to")
+        .arg(home.join("state"))
         .env("TIDEGATE_PREBUILT", "1");
     Ok(wrangler)
 }
