@@ -185,6 +185,11 @@ pub fn target() -> PathBuf {
     root().join(std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into()))
 }
 
+/// The command line tool: `cargo xtask dev` has built it for the gateway that is asked.
+pub fn tidegate() -> PathBuf {
+    target().join("debug/tidegate")
+}
+
 /// The Node that `package.json` pins.
 pub fn node() -> PathBuf {
     root().join("node_modules/node/bin/node")

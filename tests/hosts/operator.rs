@@ -8,7 +8,7 @@ use libtest_mimic::Trial;
 use serde_json::{Value, json};
 
 use crate::call::{Call, send};
-use crate::client::root;
+use crate::client::{root, tidegate};
 use crate::gateway::ADMIN_TOKEN;
 use crate::stopwatch::wait_for;
 use crate::work::trial;
@@ -18,6 +18,8 @@ use crate::world::{AUTO_TASK, TASK_ONLY, World, text};
 const WAIT_MAX: Duration = Duration::from_secs(30);
 /// Longer than a call may run before it becomes a task.
 const LONG: &str = r#"{"duration":60,"steps":2}"#;
+/// In milliseconds.
+const DAY_MS: u64 = 24 * 60 * 60 * 1_000;
 
 pub fn trials(world: &Arc<World>) -> Vec<Trial> {
     vec![
@@ -42,16 +44,15 @@ pub fn trials(world: &Arc<World>) -> Vec<Trial> {
 /// What a command came to: whether it did what it was asked, its output, its complaint.
 fn tasks(world: &World, token: &str, arguments: &[&str]) -> (bool, String, String) {
     let gateway = world.ordinary().at("");
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let output = Command::new(cargo)
-        .args(["run", "-q", "-p", "tidegate", "--", "tasks"])
+    let output = Command::new(tidegate())
+        .arg("tasks")
         .args(arguments)
         .args(["--gateway", &gateway])
         .env("TIDEGATE_ADMIN_TOKEN", token)
         .current_dir(root())
         .stdin(Stdio::null())
         .output()
-        .expect("cargo starts");
+        .expect("the command starts");
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
     (
         output.status.success(),
@@ -78,12 +79,30 @@ fn create(world: &World, tool: &str, arguments: &str, subject: &str) -> String {
     text(&created, "/result/taskId").to_owned()
 }
 
-fn status(world: &World, handle: &str, subject: &str) -> String {
+/// What the client is told of its task.
+fn told(world: &World, handle: &str, subject: &str) -> Value {
     let gateway = world.ordinary();
     let get = Call::modern("tasks/get", json!({ "taskId": handle })).declaring_tasks();
     let token = gateway.mint_for(subject);
-    let told = send(&gateway.mcp(), &get.with_token(token)).json();
-    text(&told, "/result/status").to_owned()
+    send(&gateway.mcp(), &get.with_token(token)).json()
+}
+
+fn status(world: &World, handle: &str, subject: &str) -> String {
+    text(&told(world, handle, subject), "/result/status").to_owned()
+}
+
+/// When on its day a task was created, in milliseconds: all that an operator and the client
+/// are both told of one among others.
+fn created(world: &World, handle: &str, subject: &str) -> u64 {
+    let told = told(world, handle, subject);
+    let (_, time) = text(&told, "/result/createdAt")
+        .split_once('T')
+        .expect("a date and a time");
+    let mut parts = time
+        .split([':', '.', 'Z'])
+        .map_while(|part| part.parse::<u64>().ok());
+    let mut next = || parts.next().expect("hours, minutes, seconds, milliseconds");
+    ((next() * 60 + next()) * 60 + next()) * 1_000 + next()
 }
 
 fn finds_a_completed_task(world: &World) {
@@ -106,9 +125,14 @@ fn finds_a_completed_task(world: &World) {
 
 fn cancels_and_retries(world: &World) {
     let handle = create(world, AUTO_TASK, LONG, "impatient");
+    // Other clients have tasks of the same tool meanwhile.
+    let created = created(world, &handle, "impatient");
     let running = listed(world, "working", AUTO_TASK);
-    assert_eq!(running.len(), 1, "{running:?}");
-    let id = text(&running[0], "/id");
+    let mine = running
+        .iter()
+        .find(|task| task["createdAtMs"].as_u64().map(|ms| ms % DAY_MS) == Some(created))
+        .unwrap_or_else(|| panic!("none was created at {created}: {running:?}"));
+    let id = text(mine, "/id");
     let (done, out, complaint) = tasks(world, ADMIN_TOKEN, &["cancel", id]);
     assert!(done && out == format!("cancelled {id}\n"), "{complaint}");
     assert_eq!(status(world, &handle, "impatient"), "cancelled");
@@ -116,7 +140,9 @@ fn cancels_and_retries(world: &World) {
     assert!(done && out.starts_with("made "), "{out} {complaint}");
     let anew = wait_for("a new run", WAIT_MAX, || {
         let running = listed(world, "working", AUTO_TASK);
-        let begun = running.into_iter().find(|task| task["attempts"] == 1);
+        let begun = running
+            .into_iter()
+            .find(|task| task["owner"] == mine["owner"] && task["attempts"] == 1);
         begun.map(|task| text(&task, "/id").to_owned())
     });
     assert_ne!(anew, id);

@@ -140,12 +140,10 @@ fn published(gateway: &Gateway) {
 
 /// The command line's output and remarks, when it does as it is asked with the gateway's KV.
 fn tidegate(gateway: &Gateway, arguments: &[&str]) -> (String, String) {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     // wrangler is a script that looks for node.
     let (node, path) = (node(), std::env::var("PATH").unwrap_or_default());
     let node = node.parent().expect("a folder of node");
-    let output = Command::new(cargo)
-        .args(["run", "-q", "-p", "tidegate", "--"])
+    let output = Command::new(crate::client::tidegate())
         .args(arguments)
         .args(["--local", "--wrangler-config", "wrangler.toml"])
         .arg("--persist-to")
@@ -155,7 +153,7 @@ fn tidegate(gateway: &Gateway, arguments: &[&str]) -> (String, String) {
         .current_dir(root())
         .stdin(Stdio::null())
         .output()
-        .expect("cargo starts");
+        .expect("the command starts");
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
     let (said, remarks) = (text(output.stdout), text(output.stderr));
     assert!(output.status.success(), "{arguments:?}: {said}{remarks}");
