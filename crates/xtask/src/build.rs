@@ -2,6 +2,7 @@
 
 use std::hash::{DefaultHasher, Hasher};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
@@ -101,7 +102,8 @@ pub fn cloudflare(
         Profile::Dev => "--dev",
     });
     if selftest {
-        build.arg("--out-dir").arg(&bundle);
+        // As it was compiled: what wasm-opt makes smaller takes it two minutes.
+        build.arg("--no-opt").arg("--out-dir").arg(&bundle);
         build.args(["--", "--features", "selftest"]);
     }
     tools.toolchain.apply(layout, &mut build)?;
@@ -116,7 +118,7 @@ pub fn cloudflare(
     if !bundle.join("index.js").exists() {
         bail!("worker-build left no {}/index.js", bundle.display());
     }
-    if profile == Profile::Release {
+    if profile == Profile::Release && !selftest {
         strip_names(layout, &tools.toolchain, &bundle.join("index_bg.wasm"))?;
     }
     // Inputs may have changed meanwhile; then the next build must run.
@@ -193,14 +195,20 @@ pub fn spin(
 /// Builds the host that runs the Spin component where no `spin` is installed; gives the
 /// program.
 pub fn spin_host(layout: &Layout) -> Result<PathBuf> {
-    let mut build = command("cargo");
-    build
-        .current_dir(layout.root().join("crates/spin-host"))
-        .args(["build", "--release", "--locked"])
-        .env("CARGO_TARGET_DIR", layout.spin_host_target());
     let title = "building the Spin host (the first time takes some minutes)";
-    process::run(title, &mut build, &layout.log("build-spin-host")?)?;
+    let log = layout.log("build-spin-host")?;
+    process::run(title, &mut spin_host_cargo(layout, "build"), &log)?;
     Ok(layout.spin_host_target().join("release/spin-host"))
+}
+
+/// A command of cargo about that host, which is no member of the workspace.
+pub fn spin_host_cargo(layout: &Layout, subcommand: &str) -> Command {
+    let mut cargo = command("cargo");
+    cargo
+        .current_dir(layout.root().join("crates/spin-host"))
+        .args([subcommand, "--release", "--locked"])
+        .env("CARGO_TARGET_DIR", layout.spin_host_target());
+    cargo
 }
 
 fn stamp(layout: &Layout, selftest: bool) -> PathBuf {

@@ -357,16 +357,25 @@ fn program(layout: &Layout, rust: &Path, client: &Client) -> Result<Command> {
     Ok(program)
 }
 
-/// The Rust SDK's server and client, built where its dependencies stay apart from ours.
+/// The Rust SDK's server and client.
 fn rmcp(layout: &Layout) -> Result<PathBuf> {
-    let target = layout.tools().join("rmcp-interop");
+    let title = "building a server and a client on rmcp (the first time takes minutes)";
+    process::run(title, &mut build_rmcp(layout), &layout.log("interop-rmcp")?)?;
+    Ok(rmcp_target(layout).join("debug/interop-rmcp"))
+}
+
+/// What builds them.
+pub fn build_rmcp(layout: &Layout) -> Command {
     let mut build = command("cargo");
     build
         .current_dir(layout.root())
         .args(["build", "--quiet", "--locked"])
         .args(["--manifest-path", "tests/hosts/rmcp/Cargo.toml"])
-        .env("CARGO_TARGET_DIR", &target);
-    let title = "building a server and a client on rmcp (the first time takes minutes)";
-    process::run(title, &mut build, &layout.log("interop-rmcp")?)?;
-    Ok(target.join("debug/interop-rmcp"))
+        .env("CARGO_TARGET_DIR", rmcp_target(layout));
+    build
+}
+
+/// Where their dependencies stay apart from ours.
+fn rmcp_target(layout: &Layout) -> PathBuf {
+    layout.tools().join("rmcp-interop")
 }

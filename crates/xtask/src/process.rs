@@ -58,6 +58,25 @@ pub fn command(program: impl AsRef<std::ffi::OsStr>) -> Command {
     command
 }
 
+/// The same program, content with what every other leaves of the machine.
+pub fn in_the_background(program: &Command) -> Command {
+    let mut nice = Command::new("nice");
+    nice.args(["-n", "19"])
+        .arg(program.get_program())
+        .args(program.get_args())
+        .stdin(Stdio::null());
+    for (name, value) in program.get_envs() {
+        match value {
+            Some(value) => nice.env(name, value),
+            None => nice.env_remove(name),
+        };
+    }
+    if let Some(folder) = program.get_current_dir() {
+        nice.current_dir(folder);
+    }
+    nice
+}
+
 /// Runs a program to its end, its output kept in `log`; shows the log's end if it fails.
 pub fn run(title: &str, command: &mut Command, log: &Path) -> Result<()> {
     let status = run_status(title, command, log, None)?;

@@ -12,7 +12,7 @@ use crate::arguments::{Arguments, unexpected};
 use crate::build::{self, Profile};
 use crate::conformance::front::Runtime;
 use crate::layout::{Layout, read};
-use crate::process::{self, command};
+use crate::process::{self, Session, command};
 use crate::progress::say;
 use crate::{clock, conformance, interop, schemas, setup, size, stop};
 
@@ -40,6 +40,9 @@ const SPIN_HOST: &str = "crates/spin-host/Cargo.toml";
 
 /// How long one lane's program may take.
 const LANE_LIMIT: Duration = Duration::from_secs(3600);
+
+/// How many claims about a host are made at once: most of their time they wait.
+const HOSTS_THREADS: &str = "4";
 
 /// What a lane found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -126,6 +129,7 @@ pub fn run(mut arguments: Arguments) -> Result<()> {
     }
     let lanes = select(only.as_deref())?;
     let layout = Layout::find()?;
+    let _ahead = build_ahead(&layout, &lanes)?;
     let rows = lanes
         .iter()
         .map(|lane| run_lane(&layout, lane))
@@ -147,6 +151,27 @@ fn select(only: Option<&[String]>) -> Result<Vec<Lane>> {
         .into_iter()
         .filter(|(lane, _)| only.iter().any(|name| name == lane))
         .collect())
+}
+
+/// Builds what a later lane is going to need and takes minutes, while earlier ones leave
+/// something of the machine. That lane waits for what is not yet done, and says what failed.
+fn build_ahead(layout: &Layout, lanes: &[Lane]) -> Result<Session> {
+    let later = |wanted| lanes.iter().skip(1).any(|(name, _)| *name == wanted);
+    let mut session = Session::open()?;
+    let mut start = |name: &str, program: &Command| {
+        let log = layout.log(&format!("ahead-{name}"))?;
+        session.start(name, &mut process::in_the_background(program), &log)
+    };
+    if later("interop") {
+        start("rmcp", &interop::build_rmcp(layout))?;
+    }
+    if later("spin") {
+        let spin = |subcommand| build::spin_host_cargo(layout, subcommand);
+        start("spin-host", &spin("build"))?;
+        start("spin-clippy", &spin("clippy"))?;
+        start("spin-test", spin("test").arg("--no-run"))?;
+    }
+    Ok(session)
 }
 
 struct Row {
@@ -259,21 +284,10 @@ fn spin(layout: &Layout) -> Result<Counts> {
     setup::conformance(layout)?;
     build::spin(layout, &setup::spin(layout)?, Profile::Release, false)?;
     let host = build::spin_host(layout)?;
-    let mut clippy = cargo(layout);
-    clippy
-        .args(["clippy", "--quiet", "--release", "--locked"])
-        .args(["--manifest-path", SPIN_HOST, "--", "-Dwarnings"])
-        .env("CARGO_TARGET_DIR", layout.spin_host_target());
+    let mut clippy = build::spin_host_cargo(layout, "clippy");
+    clippy.args(["--quiet", "--", "-Dwarnings"]);
     check(layout, "spin-clippy", &mut clippy)?;
-    let mut unit = cargo(layout);
-    unit.args([
-        "test",
-        "--release",
-        "--locked",
-        "--manifest-path",
-        SPIN_HOST,
-    ])
-    .env("CARGO_TARGET_DIR", layout.spin_host_target());
+    let mut unit = build::spin_host_cargo(layout, "test");
     let unit = tests(layout, "spin-host", &mut unit)?;
     let mut hosts = hosts(layout);
     hosts
@@ -292,8 +306,9 @@ fn spin(layout: &Layout) -> Result<Counts> {
 fn hosts(layout: &Layout) -> Command {
     let mut hosts = cargo(layout);
     hosts
-        .args(["test", "--package", "tests", "--test", "hosts", "--"])
-        .arg("--nocapture")
+        // Not `--package`: see `dev::cli::build`.
+        .args(["test", "--workspace", "--test", "hosts", "--"])
+        .args(["--nocapture", "--test-threads", HOSTS_THREADS])
         .env("TIDEGATE_HOSTS", "1");
     hosts
 }

@@ -15,14 +15,9 @@ pub fn build(layout: &Layout) -> Result<PathBuf> {
     let mut build = command("cargo");
     build
         .current_dir(layout.root())
-        .args([
-            "build",
-            "--quiet",
-            "--package",
-            "tidegate",
-            "--bin",
-            "tidegate",
-        ])
+        // Not `--package`: that chooses other features of what is shared, and so builds most
+        // of what `cargo test --workspace` has built once more.
+        .args(["build", "--quiet", "--workspace", "--bin", "tidegate"])
         .env("CARGO_TARGET_DIR", layout.target());
     process::run(
         "building the tidegate command",
