@@ -132,6 +132,8 @@ fn cancels_and_retries(world: &World) {
         .iter()
         .find(|task| task["createdAtMs"].as_u64().map(|ms| ms % DAY_MS) == Some(created))
         .unwrap_or_else(|| panic!("none was created at {created}: {running:?}"));
+    let of_mine = running.iter().filter(|task| task["owner"] == mine["owner"]);
+    assert_eq!(of_mine.count(), 1, "{running:?}");
     let id = text(mine, "/id");
     let (done, out, complaint) = tasks(world, ADMIN_TOKEN, &["cancel", id]);
     assert!(done && out == format!("cancelled {id}\n"), "{complaint}");
