@@ -156,6 +156,7 @@ fn select(only: Option<&[String]>) -> Result<Vec<Lane>> {
 /// Builds what a later lane is going to need and takes minutes, while earlier ones leave
 /// something of the machine. That lane waits for what is not yet done, and says what failed.
 fn build_ahead(layout: &Layout, lanes: &[Lane]) -> Result<Session> {
+    // Nothing comes before the first lane: there is no time to build ahead of it in.
     let later = |wanted| lanes.iter().skip(1).any(|(name, _)| *name == wanted);
     let mut session = Session::open()?;
     let mut start = |name: &str, program: &Command| {
