@@ -27,11 +27,13 @@ const BEFORE: Duration = Duration::from_secs(30);
 const AFTER: Duration = Duration::from_secs(180);
 /// How often clients poll.
 const POLL: Duration = Duration::from_secs(1);
-/// Tasks of which some wait in the queue when the runtime is killed: the first delivery is
-/// waited for by all later ones, for a second.
-const BURST: [&str; 8] = [
-    "burst 0", "burst 1", "burst 2", "burst 3", "burst 4", "burst 5", "burst 6", "burst 7",
+/// Tasks made one after the other until one of them surely waits in the queue.
+const LINE: [&str; 8] = [
+    "line 0", "line 1", "line 2", "line 3", "line 4", "line 5", "line 6", "line 7",
 ];
+/// A message waits while the delivery before it is worked on, for a second: one sent this
+/// soon after the work of that delivery began is still there when the runtime is killed.
+const SOON: Duration = Duration::from_millis(500);
 
 type Claim = fn(&Restart);
 
@@ -98,13 +100,11 @@ impl Restart {
             let asks = stage.get("asking")["status"] == "input_required";
             (begun == [1, 1] && asks).then_some(())
         });
-        for label in BURST {
-            stage.submit("work", 1, label);
-        }
         let mut polls: BTreeMap<_, Vec<Value>> = BTreeMap::new();
         for label in ["running", "repeated", "asking"] {
             polls.insert(label, vec![stage.get(label)]);
         }
+        stage.line_up();
         kill_runtime(&child);
         let killed: BTreeMap<_, _> = stage.runs();
         gateway::end(child);
@@ -131,13 +131,15 @@ impl Restart {
     }
 
     fn queued(&self) {
-        let waited = BURST.iter().filter(|label| self.runs[**label].0 == 0);
-        let waited: Vec<_> = waited.collect();
+        let line = LINE
+            .iter()
+            .filter_map(|label| self.runs.get_key_value(label));
+        let waited: Vec<_> = line.filter(|(_, (killed, _))| *killed == 0).collect();
         assert!(!waited.is_empty(), "none waited: {:?}", self.runs);
-        for label in waited {
+        for (label, (_, runs)) in waited {
             let end = self.end(label);
             assert_eq!(end["status"], "completed", "{label}: {end}");
-            assert_eq!(self.runs[*label].1, 1, "{label}: {end}");
+            assert_eq!(*runs, 1, "{label}: {end}");
         }
     }
 
@@ -219,6 +221,21 @@ impl Stage {
         let created = self.ask(call, true);
         self.tasks
             .insert(label, text(&created, "/taskId").to_owned());
+    }
+
+    /// Makes tasks, each when the one before it has begun, until one waits behind that.
+    fn line_up(&mut self) {
+        for label in LINE {
+            let begun = Stopwatch::start();
+            self.submit("work", 1, label);
+            let first = label == LINE[0];
+            if !first && begun.elapsed() < SOON && runs(&self.worker, label) == 0 {
+                return;
+            }
+            wait_for("a task that begins", BEFORE, || {
+                (runs(&self.worker, label) == 1).then_some(())
+            });
+        }
     }
 
     fn get(&self, label: &str) -> Value {
