@@ -30,7 +30,7 @@ use crate::credentials;
 use crate::error::{Error, Rejection};
 use crate::ingress::Peer;
 use crate::platform::{LogLevel, Platform};
-use crate::route::{One, Target};
+use crate::route::{One, PROMPT_REFERENCE, Target};
 use crate::switches;
 use crate::time::Timestamp;
 
@@ -235,20 +235,26 @@ pub(crate) fn wants_hints<P: Platform>(context: &Context<P>) -> bool {
 
 /// What a request to an upstream is for, and with which arguments.
 fn asked(one: &One, hints: Option<Hints>) -> (Subject<'_>, Arguments<'_>) {
-    let arguments = Arguments::Known(one.params.get("arguments"));
-    if one.method == Method::ToolsCall {
-        return (Subject::Tool(&one.own, hints), arguments);
+    let known = Arguments::Known(one.params.get("arguments"));
+    match one.method {
+        Method::ToolsCall => (Subject::Tool(&one.own, hints), known),
+        Method::PromptsGet => (Subject::Prompt(&one.own), known),
+        // Whoever is still filling in arguments, or a template, has not chosen them yet.
+        Method::CompletionComplete => {
+            let subject = match one.params.get_object("ref").and_then(Result::ok) {
+                Some(reference)
+                    if reference.get_str("type").as_deref() == Some(PROMPT_REFERENCE) =>
+                {
+                    Subject::Prompt(&one.own)
+                }
+                _ if is_template(&one.own) => Subject::Resource(None),
+                _ => Subject::Resource(Some(&one.own)),
+            };
+            (subject, Arguments::Unknown)
+        }
+        // What else goes to one upstream names a resource.
+        _ => (Subject::Resource(Some(&one.own)), Arguments::Unknown),
     }
-    if one.method == Method::PromptsGet {
-        return (Subject::Prompt(&one.own), arguments);
-    }
-    // Whoever is still filling in arguments, or a template, has not chosen them yet.
-    let subject = match one.params.get_object("ref") {
-        Some(Ok(reference)) if reference.contains("name") => Subject::Prompt(&one.own),
-        Some(_) if is_template(&one.own) => Subject::Resource(None),
-        Some(_) | None => Subject::Resource(Some(&one.own)),
-    };
-    (subject, Arguments::Unknown)
 }
 
 /// Whether a URI stands for many (RFC 6570): no URI itself has a brace in it (RFC 3986).

@@ -19,6 +19,9 @@ use crate::names;
 use crate::platform::Platform;
 use crate::tasks;
 
+/// What a reference to a prompt says it is (`completion/complete`).
+pub(crate) const PROMPT_REFERENCE: &str = "ref/prompt";
+
 /// What answers a call.
 pub enum Target {
     /// The gateway itself.
@@ -237,7 +240,7 @@ async fn completion<P: Platform>(
         return Err(invalid("`ref` must be an object"));
     };
     let (member, exposed, found) = match reference.get_str("type").as_deref() {
-        Some("ref/prompt") => {
+        Some(PROMPT_REFERENCE) => {
             let exposed = required(&reference, "name")?;
             (
                 "name",
