@@ -186,6 +186,25 @@ async fn secret<P: Platform>(context: &Context<P>, reference: &SecretRef) -> Res
         .ok_or_else(|| Fault::SecretMissing(name.to_owned()))
 }
 
+/// Under what is kept what belongs to a principal at an upstream. Where the caller's token is
+/// exchanged, by that token: another may stand for less, or for more.
+pub(crate) fn known_as<P: Platform>(
+    context: &Context<P>,
+    upstream: &Upstream,
+    principal: &PrincipalId,
+) -> String {
+    let exchanged = matches!(
+        &upstream.credentials,
+        Credentials::OAuth(oauth) if oauth.grant == Grant::Exchange
+    );
+    if !exchanged {
+        return principal.as_str().to_owned();
+    }
+    let shown = caller(context, principal).and_then(|caller| caller.token.as_ref());
+    let digest = shown.map(|shown| hex(&Sha256::digest(shown.expose())));
+    format!("{} {}", principal.as_str(), digest.unwrap_or_default())
+}
+
 /// A token for the upstream: remembered, or asked for by one request at a time.
 async fn token<P: Platform>(
     context: &Context<P>,
@@ -197,13 +216,7 @@ async fn token<P: Platform>(
     let caller = caller(context, principal);
     let whose = match oauth.grant {
         Grant::Client => String::new(),
-        Grant::User => principal.as_str().to_owned(),
-        // By the token itself: another may stand for less, or for more.
-        Grant::Exchange => {
-            let shown = caller.and_then(|caller| caller.token.as_ref());
-            let digest = shown.map(|shown| hex(&Sha256::digest(shown.expose())));
-            format!("{} {}", principal.as_str(), digest.unwrap_or_default())
-        }
+        Grant::User | Grant::Exchange => known_as(context, upstream, principal),
     };
     let name = (
         context.settings.digest.clone(),

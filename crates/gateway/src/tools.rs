@@ -35,6 +35,7 @@ use crate::auth::PrincipalId;
 use crate::catalog;
 use crate::config::Upstream;
 use crate::context::Context;
+use crate::credentials;
 use crate::egress::Reply;
 use crate::error::{Error, Rejection};
 use crate::ingress::Call;
@@ -83,7 +84,7 @@ impl Default for Memory {
 }
 
 /// Configuration, upstream, and for a private list the principal.
-type ListKey = (String, String, Option<PrincipalId>);
+type ListKey = (String, String, Option<String>);
 
 /// One upstream's definitions by the tools' own names.
 type Definitions = BTreeMap<String, Rc<Definition>>;
@@ -368,7 +369,7 @@ async fn unknown<P: Platform>(
     );
     // Nor can the tool be: the call itself has not been sent.
     if unreachable
-        || upstream::facts::known(context, upstream, Era::Modern)
+        || upstream::facts::known(context, upstream, principal, Era::Modern)
             .await
             .is_none()
     {
@@ -432,6 +433,6 @@ fn key<P: Platform>(
     (
         context.settings.digest.clone(),
         upstream.key().clone(),
-        owner.cloned(),
+        owner.map(|owner| credentials::known_as(context, upstream, owner)),
     )
 }

@@ -303,7 +303,7 @@ pub async fn facts<P: Platform>(
     upstream: &Upstream,
     principal: &Principal,
 ) -> Result<Rc<facts::Facts>, Error> {
-    if let Some(facts) = facts::known(context, upstream, Era::Modern).await {
+    if let Some(facts) = facts::known(context, upstream, &principal.id, Era::Modern).await {
         return Ok(facts);
     }
     circuit::admit(context, upstream, None)?;

@@ -15,6 +15,7 @@ use super::shared;
 use crate::auth::{Principal, PrincipalId};
 use crate::config::Upstream;
 use crate::context::Context;
+use crate::credentials;
 use crate::egress;
 use crate::error::{Error, Rejection};
 use crate::memory::Bounded;
@@ -47,8 +48,8 @@ impl Default for Memory {
     }
 }
 
-/// Configuration, upstream, kind, and for a private list the principal.
-type ListKey = (String, String, Kind, Option<PrincipalId>);
+/// Configuration, upstream, kind, and for a private list whose it is.
+type ListKey = (String, String, Kind, Option<String>);
 
 /// One upstream's whole list, in its own names.
 pub(super) struct Listed {
@@ -153,7 +154,8 @@ fn list_key<P: Platform>(
     owner: Option<&PrincipalId>,
 ) -> ListKey {
     let digest = context.settings.digest.clone();
-    (digest, upstream.key().clone(), kind, owner.cloned())
+    let owner = owner.map(|owner| credentials::known_as(context, upstream, owner));
+    (digest, upstream.key().clone(), kind, owner)
 }
 
 /// A list that may be used for this principal, from memory or KV.

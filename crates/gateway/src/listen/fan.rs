@@ -16,6 +16,7 @@ use tidegate_mcp::version::Era;
 use super::Listener;
 use super::line::{Line, Step};
 use super::seat::Seat;
+use crate::auth::PrincipalId;
 use crate::canary;
 use crate::catalog;
 use crate::config::Upstream;
@@ -36,6 +37,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(30);
 /// The lines of one listener.
 pub(super) struct Fan<P> {
     context: Context<P>,
+    principal: PrincipalId,
     /// Whether the endpoint shows prefixed names.
     prefixed: bool,
     steps: SelectAll<LocalBoxStream<'static, Heard>>,
@@ -127,6 +129,7 @@ impl<P: Platform> Fan<P> {
         }
         Self {
             prefixed: names::prefixed(&context.settings, &endpoint),
+            principal: principal.id.clone(),
             tasks: ids,
             look_at: context.now() + LOOK_EVERY,
             context,
@@ -162,7 +165,9 @@ impl<P: Platform> Fan<P> {
             let delivers = match &line.state {
                 State::Up(filter) => filter.clone(),
                 State::Opening | State::Down => {
-                    match facts::known(&self.context, &line.upstream, Era::Modern).await {
+                    match facts::known(&self.context, &line.upstream, &self.principal, Era::Modern)
+                        .await
+                    {
                         Some(facts) => line.wanted.declared(&facts.capabilities()),
                         // Whatever it has, it has changed when it is back.
                         None => line.wanted.clone(),

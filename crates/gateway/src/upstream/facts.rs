@@ -23,6 +23,7 @@ use super::{Exchange, REMEMBERED_MAX, http_sse, session, wire};
 use crate::auth::PrincipalId;
 use crate::config::{EraChoice, Transport, Upstream};
 use crate::context::Context;
+use crate::credentials;
 use crate::error::{Error, Rejection};
 use crate::keyspace::{self, Family, Key, Store};
 use crate::memory::Bounded;
@@ -155,23 +156,28 @@ pub(crate) async fn load<P: Platform>(
     principal: &PrincipalId,
     rather: Era,
 ) -> Result<Rc<Facts>, Error> {
-    match known(exchange.context, exchange.upstream, rather).await {
+    match known(exchange.context, exchange.upstream, principal, rather).await {
         Some(facts) => Ok(facts),
         None => ask(exchange, principal, rather).await,
     }
 }
 
-/// The upstream's facts as far as they can be had without asking it: memory → KV.
+/// The upstream's facts as far as they can be had without asking it: memory → KV. What it
+/// said to somebody's own account is theirs alone, and stays in memory.
 pub(crate) async fn known<P: Platform>(
     context: &Context<P>,
     upstream: &Upstream,
+    principal: &PrincipalId,
     rather: Era,
 ) -> Option<Rc<Facts>> {
-    let id = identity(upstream, rather);
+    let id = told(context, upstream, principal, rather);
     let now = context.now();
     let remembered = &context.memory.upstream.facts.known;
     if let Some(facts) = remembered.get(&id).filter(|facts| facts.fresh(now)) {
         return Some(facts);
+    }
+    if upstream.credentials.are_personal() {
+        return None;
     }
     // KV is a hint here: out of reach or unreadable, the upstream is asked.
     let stored = keyspace::kv_get(context.platform.kv(), &key(&id)).await;
@@ -209,13 +215,12 @@ pub(crate) async fn ask<P: Platform>(
         },
     };
     let facts = Rc::new(facts);
-    let id = identity(upstream, rather);
-    context
-        .memory
-        .upstream
-        .facts
-        .known
-        .insert(id.clone(), Rc::clone(&facts));
+    let id = told(context, upstream, principal, rather);
+    let remembered = &context.memory.upstream.facts.known;
+    remembered.insert(id.clone(), Rc::clone(&facts));
+    if upstream.credentials.are_personal() {
+        return Ok(facts);
+    }
     let (publishing, published) = (context.clone(), Rc::clone(&facts));
     context.platform.defer(async move {
         let (kv, key) = (publishing.platform.kv(), key(&id));
@@ -228,6 +233,23 @@ pub(crate) async fn ask<P: Platform>(
         let _ = keyspace::kv_put(kv, &key, &published).await;
     });
     Ok(facts)
+}
+
+/// Whom an upstream told what it is: everybody, unless it is shown credentials of the caller's.
+fn told<P: Platform>(
+    context: &Context<P>,
+    upstream: &Upstream,
+    principal: &PrincipalId,
+    rather: Era,
+) -> String {
+    let identity = identity(upstream, rather);
+    match upstream.credentials.are_personal() {
+        true => format!(
+            "{identity} {}",
+            credentials::known_as(context, upstream, principal)
+        ),
+        false => identity,
+    }
 }
 
 /// Name, URL, credentials and the era it is configured to speak: with any other it is another
