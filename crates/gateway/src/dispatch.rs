@@ -6,11 +6,9 @@ use std::time::Duration;
 
 use futures_util::{FutureExt, StreamExt};
 use http::{HeaderName, HeaderValue};
-use tidegate_mcp::catalog::CacheHints;
-use tidegate_mcp::input::ResultType;
 use tidegate_mcp::json::Object;
-use tidegate_mcp::jsonrpc::{INTERNAL_ERROR, RpcError};
-use tidegate_mcp::meta::{ClientCapabilities, EXT_TASKS, LOG_LEVELS, RequestMeta};
+use tidegate_mcp::jsonrpc::RpcError;
+use tidegate_mcp::meta::{EXT_TASKS, LOG_LEVELS, RequestMeta};
 use tidegate_mcp::method::Method;
 use tidegate_mcp::task::created_result;
 use tidegate_mcp::version::{Era, ProtocolVersion};
@@ -25,14 +23,13 @@ use crate::converse::{self, Conversation};
 use crate::credentials::{self, Asking};
 use crate::discover;
 use crate::dry_run;
-use crate::egress::{Dispatch, Event, Question, Reply};
+use crate::egress::{Dispatch, Event, Reply};
 use crate::error::{Error, Rejection};
 use crate::fallback::Plan;
 use crate::idempotency;
 use crate::ingress::{Call, Endpoint};
 use crate::listen;
 use crate::mirror;
-use crate::names;
 use crate::notices;
 use crate::park::{self, Part};
 use crate::platform::Platform;
@@ -43,9 +40,13 @@ use crate::route::{One, Own, Target};
 use crate::session;
 use crate::tasks::follow::Follower;
 use crate::tasks::theirs::{Maker, Minted};
-use crate::tasks::{self, When, passed};
+use crate::tasks::{self, When};
 use crate::tools;
 use crate::upstream::{self, Outgoing};
+
+mod shape;
+
+use shape::{Client, Shape};
 
 /// A permitted call with everything that is needed to do it.
 pub struct Work {
@@ -123,7 +124,7 @@ async fn made<P: Platform>(
 ) -> Result<Reply, Error> {
     let Work {
         endpoint,
-        mut call,
+        call,
         permit,
         param_headers,
         ..
@@ -152,94 +153,129 @@ async fn made<P: Platform>(
             let list = catalog::list(&context, &endpoint, &principal, asked);
             list.await.map(Reply::Result)
         }
-        Target::One(mut one) => {
-            if one.method == Method::ToolsCall {
-                // How a client of 2025-11-25 asks for a task: between it and the gateway.
-                one.params.remove("task");
-            }
-            credentials::ready(&context, &principal.id, &mut one).await?;
-            if let Some(reply) = credentials::connected(&one) {
-                return Ok(reply);
-            }
-            let parked = rounds::resume(&context, &principal.id, &mut one)?;
-            let client = &mut call.meta.client_capabilities;
-            discover::carry(&context.settings, &endpoint, client);
-            let when = match &parked {
-                None => tasks::when(rule.as_ref(), &one, &call, &context.settings)?,
-                Some(_) => When::Never,
-            };
-            let asked = || {
-                let (settings, rule) = (&context.settings, rule.as_ref());
-                tasks::Asked::of(settings, &principal, rule, &one, &call).charged(charges.clone())
-            };
-            let legacy = call.version.era() == Era::Legacy;
-            let judged = tools::check(&context, &principal.id, &one, &call, &param_headers);
-            if let Some(refusal) = judged.await? {
-                let result = match when {
-                    When::Now if legacy => tasks::legacy::answered(&context, asked(), refusal),
-                    When::Now | When::Never | When::After(_) => {
-                        return Ok(Reply::Result(refusal));
-                    }
-                };
-                return result.await.map(Reply::Result);
-            }
-            let timeout = rule
-                .as_ref()
-                .and_then(|rule| rule.timeout_ms)
-                .unwrap_or(one.upstream.timeout_ms);
-            let timeout = Duration::from_millis(timeout);
-            match when {
-                When::Never if !says_sync(rule.as_ref()) && parked.is_none() => {
-                    if asks_as_task(&context, &principal, &one, &call.meta).await? {
-                        let asked = asked().within(timeout);
-                        return tasks::race::call(&context, asked, call.meta, timeout).await;
-                    }
-                }
-                When::Never => {}
-                When::Now => {
-                    let record = tasks::create(&context, asked()).await?;
-                    return Ok(Reply::Result(match legacy {
-                        true => tasks::legacy::created(&record),
-                        false => created_result(&record.shown()),
-                    }));
-                }
-                When::After(threshold) => {
-                    return tasks::race::call(&context, asked(), call.meta, threshold).await;
-                }
-            }
-            let timeout = context.within(timeout);
-            let minted = Minted::of(rule.as_ref(), &one, &call);
-            let session = call.session.filter(|_| call.streams);
-            let meta = call.meta;
-            let place = place(&context, &principal, &one, &meta, parked).await?;
-            let ask = Ask {
-                asks: session.is_some(),
-                place,
-                meta,
+        Target::One(one) => {
+            let sent = Sent {
+                endpoint,
+                call,
+                principal,
+                rule,
                 param_headers,
-                timeout,
-                minted,
+                charges,
             };
-            match session {
-                Some(session) => {
-                    converse::converse(Conversation {
-                        context: context.unhurried(),
-                        principal: principal.id.clone(),
-                        session,
-                        id: call.id,
-                        one: *one,
-                        ask,
-                    })
-                    .await
-                }
-                None => ask_upstream(&context, &principal.id, one, ask).await,
-            }
+            ask_one(&context, one, sent).await
         }
     }
 }
 
+/// What was sent with a request for one upstream, and by whom.
+struct Sent {
+    endpoint: Endpoint,
+    call: Call,
+    principal: Rc<Principal>,
+    rule: Option<ToolRule>,
+    param_headers: Vec<(HeaderName, HeaderValue)>,
+    charges: Vec<Charge>,
+}
+
+/// Asks the one upstream a request is for, or makes a task of the call.
+async fn ask_one<P: Platform>(
+    context: &Context<P>,
+    mut one: Box<One>,
+    sent: Sent,
+) -> Result<Reply, Error> {
+    let Sent {
+        endpoint,
+        mut call,
+        principal,
+        rule,
+        param_headers,
+        charges,
+    } = sent;
+    if one.method == Method::ToolsCall {
+        // How a client of 2025-11-25 asks for a task: between it and the gateway.
+        one.params.remove("task");
+    }
+    credentials::ready(context, &principal.id, &mut one).await?;
+    if let Some(reply) = credentials::connected(&one) {
+        return Ok(reply);
+    }
+    let parked = rounds::resume(context, &principal.id, &mut one)?;
+    let client = &mut call.meta.client_capabilities;
+    discover::carry(&context.settings, &endpoint, client);
+    let when = match &parked {
+        None => tasks::when(rule.as_ref(), &one, &call, &context.settings)?,
+        Some(_) => When::Never,
+    };
+    let asked = || {
+        let (settings, rule) = (&context.settings, rule.as_ref());
+        tasks::Asked::of(settings, &principal, rule, &one, &call).charged(charges.clone())
+    };
+    let legacy = call.version.era() == Era::Legacy;
+    let judged = tools::check(context, &principal.id, &one, &call, &param_headers);
+    if let Some(refusal) = judged.await? {
+        let result = match when {
+            When::Now if legacy => tasks::legacy::answered(context, asked(), refusal),
+            When::Now | When::Never | When::After(_) => {
+                return Ok(Reply::Result(refusal));
+            }
+        };
+        return result.await.map(Reply::Result);
+    }
+    let timeout = rule
+        .as_ref()
+        .and_then(|rule| rule.timeout_ms)
+        .unwrap_or(one.upstream.timeout_ms);
+    let timeout = Duration::from_millis(timeout);
+    match when {
+        When::Never if !says_sync(rule.as_ref()) && parked.is_none() => {
+            if asks_as_task(context, &principal, &one, &call.meta).await? {
+                let asked = asked().within(timeout);
+                return tasks::race::call(context, asked, call.meta, timeout).await;
+            }
+        }
+        When::Never => {}
+        When::Now => {
+            let record = tasks::create(context, asked()).await?;
+            return Ok(Reply::Result(match legacy {
+                true => tasks::legacy::created(&record),
+                false => created_result(&record.shown()),
+            }));
+        }
+        When::After(threshold) => {
+            return tasks::race::call(context, asked(), call.meta, threshold).await;
+        }
+    }
+    let timeout = context.within(timeout);
+    let minted = Minted::of(rule.as_ref(), &one, &call);
+    let session = call.session.filter(|_| call.streams);
+    let meta = call.meta;
+    let place = place(context, &principal, &one, &meta, parked).await?;
+    let ask = Ask {
+        asks: session.is_some(),
+        place,
+        meta,
+        param_headers,
+        timeout,
+        minted,
+    };
+    match session {
+        Some(session) => {
+            converse::converse(Conversation {
+                context: context.unhurried(),
+                principal: principal.id.clone(),
+                session,
+                id: call.id,
+                one: *one,
+                ask,
+            })
+            .await
+        }
+        None => ask_upstream(context, &principal.id, one, ask).await,
+    }
+}
+
 fn cursor_type() -> Error {
-    let error = tidegate_mcp::jsonrpc::RpcError::invalid_params("`cursor` must be a string");
+    let error = RpcError::invalid_params("`cursor` must be a string");
     Rejection::protocol(error).into()
 }
 
@@ -432,110 +468,4 @@ pub(crate) async fn ask_upstream<P: Platform>(
         Some(follower) => follower.see_through(reply),
         None => reply,
     })
-}
-
-/// How one upstream's result is shown to the client.
-struct Shape<P> {
-    context: Context<P>,
-    /// Whether what requires input is a call parked in a keeper.
-    parked: bool,
-    request: String,
-    upstream: String,
-    method: Method,
-    prefixed: bool,
-    /// The version whose state it carries.
-    version: Option<String>,
-    /// Whether an extension may have added types of results.
-    extended: bool,
-    client: Client,
-    /// What becomes of a task, and who makes it.
-    minted: Option<(Minted, Rc<Maker>)>,
-}
-
-/// Whom a result is for.
-enum Client {
-    /// Can be asked for input of the kinds it declared.
-    Asked(ClientCapabilities),
-    /// Is asked by the gateway while the call runs; the upstream's state stays here.
-    Conversing(ClientCapabilities),
-    /// Cannot: it speaks an older revision, or there is none, as when a task runs.
-    NotAsked,
-}
-
-impl Client {
-    fn of(ask: &Ask) -> Self {
-        let declared = || ask.meta.client_capabilities.clone();
-        match ProtocolVersion::parse(&ask.meta.protocol_version).map(ProtocolVersion::era) {
-            Some(Era::Modern) => Self::Asked(declared()),
-            Some(Era::Legacy) if ask.asks => Self::Conversing(declared()),
-            Some(Era::Legacy) | None => Self::NotAsked,
-        }
-    }
-}
-
-impl<P: Platform> Shape<P> {
-    /// Says who asks, where the client sees several upstreams as one.
-    fn question(&self, mut question: Question) -> Question {
-        if self.prefixed {
-            names::say_who_asks(&self.upstream, &mut question.params);
-        }
-        question
-    }
-
-    fn result(&self, mut result: Object) -> Result<Object, Error> {
-        match ResultType::of(&result) {
-            ResultType::Complete => {
-                if self.prefixed {
-                    names::expose_result(self.method, &self.upstream, &mut result);
-                }
-                if self.method.is_cacheable() {
-                    // Also where the upstream forgot them.
-                    CacheHints::of(&result).write(&mut result);
-                }
-            }
-            ResultType::InputRequired if self.method.may_require_input() => {
-                let upstream = &self.upstream;
-                if self.prefixed {
-                    names::say_who_requires(upstream, &mut result);
-                }
-                match &self.client {
-                    Client::Asked(client) => {
-                        let round = rounds::Round {
-                            request: &self.request,
-                            upstream,
-                            version: self.version.as_deref(),
-                            parked: self.parked,
-                        };
-                        rounds::suspend(&self.context, &round, client, &mut result)?;
-                    }
-                    Client::Conversing(client) => drop(rounds::check(upstream, client, &result)?),
-                    Client::NotAsked => {
-                        let reason = "The upstream asks for input, which cannot be asked for here.";
-                        let error = RpcError::new(INTERNAL_ERROR, reason);
-                        return Err(Rejection::protocol(error).into());
-                    }
-                }
-            }
-            ResultType::Task if let Some((minted, maker)) = &self.minted => {
-                return match (minted, &self.client) {
-                    (Minted::Passed, Client::Asked(client)) => {
-                        passed::created(&self.context, maker, client, result)
-                    }
-                    // Whoever called knows what to do.
-                    _ => Ok(result),
-                };
-            }
-            ResultType::Other(_) if self.extended => {}
-            // No extension that adds result types was declared to the upstream.
-            ResultType::InputRequired | ResultType::Task | ResultType::Other(_) => {
-                let upstream = self.upstream.clone();
-                let reason = "a result type nobody asked for".to_owned();
-                return Err(Rejection::UpstreamInvalid { upstream, reason }.into());
-            }
-        }
-        if !result.contains("resultType") {
-            result.insert("resultType", &ResultType::COMPLETE);
-        }
-        Ok(result)
-    }
 }

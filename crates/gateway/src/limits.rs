@@ -1,8 +1,8 @@
 //! How often may be called: approximate counting on the eventually consistent store, exact
 //! counting on the linearizable one ([`leased`]), which is how limits are counted that do not
 //! say how where instances are short-lived, or counting by the host itself ([`native`]).
-//! [`rules`] says which limits a call is counted
-//! in; a call that counts as several is that many requests in all that follows.
+//! [`rules`] says which limits a call is counted in; a call that counts as several is that
+//! many requests in all that follows.
 //!
 //! Every isolate counts for itself, in memory, and that count alone is always right. What
 //! the others count it learns from KV, where the isolates pass on each other's cells
@@ -16,8 +16,9 @@
 //! An isolate reports to one slot per limit and principal, its seat, which is its own for a
 //! [`TERM`](seat::TERM): the number comes from the store that is linearizable per key
 //! ([`seat`]). It waits at least [`REPORT_INTERVAL`] from the end of one write to the
-//! beginning of the next, and [`REPORT_DELAY_MAX`] after one that did not end well. So **no key is ever written twice within a second, by whomever**, however many
-//! isolates start at once and whatever they know of each other, provided that
+//! beginning of the next, and [`REPORT_DELAY_MAX`] after one that did not end well. So **no
+//! key is ever written twice within a second, by whomever**, however many isolates start at
+//! once and whatever they know of each other, provided that
 //!
 //! - the clocks of two isolates differ by at most [`CLOCK_SKEW_MAX`](seat::CLOCK_SKEW_MAX);
 //! - a write has arrived when the store says so; one of which it says nothing, or nothing
