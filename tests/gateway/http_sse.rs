@@ -8,6 +8,7 @@ use tidegate_gateway::http_sse::CALLS_MAX;
 use crate::world::bell::Bell;
 use crate::world::{Ask, Live, Said, Script, Setup, World, complete};
 
+const OPERATOR: &str = "an operator's key, long enough to be one";
 const TICK: Duration = Duration::from_millis(100);
 
 #[test]
@@ -123,6 +124,60 @@ fn a_call_too_many_is_told_so_and_the_others_go_on() {
     assert_eq!(refused["error"]["code"], -31_000);
     for _ in 0..CALLS_MAX {
         assert_eq!(client.heard()["result"]["content"][0]["text"], "late");
+    }
+}
+
+#[test]
+fn a_posted_call_goes_by_what_is_in_force_when_it_is_made() {
+    let setup = || {
+        Setup::new()
+            .upstream("up", &Script::modern(&["ask", "tell"]))
+            .secret("TIDEGATE_ADMIN_TOKEN", OPERATOR)
+    };
+    let world = setup().start();
+    let mut client = Client::open(&world, "/sse");
+    let elsewhere = world.isolate();
+    let mut reason = |id, tool| {
+        assert_eq!(client.post(&elsewhere, call(id, tool)), 202);
+        let told = client.heard();
+        assert_eq!(told["id"], id, "{told}");
+        told["error"]["data"]["reason"].as_str().map(str::to_owned)
+    };
+    assert_eq!(reason(2, "up__ask"), None);
+    let switch = json!({ "kind": "tool", "value": "up__ask", "reason": "it asks too much" });
+    let kill = Ask::http("POST", "/admin/switches")
+        .body(switch.to_string())
+        .token(OPERATOR);
+    assert_eq!(elsewhere.ask(kill).status, 200);
+    world.later(Duration::from_secs(80));
+    assert_eq!(reason(3, "up__ask").as_deref(), Some("killed"));
+    assert_eq!(reason(4, "up__tell"), None);
+    let rules = json!([{ "name": "none", "effect": "deny", "tools": ["*"] }]);
+    let pushed = setup().config(&json!({ "policy": { "rules": rules } }));
+    world.sim.kv.publish("config", pushed.snapshot());
+    world.later(Duration::from_secs(120));
+    // The stream's isolate looks once it is asked.
+    reason(5, "up__tell");
+    assert_eq!(reason(6, "up__tell").as_deref(), Some("denied"));
+}
+
+#[test]
+fn a_posted_call_may_do_what_the_token_it_is_posted_with_allows() {
+    let world = Setup::new()
+        .upstream("up", &Script::modern(&["ask"]))
+        .rule(json!({ "name": "up__ask", "requiredRoles": ["asker"] }))
+        .start();
+    let able = world.token(&json!({ "roles": ["asker"] }));
+    let unable = world.token(&json!({ "roles": [] }));
+    for (opened, posted, may) in [
+        (&able, &unable, false),
+        (&unable, &able, true),
+        (&able, &able, true),
+    ] {
+        let mut client = Client::begin(&world, Ask::http("GET", "/sse").token(opened));
+        let call = Ask::post(call(2, "up__ask")).to(&client.path).token(posted);
+        assert_eq!(world.isolate().ask(call).status, 202);
+        assert_eq!(client.heard()["result"].is_object(), may);
     }
 }
 

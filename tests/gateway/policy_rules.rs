@@ -278,6 +278,41 @@ fn a_completion_for_a_resource_is_for_those_who_may_read_it_and_of_a_template_al
 }
 
 #[test]
+fn what_is_read_is_weighed_as_that_whatever_else_is_sent() {
+    let script = Script::modern(&[]);
+    script.capability("completions", json!({}));
+    for uri in ["file:///public/a", "file:///private/b"] {
+        script.listing("resources", json!({ "uri": uri, "name": uri }));
+    }
+    let world = Setup::new()
+        .upstream("up", &script)
+        .config(&json!({ "policy": { "rules": [
+            { "name": "prompts", "effect": "allow", "prompts": ["*"], "tools": ["*"] },
+            { "name": "public", "effect": "allow", "resources": ["*"],
+              "when": "resource.uri.startsWith('file:///public/')" },
+        ] } }))
+        .start();
+    let status = |method: &str, params: Value| world.call(modern(method, params)).status.as_u16();
+    for (path, refused) in [("public/a", false), ("private/b", true)] {
+        let uri = format!("up+file:///{path}");
+        for reference in [
+            json!({ "name": "x" }),
+            json!({ "type": "ref/prompt", "name": "x" }),
+        ] {
+            let params = json!({ "uri": uri, "ref": reference });
+            assert_eq!(status("resources/read", params) == 403, refused, "{uri}");
+        }
+        let reference = json!({ "type": "ref/resource", "uri": uri, "name": "x" });
+        let params = json!({ "ref": reference, "argument": { "name": "n", "value": "v" } });
+        assert_eq!(
+            status("completion/complete", params) == 403,
+            refused,
+            "{uri}"
+        );
+    }
+}
+
+#[test]
 fn an_upstream_is_seen_and_used_by_those_cleared_for_it() {
     let public = Script::modern(&["a"]);
     let held = Script::modern(&["b"]);

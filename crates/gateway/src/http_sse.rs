@@ -2,11 +2,13 @@
 //! the stream that carries every answer, and its first event names where to post.
 //!
 //! What is posted may arrive at any isolate. A call is brought to the isolate that holds the
-//! stream, through the stream's [`Mailbox`], and runs there; answers to questions and
+//! stream, through the stream's [`Mailbox`], and runs there, by what is in force then and with
+//! what the token it was posted with allows; answers to questions and
 //! cancellations go to the mailbox of the call itself, as in every session.
 //!
 //! Spec: 2024-11-05, "Transports", "HTTP with SSE".
 
+use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use async_stream::stream;
@@ -14,6 +16,7 @@ use bytes::Bytes;
 use futures_util::future::{self, Either};
 use futures_util::stream::{self, LocalBoxStream, SelectAll, StreamExt};
 use http::Response;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tidegate_mcp::jsonrpc::{self, Message, Posted, Request, RpcError};
 use tidegate_mcp::method::Method;
@@ -25,7 +28,7 @@ use crate::body::Body;
 use crate::context::Context;
 use crate::egress;
 use crate::error::{Error, REFUSED, Rejection};
-use crate::ingress::{Endpoint, Head};
+use crate::ingress::{Endpoint, Head, Peer};
 use crate::mailbox::{self, Address, Letter, Mailbox};
 use crate::notices;
 use crate::pipeline;
@@ -63,10 +66,56 @@ pub enum Half {
     Messages,
 }
 
+/// Who posted a call, as far as that may be another than at the last post of the session:
+/// what they may do, and from where.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Poster {
+    scopes: BTreeSet<String>,
+    roles: BTreeSet<String>,
+    token_id: Option<String>,
+    expires_at: Option<Timestamp>,
+    address: Option<String>,
+    country: Option<String>,
+}
+
+impl Poster {
+    fn of(principal: &Principal, peer: &Peer) -> Self {
+        Self {
+            scopes: principal.scopes.clone(),
+            roles: principal.roles.clone(),
+            token_id: principal.token_id.clone(),
+            expires_at: principal.expires_at,
+            address: peer.address.clone(),
+            country: peer.country.clone(),
+        }
+    }
+
+    /// The principal of the stream, as they posted.
+    fn principal(self, stream: &Principal) -> Principal {
+        Principal {
+            scopes: self.scopes,
+            roles: self.roles,
+            token_id: self.token_id,
+            expires_at: self.expires_at,
+            ..stream.clone()
+        }
+    }
+
+    fn peer(&self) -> Peer {
+        Peer {
+            address: self.address.clone(),
+            country: self.country.clone(),
+            certificate: None,
+        }
+    }
+}
+
 /// Brings a posted call to the stream of its session.
 pub(crate) async fn bring<P: Platform>(
     context: &Context<P>,
     session: &Session,
+    principal: &Principal,
     request: &Request,
 ) -> Result<(), Error> {
     let text = request.to_json();
@@ -76,7 +125,8 @@ pub(crate) async fn bring<P: Platform>(
     let Ok(message) = RawValue::from_string(text) else {
         return Ok(());
     };
-    let letter = Letter::Call(message);
+    let poster = Poster::of(principal, &context.peer);
+    let letter = Letter::Call(message, Box::new(poster));
     match mailbox::post(context, session, &Address::stream(session), &letter).await? {
         true => Ok(()),
         // Nobody holds the stream any longer.
@@ -178,7 +228,7 @@ impl<P: Platform> Held<P> {
 
     /// Runs a posted call, unless too many run already.
     fn call(&mut self, letter: Letter, crowded: bool) -> Option<LocalBoxStream<'static, Bytes>> {
-        let Letter::Call(message) = letter else {
+        let Letter::Call(message, poster) = letter else {
             return None;
         };
         let Ok(Posted::One(Message::Request(request))) = jsonrpc::parse(message.get().as_bytes())
@@ -195,8 +245,17 @@ impl<P: Platform> Held<P> {
         if request.method == Method::Initialize.as_str() {
             self.session = Rc::new(self.session.declaring(&request.params));
         }
-        let (context, head) = (self.context.clone(), Rc::clone(&self.head));
-        let (principal, session) = (Rc::clone(&self.principal), Rc::clone(&self.session));
+        let peer = Rc::new(poster.peer());
+        let principal = Rc::new(poster.principal(&self.principal));
+        let alike =
+            principal.scopes == self.principal.scopes && principal.roles == self.principal.roles;
+        let context = Context {
+            peer,
+            // A token that stands for less, or more, is not exchanged through the stream's.
+            caller: self.context.caller.clone().filter(|_| alike),
+            ..self.context.clone()
+        };
+        let (head, session) = (Rc::clone(&self.head), Rc::clone(&self.session));
         let told =
             async move { pipeline::told(&context, &head, principal, session, request).await };
         Some(stream::once(told).flatten().boxed_local())

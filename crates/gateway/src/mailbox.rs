@@ -16,6 +16,7 @@ use tidegate_mcp::jsonrpc::{RequestId, RpcError};
 
 use crate::context::Context;
 use crate::error::{Error, Fault};
+use crate::http_sse::Poster;
 use crate::keyspace::{self, Family, Key, ReadError, Store};
 use crate::platform::{AtomicStore, Clock, Platform, Swap, Unavailable, Version, WAIT_MAX};
 use crate::seal::hex;
@@ -43,8 +44,8 @@ pub enum Letter {
     Refusal(u64, Failure),
     /// The client has cancelled the call.
     Cancelled,
-    /// A call for the stream of a client of 2024-11-05.
-    Call(Box<RawValue>),
+    /// A call for the stream of a client of 2024-11-05, and who posted it.
+    Call(Box<RawValue>, Box<Poster>),
 }
 
 /// A mailbox as stored.
@@ -73,7 +74,7 @@ impl Record {
             Letter::Answer(_, answer) => answer.to_raw().get().len(),
             Letter::Refusal(_, failure) => failure.message.len(),
             Letter::Cancelled => 0,
-            Letter::Call(message) => message.get().len(),
+            Letter::Call(message, _) => message.get().len(),
         };
         self.letters.iter().map(size).sum()
     }

@@ -1,12 +1,14 @@
 //! Tokens in exchange for the caller's own (RFC 8693).
 
+use std::cell::Cell;
+
 use serde_json::json;
 use tidegate_gateway::auth::NewKey;
 use tidegate_gateway::platform::Clock;
 
 use super::server::{Granter, SECRET, credentials, world, world_of};
 use super::{LIFETIME, SECOND};
-use crate::world::{Script, Setup, World, modern, tool};
+use crate::world::{Said, Script, Setup, World, modern, tool};
 
 const EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
 const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
@@ -72,6 +74,58 @@ fn what_one_caller_was_listed_is_not_shown_to_another() {
             .iter()
             .all(|key| !key.starts_with("catalog/"))
     );
+}
+
+#[test]
+fn what_an_upstream_says_of_itself_to_one_caller_is_not_told_another() {
+    let script = Script::modern(&["read"]);
+    let asked = Cell::new(0);
+    script.on("server/discover", move |_| {
+        asked.set(asked.get() + 1);
+        Said::Result(json!({
+            "resultType": "complete", "supportedVersions": ["2026-07-28"],
+            "instructions": format!("Account {}.", asked.get()),
+            "capabilities": { "tools": {} }, "serverInfo": { "name": "files", "version": "1" },
+            "ttlMs": 60_000, "cacheScope": "private",
+        }))
+    });
+    let (world, _granter) = world_of(&script, &credentials("exchange"));
+    let tokens = [
+        world.token(&json!({})),
+        world.token(&json!({ "sub": "eve" })),
+        world.token(&json!({ "scope": "less" })),
+    ];
+    let told = |token: &String| {
+        let told = world.call(modern("server/discover", json!({})).token(token));
+        world.settle();
+        told.result()["instructions"].as_str().unwrap().to_owned()
+    };
+    for _ in 0..2 {
+        for (token, account) in tokens.iter().zip(1..) {
+            assert_eq!(told(token), format!("Account {account}."));
+        }
+    }
+    let keys = world.sim.kv.keys();
+    assert!(
+        keys.iter().all(|key| !key.starts_with("upstream/")),
+        "{keys:?}"
+    );
+}
+
+#[test]
+fn what_one_token_was_listed_is_not_shown_to_another_of_the_same_caller() {
+    let script = Script::modern(&["read"]);
+    script.hints(60_000, "private");
+    let (world, _granter) = world_of(&script, &credentials("exchange"));
+    let (full, less) = (
+        world.token(&json!({})),
+        world.token(&json!({ "scope": "less" })),
+    );
+    for (token, asked) in [(&full, 1), (&full, 1), (&less, 2), (&full, 2)] {
+        let told = world.call(modern("tools/list", json!({})).token(token));
+        assert_eq!(told.names(), ["files__read"]);
+        assert_eq!(world.count("files", "tools/list"), asked);
+    }
 }
 
 #[test]

@@ -26,6 +26,8 @@ use crate::mailbox::{self, Address, Letter};
 use crate::notices;
 use crate::platform::Platform;
 use crate::session::{self, Session};
+use crate::settings;
+use crate::switches;
 
 /// Finds the session a legacy client's call names; what the client declared when it was
 /// opened, and the log level it has set since, hold for the call.
@@ -60,7 +62,8 @@ fn within(call: &mut Call, session: Rc<Session>, state: &session::State) {
 }
 
 /// Carries one call of a client of 2024-11-05, which has been admitted where it was posted,
-/// to its answer on the client's stream.
+/// to its answer on the client's stream. What is in force now decides, however long the
+/// stream has been open.
 pub(crate) async fn told<P: Platform>(
     context: &Context<P>,
     head: &Head,
@@ -68,10 +71,15 @@ pub(crate) async fn told<P: Platform>(
     session: Rc<Session>,
     request: jsonrpc::Request,
 ) -> LocalBoxStream<'static, Bytes> {
+    let in_force = settings::load(&context.platform, &context.memory).await;
+    let context = &Context {
+        settings: in_force.unwrap_or_else(|_| Rc::clone(&context.settings)),
+        ..context.clone()
+    };
     let (platform, path) = (Rc::clone(&context.platform), head.endpoint.key());
     let mut audit = Pending::begin(platform, path, context.settings.digest.clone());
     audit.principal(&principal);
-    audit.record.address.clone_from(&head.peer.address);
+    audit.record.address.clone_from(&context.peer.address);
     let once = |text: String| {
         let chunk = Bytes::from(sse::encode_message(&text));
         stream::iter([chunk]).boxed_local()
@@ -86,16 +94,12 @@ pub(crate) async fn told<P: Platform>(
     let asked = asked(&call);
     // Nobody reads headers here: the stream's are long gone.
     let mut standings = Standings::default();
-    match permit(
-        context,
-        head,
-        principal,
-        &mut call,
-        &mut audit,
-        &mut standings,
-    )
-    .await
-    {
+    let permitted = async {
+        switches::admit(context, &principal).await?;
+        let (call, audit) = (&mut call, &mut audit);
+        permit(context, head, principal, call, audit, &mut standings).await
+    };
+    match permitted.await {
         Ok(granted) => {
             let work = dispatch::begin(context, work(head, call, granted, &audit));
             egress::on_stream(context, asked, work, audit)
@@ -128,7 +132,7 @@ pub(super) async fn heard<P: Platform>(
             let address = Address::of(&session, &id);
             mailbox::post(context, &session, &address, &Letter::Cancelled).await?;
         }
-        Word::Call(request) => http_sse::bring(context, &session, &request).await?,
+        Word::Call(request) => http_sse::bring(context, &session, principal, &request).await?,
         Word::Aside => {}
         Word::Listen => {
             return notices::stream(context, &head.endpoint, principal, session).await;
