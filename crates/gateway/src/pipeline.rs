@@ -2,7 +2,7 @@
 //!
 //! Each stage consumes the proof that the previous one ran, so stages cannot be skipped or
 //! reordered without the compiler noticing. Anything that stops a request early is an
-//! [`Error`], and `error.rs` is the only place that gives one its status and words.
+//! [`Error`], and `error/response.rs` is the only place that gives one its status and words.
 
 mod within;
 
