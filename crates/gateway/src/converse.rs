@@ -106,7 +106,7 @@ fn events<P: Platform>(conversation: Conversation<P>) -> impl Stream<Item = Even
         let session = Rc::clone(&conversation.session);
         let mut desk = Desk::of(&conversation.context, session, &conversation.id, ANSWER_WITHIN);
         let mut params = conversation.one.params.clone();
-        for _ in 0..ROUNDS_MAX {
+        for round in 0..ROUNDS_MAX {
             let mut running = Running::of(&conversation, params);
             let required = loop {
                 match desk.next(&mut running.events).await {
@@ -120,9 +120,9 @@ fn events<P: Platform>(conversation: Conversation<P>) -> impl Stream<Item = Even
                         running.over = true;
                         break result;
                     }
-                    Step::Event(event @ Event::End(_)) => {
+                    Step::Event(Event::End(end)) => {
                         running.over = true;
-                        yield event;
+                        yield Event::End(end.map_err(|error| conversation.failed(round, error)));
                         return;
                     }
                     Step::Event(event) => yield event,
@@ -235,6 +235,16 @@ impl<P: Platform> Conversation<P> {
             }
         };
         reply.flatten_stream().boxed_local()
+    }
+
+    /// How the call failed in this round: that its upstream did nothing in a later one does
+    /// not say that it did nothing before.
+    fn failed(&self, round: usize, error: Error) -> Error {
+        if round == 0 || !error.is_not_done() {
+            return error;
+        }
+        let upstream = self.one.upstream.name.clone();
+        Rejection::UpstreamLost { upstream }.into()
     }
 
     fn invalid(&self, reason: String) -> Result<Object, Error> {

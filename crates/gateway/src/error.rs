@@ -340,6 +340,23 @@ impl Error {
         )
     }
 
+    /// Whether nothing certainly was done: the upstream was not asked, or refused to act.
+    pub(crate) const fn is_not_done(&self) -> bool {
+        matches!(
+            self,
+            Self::Rejection(
+                Rejection::UpstreamUnavailable { .. }
+                    | Rejection::UpstreamFull { .. }
+                    | Rejection::UpstreamBusy { limited: true, .. }
+                    | Rejection::UpstreamRefused { .. }
+                    | Rejection::HeadersRefused { .. }
+                    | Rejection::UpstreamUnauthorized { .. }
+                    | Rejection::NoCredentials { .. }
+                    | Rejection::NotConnected { .. }
+            )
+        )
+    }
+
     /// Whether an upstream did not answer in the time it had.
     pub(crate) const fn is_timeout(&self) -> bool {
         matches!(self, Self::Rejection(Rejection::UpstreamTimeout { .. }))

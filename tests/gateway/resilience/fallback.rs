@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use tidegate_gateway::platform::HttpError;
 
 use crate::converse::talk::Client;
+use crate::tasks_passed::Minting;
 use crate::world::{Answer, Ask, Said, Script, Setup, Step, World, complete, legacy, modern, tool};
 
 const CUT: Answer = |_| Said::NoAnswer(HttpError::MaybeSent("cut".to_owned()));
@@ -201,6 +202,54 @@ fn that_the_other_one_is_away_does_not_undo_what_the_first_may_have_done() {
     world.server("second").down.set(true);
     assert_eq!(world.tool("first__again").reason(), "upstream_lost");
     assert_eq!(world.events("fallback_used").len(), 1);
+}
+
+#[test]
+fn a_tool_that_runs_as_a_task_of_its_upstream_is_not_run_elsewhere_when_that_goes_away() {
+    let failures: [Answer; 3] = [
+        |_| Said::NoAnswer(HttpError::NotSent("refused".to_owned())),
+        |_| Said::Later(429, "1"),
+        |_| Said::Raw(401, "text/plain", Vec::new()),
+    ];
+    for away in failures {
+        let minting = Minting::insisting();
+        let second = Script::modern(&["a"]);
+        let members = json!({ "fallback": "second" });
+        let world = Setup::new()
+            .upstream_with("first", &minting.script, &members)
+            .upstream("second", &second)
+            .config(&json!({ "idempotency": { "enabled": true } }))
+            .start();
+        minting.script.on("tasks/get", away);
+        let params = json!({ "name": "first__a", "arguments": {} });
+        let call = || legacy("2025-11-25", "tools/call", params.clone());
+        let call = || call().header("idempotency-key", "k");
+        assert_eq!(world.call(call()).reason(), "upstream_lost");
+        assert_eq!(world.count("second", "tools/call"), 0);
+        world.later(Duration::from_secs(120));
+        assert_eq!(world.call(call()).reason(), "idempotency_outcome_unknown");
+        assert_eq!(world.count("first", "tools/call"), 2, "refused, and made");
+    }
+}
+
+#[test]
+fn nor_is_one_that_has_begun_and_only_wants_to_be_asked_again() {
+    let (first, second) = scripts();
+    first.on("tools/call", |heard| {
+        match heard.params().get("requestState") {
+            None => Said::Result(json!({ "resultType": "input_required", "requestState": "s" })),
+            Some(_) => Said::NoAnswer(HttpError::NotSent("refused".to_owned())),
+        }
+    });
+    let world = Setup::new()
+        .upstream_with("first", &first, &json!({ "fallback": "second" }))
+        .upstream("second", &second)
+        .start();
+    let client = Client::of(&world, json!({ "elicitation": {} }));
+    let params = json!({ "name": "first__plain", "arguments": {} });
+    let told = world.call(client.ask("tools/call", params));
+    assert_eq!(told.reason(), "upstream_lost", "{told:?}");
+    assert_eq!(world.count("second", "tools/call"), 0);
 }
 
 fn scripts() -> (Script, Script) {

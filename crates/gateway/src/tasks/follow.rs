@@ -371,11 +371,12 @@ impl<P: Platform> Following<P> {
         error
     }
 
-    /// It could not be asked about: a run tries again.
+    /// It could not be asked about: a run tries again. To a client its call is lost, for the
+    /// tool runs, whether the upstream was asked once more or not.
     fn lost(&self, error: Error) -> Error {
+        let upstream = self.theirs.maker.upstream.name.clone();
         match self.follower.whose {
             For::Run if may_pass(&error) => {
-                let upstream = self.theirs.maker.upstream.name.clone();
                 let retry_after = None;
                 Rejection::UpstreamUnavailable {
                     upstream,
@@ -383,7 +384,10 @@ impl<P: Platform> Following<P> {
                 }
                 .into()
             }
-            For::Run | For::Client { .. } => error,
+            For::Run => error,
+            For::Client { .. } => {
+                Error::after(error, Some(Rejection::UpstreamLost { upstream }.into()))
+            }
         }
     }
 
