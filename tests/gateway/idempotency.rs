@@ -186,6 +186,54 @@ fn an_upstream_that_knows_keys_is_given_one_and_asked_again() {
 }
 
 #[test]
+fn it_is_given_the_same_one_when_the_call_may_become_a_task() {
+    for kept in crate::tasks::HOSTS {
+        let (script, _) = counted();
+        let world = Setup::new()
+            .upstream_with("up", &script, &json!({ "idempotencyKeys": true }))
+            .config(&json!({ "idempotency": { "enabled": true } }))
+            .rule(json!({ "name": "up__a", "execution": "auto" }))
+            .start();
+        world.sim.keeper.missing(!kept);
+        world.list("tools/list");
+        world.server("up").cut_before_head.set(true);
+        for ask in [keyed("k").with_tasks(), keyed("k")] {
+            assert_eq!(world.call(ask).reason(), "upstream_lost");
+        }
+        world.server("up").cut_before_head.set(false);
+        assert_eq!(world.call(keyed("k").with_tasks()).status, 200);
+        let told = told_keys(&world);
+        assert_eq!(told.len(), 3);
+        assert!(told[0].is_string() && told.iter().all(|key| *key == told[0]));
+        let sent = world.exchanges("up").pop().unwrap();
+        let header = format!("\"{}\"", told[0].as_str().unwrap());
+        assert_eq!(sent.headers["idempotency-key"], header.as_str());
+    }
+}
+
+#[test]
+fn an_operator_who_makes_a_task_anew_makes_another_call_of_it() {
+    const TOKEN: &str = "an-operators-token-of-some-length";
+    let (script, _) = counted();
+    script.on("tools/call", |_| Said::Error(-32603));
+    let world = Setup::new()
+        .upstream_with("up", &script, &json!({ "idempotencyKeys": true }))
+        .config(&json!({ "idempotency": { "enabled": true } }))
+        .rule(json!({ "name": "up__a", "execution": "task" }))
+        .secret("TIDEGATE_ADMIN_TOKEN", TOKEN)
+        .start();
+    world.call(keyed("k").with_tasks());
+    world.deliver();
+    let keys = world.sim.atomic.keys();
+    let id = keys.iter().find_map(|key| key.strip_prefix("task/"));
+    let path = format!("/admin/tasks/{}/retry", id.unwrap());
+    assert_eq!(world.ask(Ask::http("POST", &path).token(TOKEN)).status, 200);
+    world.deliver();
+    let told = told_keys(&world);
+    assert!(told[0].is_string() && told[1].is_string() && told[0] != told[1]);
+}
+
+#[test]
 fn of_what_a_fallback_did_the_tools_own_upstream_knows_nothing() {
     let (first, runs) = counted();
     let (second, _) = counted();
@@ -444,6 +492,14 @@ fn neither_key_nor_arguments_are_stored_or_told() {
         !told.contains("ARGUMENT-key"),
         "a key is between client and gateway: {told}"
     );
+}
+
+/// The keys the upstream was given with its calls.
+fn told_keys(world: &World) -> Vec<Value> {
+    let bodies = world.bodies("up", "tools/call").into_iter();
+    bodies
+        .map(|body| body["params"]["_meta"][META].clone())
+        .collect()
 }
 
 /// An upstream that counts how often its tools are run.

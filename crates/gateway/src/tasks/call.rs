@@ -1,9 +1,10 @@
 //! The call a task's record tells of.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use futures_util::future::FutureExt;
-use http::{HeaderName, HeaderValue};
+use http::HeaderValue;
 use sha2::{Digest, Sha256};
 use tidegate_mcp::json::{Object, raw};
 use tidegate_mcp::jsonrpc::{INTERNAL_ERROR, RpcError};
@@ -19,16 +20,11 @@ use crate::context::Context;
 use crate::dispatch::{self, Ask, Place};
 use crate::egress;
 use crate::error::{Error, Rejection};
+use crate::idempotency::{IDEMPOTENCY_KEY, IDEMPOTENCY_META};
 use crate::platform::Platform;
 use crate::rounds;
 use crate::route::One;
 use crate::seal::hex;
-
-/// Header by which an upstream knows a call that comes again
-/// (draft-ietf-httpapi-idempotency-key-header).
-const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
-/// The same for servers that see no headers, in `_meta`.
-const IDEMPOTENCY_META: &str = "io.tidegate/idempotencyKey";
 
 /// Makes the call a record tells of, and gives what comes of it. Log messages are for
 /// clients that are still there.
@@ -85,10 +81,16 @@ pub(super) fn call<P: Platform>(
     Ok(egress::events(call.boxed_local()))
 }
 
-/// Names one round of one task, the same whoever runs it.
+/// Names one round of one task, the same whoever runs it. A call with a client's key has one
+/// already, which is the same should it come again and become another task.
 fn idempotency_key(record: &Record) -> String {
+    let call = record.meta.get_str(IDEMPOTENCY_META);
+    let call = call.unwrap_or(Cow::Borrowed(&record.handle));
+    if record.rounds == 0 && call != record.handle {
+        return call.into_owned();
+    }
     let mut hash = Sha256::new();
-    hash.update(record.handle.as_bytes());
+    hash.update(call.as_bytes());
     hash.update(record.rounds.to_be_bytes());
     hex(&hash.finalize()[..16])
 }
@@ -113,7 +115,7 @@ fn answers(record: &Record) -> Option<Object> {
 pub(super) fn meta_of(record: &Record, log_level: Option<String>) -> RequestMeta {
     let mut rest = record.meta.clone();
     let mut take = |name| {
-        let value = rest.get_str(name).map(std::borrow::Cow::into_owned);
+        let value = rest.get_str(name).map(Cow::into_owned);
         rest.remove(name);
         value
     };

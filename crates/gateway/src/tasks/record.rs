@@ -12,6 +12,7 @@ use tidegate_mcp::task::{Task, TaskDetail, TaskStatus};
 
 use crate::auth::PrincipalId;
 use crate::egress::Answered;
+use crate::idempotency::IDEMPOTENCY_META;
 use crate::keyspace::{Family, Store};
 use crate::quotas::Charge;
 use crate::time::Timestamp;
@@ -304,10 +305,13 @@ impl Record {
         }
     }
 
-    /// The same call anew: a task as it is before its first run.
+    /// The same call anew: a task as it is before its first run. To its upstream it is another.
     pub fn anew(&self, handle: String, now: Timestamp, ttl_ms: u64) -> Self {
+        let mut meta = self.meta.clone();
+        meta.remove(IDEMPOTENCY_META);
         Self {
             handle,
+            meta,
             status: TaskStatus::Working,
             status_message: None,
             created_at_ms: now.0,

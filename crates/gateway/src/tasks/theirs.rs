@@ -25,6 +25,7 @@ use crate::config::{Execution, ToolRule, Upstream};
 use crate::context::Context;
 use crate::egress;
 use crate::error::{Error, Rejection};
+use crate::idempotency::IDEMPOTENCY_META;
 use crate::ingress::Call;
 use crate::names;
 use crate::platform::Platform;
@@ -224,11 +225,13 @@ impl Theirs {
         meta: &RequestMeta,
     ) -> Result<Object, Error> {
         let upstream = &self.maker.upstream;
-        let meta = RequestMeta {
+        let mut meta = RequestMeta {
             progress_token: None,
             log_level: None,
             ..meta.clone()
         };
+        // It names the call, not what is asked about it.
+        meta.rest.remove(IDEMPOTENCY_META);
         let outgoing = Outgoing {
             method,
             params: params.with("taskId", &self.id),
