@@ -186,6 +186,44 @@ fn an_upstream_that_knows_keys_is_given_one_and_asked_again() {
 }
 
 #[test]
+fn nobody_chooses_the_key_an_upstream_knows_a_call_by() {
+    for (upstream, rule) in [
+        (Script::modern(&["a"]), json!({ "name": "up__a" })),
+        (
+            Script::legacy("2025-06-18", &["a"]),
+            json!({ "name": "up__a" }),
+        ),
+        (
+            Script::modern(&["a"]),
+            json!({ "name": "up__a", "execution": "auto" }),
+        ),
+    ] {
+        let world = Setup::new()
+            .upstream_with("up", &upstream, &json!({ "idempotencyKeys": true }))
+            .rule(rule)
+            .start();
+        let params =
+            json!({ "name": "up__a", "arguments": { "q": "one" }, "_meta": { META: "mine" } });
+        for ask in [
+            call().meta(META, "mine".into()),
+            call().meta(META, "mine".into()).with_tasks(),
+            legacy("2025-06-18", "tools/call", params),
+        ] {
+            assert_eq!(
+                world.call(ask.header("idempotency-key", "mine")).status,
+                200
+            );
+        }
+        let sent = world.bodies("up", "tools/call");
+        assert_eq!(sent.len(), 3);
+        assert!(
+            sent.iter()
+                .all(|body| !body.to_string().contains("\"mine\""))
+        );
+    }
+}
+
+#[test]
 fn it_is_given_the_same_one_when_the_call_may_become_a_task() {
     for kept in crate::tasks::HOSTS {
         let (script, _) = counted();

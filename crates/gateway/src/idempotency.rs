@@ -86,7 +86,7 @@ pub(crate) fn keyed<P: Platform>(
         return Ok(None);
     }
     let malformed = || Rejection::KeyRefused(KeyRefusal::Malformed);
-    let told = match work.call.meta.rest.remove(IDEMPOTENCY_META) {
+    let told = match work.call.key.take() {
         None => None,
         Some(key) => Some(serde_json::from_str::<String>(key.get()).map_err(|_| malformed())?),
     };

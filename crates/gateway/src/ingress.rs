@@ -12,6 +12,7 @@ use std::rc::Rc;
 
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, StatusCode};
+use serde_json::value::RawValue;
 use tidegate_mcp::era::{self, ClientEra};
 use tidegate_mcp::headers::{self, MCP_METHOD, MCP_NAME, MCP_PROTOCOL_VERSION, RoutingHeaders};
 use tidegate_mcp::json::Object;
@@ -24,6 +25,7 @@ use tidegate_mcp::version::{Era, ProtocolVersion};
 
 use crate::body::{Body, ReadError};
 use crate::error::{Error, Rejection};
+use crate::idempotency::IDEMPOTENCY_META;
 use crate::pipeline::Admission;
 use crate::request_token;
 use crate::session::Session;
@@ -116,6 +118,9 @@ pub struct Call {
     pub session: Option<Rc<Session>>,
     /// The request-scope token `_meta` carried. For the gateway alone, as any credential.
     pub token: Option<String>,
+    /// The idempotency key `_meta` carried, as it was written. Whether keys are honoured or
+    /// not, an upstream is told none but the gateway's own.
+    pub key: Option<Box<RawValue>>,
 }
 
 /// Reads the body and finds what is asked (ladder steps 4 to 11).
@@ -264,6 +269,7 @@ fn modern(
         streams,
         session: None,
         token: token(&mut meta),
+        key: meta.rest.remove(IDEMPOTENCY_META),
         meta,
     })
 }
@@ -296,6 +302,7 @@ pub(crate) fn legacy(
         streams,
         session: None,
         token: token(&mut meta),
+        key: meta.rest.remove(IDEMPOTENCY_META),
         meta,
     })
 }
