@@ -12,7 +12,9 @@ use serde_json::{Value, json};
 use tidegate_simulator::Fault;
 
 use crate::tasks::{get, handle};
-use crate::world::{Ask, RESULT, Said, Script, Setup, Step, World, complete, legacy, modern, tool};
+use crate::world::{
+    Answer, Ask, RESULT, Said, Script, Setup, Step, World, complete, legacy, modern, tool,
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 const META: &str = "io.tidegate/idempotencyKey";
@@ -338,6 +340,67 @@ fn what_was_certainly_not_done_frees_its_key() {
     assert_eq!(world.call(keyed("k")).status, 200);
     assert_eq!(world.call(keyed("k")).status, 200);
     assert_eq!(runs.get(), 2);
+}
+
+/// How an upstream fails at what comes before a call, and what the client is told.
+const BEFORE: [(Answer, &str); 3] = [
+    (|_| Said::Later(503, "1"), "upstream_busy"),
+    (
+        |_| Said::Raw(502, "text/plain", Vec::new()),
+        "upstream_invalid",
+    ),
+    (
+        |_| Said::After(SECOND * 3600, Box::new(Said::Error(-32603))),
+        "upstream_timeout",
+    ),
+];
+
+#[test]
+fn what_failed_before_the_call_was_sent_frees_its_key_and_gives_its_quota_back() {
+    for ((answer, reason), kept) in BEFORE.into_iter().flat_map(|it| [(it, true), (it, false)]) {
+        for (warm, execution) in [(false, "sync"), (true, "sync"), (true, "auto")] {
+            let script = Script::legacy("2025-06-18", &["a"]);
+            let quota = json!({ "name": "q", "unit": "calls", "limit": 1, "period": "day" });
+            let world = Setup::new()
+                .upstream("up", &script)
+                .config(&json!({
+                    "idempotency": { "enabled": true }, "limits": { "quotas": [quota] },
+                }))
+                .rule(json!({ "name": "up__a", "execution": execution }))
+                .start();
+            world.sim.keeper.missing(!kept);
+            if warm {
+                world.list("tools/list");
+                script.lose_sessions();
+            }
+            script.on("initialize", answer);
+            let ask = || keyed("k").with_tasks();
+            assert_eq!(world.call(ask()).reason(), reason, "{execution}");
+            assert_eq!(script.sessions(), 0);
+            script.off("initialize");
+            world.later(SECOND * 30);
+            for _ in 0..2 {
+                assert_eq!(world.call(ask()).status, 200, "{reason} {execution}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_call_with_no_time_left_is_not_made_and_frees_its_key() {
+    let (script, runs) = counted();
+    script.on("tools/list", BEFORE[2].0);
+    let quota = json!({ "name": "q", "unit": "calls", "limit": 1, "period": "day" });
+    let limits = json!({ "requestTimeoutMs": 2_000, "quotas": [quota] });
+    let world = Setup::new()
+        .upstream("up", &script)
+        .config(&json!({ "idempotency": { "enabled": true }, "limits": limits }))
+        .start();
+    assert_eq!(world.call(keyed("k")).reason(), "upstream_timeout");
+    assert_eq!(runs.get(), 0);
+    script.off("tools/list");
+    world.later(SECOND * 90);
+    assert_eq!(world.call(keyed("k")).status, 200);
 }
 
 #[test]

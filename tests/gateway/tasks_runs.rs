@@ -337,6 +337,34 @@ fn a_message_given_up_on_while_its_task_runs_is_sent_again_to_watch_it() {
 }
 
 #[test]
+fn a_run_that_failed_before_the_call_was_sent_is_not_the_last() {
+    for (kept, code) in HOSTS
+        .into_iter()
+        .flat_map(|kept| [(kept, 502), (kept, 503)])
+    {
+        let script = Script::legacy("2025-06-18", &["a"]);
+        let world = Setup::new()
+            .upstream("up", &script)
+            .rule(json!({ "name": "up__a", "execution": "task" }))
+            .start();
+        world.sim.keeper.missing(!kept);
+        let handle = handle(&create(&world));
+        script.lose_sessions();
+        script.on("initialize", move |_| {
+            Said::Raw(code, "text/plain", Vec::new())
+        });
+        world.deliver();
+        world.wait(Duration::from_secs(1));
+        assert_eq!(status(&world, &handle), "working");
+        assert_eq!(script.sessions(), 0);
+        script.off("initialize");
+        finish(&world);
+        assert_eq!(status(&world, &handle), "completed");
+        assert_eq!(world.count("up", "tools/call"), 1);
+    }
+}
+
+#[test]
 fn a_message_given_up_on_while_the_store_is_away_is_not_the_last() {
     let (world, _) = world("task");
     let handle = handle(&create(&world));

@@ -249,7 +249,12 @@ impl<P: Platform> Conversation<P> {
 
     fn invalid(&self, reason: String) -> Result<Object, Error> {
         let upstream = self.one.upstream.name.clone();
-        Err(Rejection::UpstreamInvalid { upstream, reason }.into())
+        Err(Rejection::UpstreamInvalid {
+            upstream,
+            reason,
+            asked: true,
+        }
+        .into())
     }
 
     /// How a call ends whose question the client would not answer.

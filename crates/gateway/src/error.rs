@@ -184,6 +184,8 @@ pub enum Rejection {
         upstream: String,
         /// How long it had.
         timeout: Duration,
+        /// Whether the request itself was sent to it, or only what comes before.
+        asked: bool,
     },
     /// The upstream says that it is asked too often, or has too much to do.
     #[error("upstream_busy")]
@@ -194,6 +196,8 @@ pub enum Rejection {
         limited: bool,
         /// When to try again, if it said so.
         retry_after: Option<Duration>,
+        /// Whether the request itself was sent to it, or only what comes before.
+        asked: bool,
     },
     /// The upstream answered something that is not MCP.
     #[error("upstream_invalid")]
@@ -202,6 +206,8 @@ pub enum Rejection {
         upstream: String,
         /// What is wrong with the answer.
         reason: String,
+        /// Whether the request itself was sent to it, or only what comes before.
+        asked: bool,
     },
     /// As many calls to the upstream are under way here as may be: it was not asked.
     #[error("upstream_full")]
@@ -333,28 +339,47 @@ impl Error {
             self,
             Self::Rejection(
                 Rejection::UpstreamLost { .. }
-                    | Rejection::UpstreamTimeout { .. }
-                    | Rejection::UpstreamInvalid { .. }
-                    | Rejection::UpstreamBusy { limited: false, .. }
+                    | Rejection::UpstreamTimeout { asked: true, .. }
+                    | Rejection::UpstreamInvalid { asked: true, .. }
+                    | Rejection::UpstreamBusy {
+                        limited: false,
+                        asked: true,
+                        ..
+                    }
             )
         )
     }
 
-    /// Whether nothing certainly was done: the upstream was not asked, or refused to act.
-    pub(crate) const fn is_not_done(&self) -> bool {
+    /// Whether the upstream certainly was not asked, or not listened to for being asked too
+    /// often: asked again, it or another may do it.
+    pub(crate) const fn is_not_taken(&self) -> bool {
         matches!(
             self,
             Self::Rejection(
                 Rejection::UpstreamUnavailable { .. }
                     | Rejection::UpstreamFull { .. }
+                    | Rejection::UpstreamTimeout { asked: false, .. }
+                    | Rejection::UpstreamInvalid { asked: false, .. }
                     | Rejection::UpstreamBusy { limited: true, .. }
-                    | Rejection::UpstreamRefused { .. }
-                    | Rejection::HeadersRefused { .. }
-                    | Rejection::UpstreamUnauthorized { .. }
-                    | Rejection::NoCredentials { .. }
-                    | Rejection::NotConnected { .. }
+                    | Rejection::UpstreamBusy { asked: false, .. }
             )
         )
+    }
+
+    /// Whether certainly nothing was done: the upstream did not take the request, or refused
+    /// it, or there was nothing to show it.
+    pub(crate) const fn is_not_done(&self) -> bool {
+        self.is_not_taken()
+            || matches!(
+                self,
+                Self::Rejection(
+                    Rejection::UpstreamRefused { .. }
+                        | Rejection::HeadersRefused { .. }
+                        | Rejection::UpstreamUnauthorized { .. }
+                        | Rejection::NoCredentials { .. }
+                        | Rejection::NotConnected { .. }
+                )
+            )
     }
 
     /// Whether an upstream did not answer in the time it had.

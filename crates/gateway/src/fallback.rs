@@ -1,8 +1,9 @@
 //! Another upstream for a tool's call that its own could not take.
 //!
-//! It is asked where the first certainly was not reached: its circuit is open, its bulkhead is
-//! full, the connection was refused, or it refuses for being asked too often; and of a tool whose rule says `idempotent` whenever the
-//! first failed to answer. It must list the tool, take the arguments, and be one that the
+//! It is asked where the first certainly was not: its circuit is open, its bulkhead is full, the
+//! connection was refused, it failed at what comes before the call, or it refuses for being
+//! asked too often; and of a tool whose rule says `idempotent` whenever the first failed to
+//! answer. It must list the tool, take the arguments, and be one that the
 //! policy lets this principal use so. Nothing of an answer may have been passed on before. The
 //! result says in its `_meta` who gave it, and the audit line as well.
 //!
@@ -123,12 +124,6 @@ impl<P: Platform> Plan<P> {
         let Error::Rejection(rejection) = error else {
             return false;
         };
-        let not_asked = matches!(
-            rejection,
-            Rejection::UpstreamUnavailable { .. }
-                | Rejection::UpstreamFull { .. }
-                | Rejection::UpstreamBusy { limited: true, .. }
-        );
         let unknown = matches!(
             rejection,
             Rejection::UpstreamLost { .. }
@@ -136,7 +131,7 @@ impl<P: Platform> Plan<P> {
                 | Rejection::UpstreamInvalid { .. }
                 | Rejection::UpstreamBusy { .. }
         );
-        not_asked || (unknown && self.idempotent)
+        error.is_not_taken() || (unknown && self.idempotent)
     }
 
     /// Whether the other upstream has the tool, and this principal may use it so.

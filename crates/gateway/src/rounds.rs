@@ -94,6 +94,7 @@ pub fn check(
         None => Rejection::UpstreamInvalid {
             upstream: upstream.to_owned(),
             reason: e.to_string(),
+            asked: true,
         },
     };
     let asked = InputRequired::parse(result).map_err(invalid)?;

@@ -178,6 +178,7 @@ impl<P: Platform> Exchange<'_, P> {
         Rejection::UpstreamTimeout {
             upstream: self.upstream.name.clone(),
             timeout: self.timeout,
+            asked: true,
         }
         .into()
     }
@@ -186,6 +187,7 @@ impl<P: Platform> Exchange<'_, P> {
         Rejection::UpstreamInvalid {
             upstream: self.upstream.name.clone(),
             reason: reason.into(),
+            asked: true,
         }
         .into()
     }
@@ -201,8 +203,12 @@ pub async fn call<P: Platform>(
     outgoing.timeout = context.within(outgoing.timeout);
     if outgoing.timeout.is_zero() {
         // That is not the upstream's fault: it is not asked.
-        let (upstream, timeout) = (upstream.name.clone(), Duration::ZERO);
-        return Err(Rejection::UpstreamTimeout { upstream, timeout }.into());
+        return Err(Rejection::UpstreamTimeout {
+            upstream: upstream.name.clone(),
+            timeout: Duration::ZERO,
+            asked: false,
+        }
+        .into());
     }
     match &upstream.retry {
         None => once(context, upstream, outgoing).await,
@@ -285,15 +291,25 @@ async fn attempt<P: Platform>(
 
 /// An error met before the request itself was sent: whatever became of the question, the
 /// request was not acted on.
-pub(crate) fn not_asked(error: Error) -> Error {
-    match error {
-        Error::Rejection(Rejection::UpstreamLost { upstream }) => Rejection::UpstreamUnavailable {
-            upstream,
-            retry_after: None,
+pub(crate) fn not_asked(mut error: Error) -> Error {
+    match &mut error {
+        Error::Rejection(Rejection::UpstreamLost { upstream }) => {
+            let upstream = std::mem::take(upstream);
+            let retry_after = None;
+            return Rejection::UpstreamUnavailable {
+                upstream,
+                retry_after,
+            }
+            .into();
         }
-        .into(),
-        error @ (Error::Rejection(_) | Error::Fault(_)) => error,
+        Error::Rejection(
+            Rejection::UpstreamTimeout { asked, .. }
+            | Rejection::UpstreamInvalid { asked, .. }
+            | Rejection::UpstreamBusy { asked, .. },
+        ) => *asked = false,
+        Error::Rejection(_) | Error::Fault(_) => {}
     }
+    error
 }
 
 /// What the upstream says of itself, from memory, KV or itself, within the upstream's

@@ -67,6 +67,25 @@ fn what_may_have_run_is_done_elsewhere_only_if_it_may_run_twice() {
 }
 
 #[test]
+fn what_failed_before_the_call_was_sent_is_done_elsewhere_too() {
+    let failures: [Answer; 3] = [
+        |_| Said::Raw(502, "text/plain", Vec::new()),
+        |_| Said::Later(503, "60"),
+        |_| Said::After(Duration::from_secs(3600), Box::new(Said::Error(-32603))),
+    ];
+    for failure in failures {
+        let (first, second) = (Script::legacy("2025-06-18", &["plain"]), scripts().1);
+        first.on("initialize", failure);
+        let world = Setup::new()
+            .upstream_with("first", &first, &json!({ "fallback": "second" }))
+            .upstream("second", &second)
+            .start();
+        assert_eq!(world.tool("first__plain").said(), "second");
+        assert_eq!(world.count("first", "tools/call"), 0);
+    }
+}
+
+#[test]
 fn an_answer_is_an_answer_whatever_it_says() {
     let answers: [Answer; 3] = [
         |_| Said::Error(-32602),

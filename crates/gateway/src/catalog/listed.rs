@@ -256,6 +256,7 @@ async fn fetch<P: Platform>(
         let page = Page::parse(kind, &result).map_err(|e| Rejection::UpstreamInvalid {
             upstream: upstream.name.clone(),
             reason: e.to_string(),
+            asked: true,
         })?;
         listed.hints = listed.hints.combine(page.hints());
         if upstream.credentials.are_personal() {

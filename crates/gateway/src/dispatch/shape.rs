@@ -116,7 +116,12 @@ impl<P: Platform> Shape<P> {
             ResultType::InputRequired | ResultType::Task | ResultType::Other(_) => {
                 let upstream = self.upstream.clone();
                 let reason = "a result type nobody asked for".to_owned();
-                return Err(Rejection::UpstreamInvalid { upstream, reason }.into());
+                return Err(Rejection::UpstreamInvalid {
+                    upstream,
+                    reason,
+                    asked: true,
+                }
+                .into());
             }
         }
         if !result.contains("resultType") {

@@ -214,12 +214,12 @@ impl Rejection {
                     format!("Upstream `{upstream}` cannot be reached, or closed the connection before it answered."),
                 ),
             ),
-            Self::UpstreamTimeout { upstream, timeout } => plain(
+            Self::UpstreamTimeout { upstream, timeout, .. } => plain(
                 StatusCode::GATEWAY_TIMEOUT,
                 failed(upstream, format!("Upstream `{upstream}` did not answer within {} ms.", millis(*timeout))),
             ),
-            Self::UpstreamBusy { upstream, limited, retry_after } => busy(upstream, *limited, *retry_after, &label),
-            Self::UpstreamInvalid { upstream, reason } => plain(
+            Self::UpstreamBusy { upstream, limited, retry_after, .. } => busy(upstream, *limited, *retry_after, &label),
+            Self::UpstreamInvalid { upstream, reason, .. } => plain(
                 StatusCode::BAD_GATEWAY,
                 failed(upstream, format!("Upstream `{upstream}` answered with something that is not MCP: {reason}.")),
             ),

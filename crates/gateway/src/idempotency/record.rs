@@ -96,10 +96,14 @@ impl Outcome {
                 | UNSUPPORTED_PROTOCOL_VERSION => Self::NotDone,
                 _ => Self::Error(error.clone().into()),
             },
-            Rejection::UpstreamBusy { limited: false, .. }
+            Rejection::UpstreamBusy {
+                limited: false,
+                asked: true,
+                ..
+            }
             | Rejection::UpstreamLost { .. }
-            | Rejection::UpstreamTimeout { .. }
-            | Rejection::UpstreamInvalid { .. } => Self::Unknown,
+            | Rejection::UpstreamTimeout { asked: true, .. }
+            | Rejection::UpstreamInvalid { asked: true, .. } => Self::Unknown,
             Rejection::NotFound
             | Rejection::AddressNotAllowed
             | Rejection::CountryNotAllowed
@@ -126,7 +130,9 @@ impl Outcome {
             | Rejection::QuotaExceeded { .. }
             | Rejection::TooManyTasks { .. }
             | Rejection::SessionUnknown
-            | Rejection::UpstreamBusy { limited: true, .. }
+            | Rejection::UpstreamBusy { .. }
+            | Rejection::UpstreamTimeout { .. }
+            | Rejection::UpstreamInvalid { .. }
             | Rejection::UpstreamUnavailable { .. }
             | Rejection::UpstreamRefused { .. }
             | Rejection::HeadersRefused { .. }

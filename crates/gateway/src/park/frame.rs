@@ -13,6 +13,7 @@ use std::time::Duration;
 use crate::body::Body;
 use crate::error::{Error, Fault, Rejection};
 use crate::tasks::record::Failure;
+use crate::upstream::not_asked;
 
 /// One thing a keeper says.
 #[derive(Serialize, Deserialize)]
@@ -79,8 +80,20 @@ pub(crate) enum Failed {
     Unauthorized(String),
     NoCredentials(String, String),
     NotConnected(String, Option<String>),
+    /// That was met before the upstream was asked.
+    NotAsked(Box<Self>),
     /// Ours; what the log of the asking isolate says.
     Fault(String),
+}
+
+impl Failed {
+    /// This, met when the upstream was asked or before.
+    fn met(self, asked: bool) -> Self {
+        match asked {
+            true => self,
+            false => Self::NotAsked(Box::new(self)),
+        }
+    }
 }
 
 impl From<Error> for Failed {
@@ -100,12 +113,19 @@ impl From<Error> for Failed {
                     upstream,
                     limited,
                     retry_after,
-                } => Self::Busy(upstream, limited, retry_after.map(millis)),
+                    asked,
+                } => Self::Busy(upstream, limited, retry_after.map(millis)).met(asked),
                 Rejection::UpstreamLost { upstream } => Self::Lost(upstream),
-                Rejection::UpstreamTimeout { upstream, timeout } => {
-                    Self::Timeout(upstream, millis(timeout))
-                }
-                Rejection::UpstreamInvalid { upstream, reason } => Self::Invalid(upstream, reason),
+                Rejection::UpstreamTimeout {
+                    upstream,
+                    timeout,
+                    asked,
+                } => Self::Timeout(upstream, millis(timeout)).met(asked),
+                Rejection::UpstreamInvalid {
+                    upstream,
+                    reason,
+                    asked,
+                } => Self::Invalid(upstream, reason).met(asked),
                 Rejection::UpstreamFull { upstream } => Self::Full(upstream),
                 Rejection::UpstreamRefused { upstream }
                 | Rejection::HeadersRefused { upstream } => Self::Refused(upstream),
@@ -161,17 +181,23 @@ impl From<Failed> for Error {
                 upstream,
                 limited,
                 retry_after: retry_after.map(Duration::from_millis),
+                asked: true,
             }
             .into(),
             Failed::Lost(upstream) => Rejection::UpstreamLost { upstream }.into(),
             Failed::Timeout(upstream, timeout) => Rejection::UpstreamTimeout {
                 upstream,
                 timeout: Duration::from_millis(timeout),
+                asked: true,
             }
             .into(),
-            Failed::Invalid(upstream, reason) => {
-                Rejection::UpstreamInvalid { upstream, reason }.into()
+            Failed::Invalid(upstream, reason) => Rejection::UpstreamInvalid {
+                upstream,
+                reason,
+                asked: true,
             }
+            .into(),
+            Failed::NotAsked(failed) => not_asked((*failed).into()),
             Failed::Full(upstream) => Rejection::UpstreamFull { upstream }.into(),
             Failed::Refused(upstream) => Rejection::UpstreamRefused { upstream }.into(),
             Failed::Unauthorized(upstream) => Rejection::UpstreamUnauthorized { upstream }.into(),

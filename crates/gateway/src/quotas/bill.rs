@@ -1,5 +1,5 @@
-//! An admitted call on its way to its end: what its result costs is counted, what never
-//! reached its upstream is given back, and results say which quotas are nearly used up.
+//! An admitted call on its way to its end: what its result costs is counted, what
+//! certainly was not done is given back, and results say which quotas are nearly used up.
 
 use futures_util::future::FutureExt;
 use futures_util::stream::StreamExt;
@@ -12,7 +12,7 @@ use super::{Charge, account, named, settle, warns};
 use crate::config::{Per, Price};
 use crate::context::Context;
 use crate::egress::{Dispatch, Event, Reply};
-use crate::error::{Error, Rejection};
+use crate::error::Error;
 use crate::platform::Platform;
 
 /// Where a result says which quotas are nearly used up.
@@ -97,10 +97,7 @@ impl Bill {
         context: &Context<P>,
         end: Result<Object, Error>,
     ) -> Result<Object, Error> {
-        if let Err(Error::Rejection(
-            Rejection::UpstreamUnavailable { .. } | Rejection::UpstreamFull { .. },
-        )) = &end
-        {
+        if end.as_ref().is_err_and(Error::is_not_done) {
             self.give_back(context);
         }
         let bytes = match &end {

@@ -281,7 +281,13 @@ impl<P: Platform> Following<P> {
             return None;
         }
         let upstream = self.follower.maker.upstream.name.clone();
-        let late = self.given_up(Rejection::UpstreamTimeout { upstream, timeout }.into());
+        let asked = true;
+        let late = Rejection::UpstreamTimeout {
+            upstream,
+            timeout,
+            asked,
+        };
+        let late = self.given_up(late.into());
         Some(match self.follower.whose {
             For::Run => Err(late),
             For::Client { .. } => Ok(took_too_long(timeout)),

@@ -147,6 +147,7 @@ impl Maker {
         Rejection::UpstreamInvalid {
             upstream: self.upstream.name.clone(),
             reason: reason.to_owned(),
+            asked: true,
         }
         .into()
     }

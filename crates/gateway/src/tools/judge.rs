@@ -194,7 +194,12 @@ impl<P: Platform> Tool<'_, P> {
 
     fn invalid(&self, reason: String) -> Error {
         let upstream = self.upstream.name.clone();
-        Rejection::UpstreamInvalid { upstream, reason }.into()
+        Rejection::UpstreamInvalid {
+            upstream,
+            reason,
+            asked: true,
+        }
+        .into()
     }
 
     fn log(&self, level: LogLevel, event: &str, which: &str, reason: &str) {

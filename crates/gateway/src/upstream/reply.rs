@@ -263,6 +263,7 @@ impl<P: Platform> Reading<P> {
             Broken::Late => Rejection::UpstreamTimeout {
                 upstream: self.upstream.name.clone(),
                 timeout: self.timeout,
+                asked: true,
             }
             .into(),
             Broken::Invalid(reason) => self.invalid(&reason),
@@ -273,6 +274,7 @@ impl<P: Platform> Reading<P> {
         Rejection::UpstreamInvalid {
             upstream: self.upstream.name.clone(),
             reason: reason.to_owned(),
+            asked: true,
         }
         .into()
     }

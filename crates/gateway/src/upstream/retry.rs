@@ -204,13 +204,8 @@ fn again_after(error: &Error, harmless: bool) -> Option<Duration> {
         // With a time, its circuit is open.
         return retry_after.is_none().then_some(Duration::ZERO);
     }
-    if let Rejection::UpstreamBusy {
-        limited,
-        retry_after,
-        ..
-    } = rejection
-    {
-        let may = harmless || *limited;
+    let may = harmless || error.is_not_taken();
+    if let Rejection::UpstreamBusy { retry_after, .. } = rejection {
         return may.then_some(retry_after.unwrap_or_default());
     }
     let failed = matches!(
@@ -219,7 +214,7 @@ fn again_after(error: &Error, harmless: bool) -> Option<Duration> {
             | Rejection::UpstreamTimeout { .. }
             | Rejection::UpstreamInvalid { .. }
     );
-    (failed && harmless).then_some(Duration::ZERO)
+    (failed && may).then_some(Duration::ZERO)
 }
 
 /// A random part of a time that doubles with each attempt.

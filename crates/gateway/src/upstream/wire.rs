@@ -314,6 +314,7 @@ pub(crate) fn busy<P: Platform>(
         upstream: exchange.upstream.name.clone(),
         limited: status == StatusCode::TOO_MANY_REQUESTS,
         retry_after: seconds.map(|seconds| Duration::from_secs(seconds).min(RETRY_AFTER_MAX)),
+        asked: true,
     }
     .into()
 }

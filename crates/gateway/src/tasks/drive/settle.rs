@@ -76,18 +76,12 @@ impl<P: Platform> Run<P> {
         match error {
             Error::Rejection(
                 Rejection::UpstreamUnavailable { retry_after, .. }
-                | Rejection::UpstreamBusy {
-                    limited: true,
-                    retry_after,
-                    ..
-                },
-            ) => {
+                | Rejection::UpstreamBusy { retry_after, .. },
+            ) if error.is_not_taken() => {
                 let after = retry_after.unwrap_or_default().max(pause);
                 (record.attempts < ATTEMPTS_MAX).then_some(after)
             }
-            Error::Rejection(Rejection::UpstreamFull { .. }) => {
-                (record.attempts < ATTEMPTS_MAX).then_some(pause)
-            }
+            error if error.is_not_taken() => (record.attempts < ATTEMPTS_MAX).then_some(pause),
             Error::Rejection(Rejection::UpstreamLost { .. }) => repeatable(record).then_some(pause),
             Error::Rejection(_) | Error::Fault(_) => None,
         }
