@@ -300,6 +300,47 @@ fn a_call_that_becomes_a_task_is_judged_first_and_sends_its_headers() {
 }
 
 #[test]
+fn headers_its_definition_does_not_know_go_along_with_a_call_that_may_become_a_task() {
+    for (execution, listed) in [
+        ("auto", true),
+        ("auto", false),
+        ("task", true),
+        ("task", false),
+    ] {
+        let script = regional();
+        if !listed {
+            script.on("tools/list", |_| Said::Error(-32603));
+        }
+        script.on("tools/call", wants_region);
+        let world = Setup::new()
+            .upstream("up", &script)
+            .rule(json!({ "name": "up__a", "execution": execution }))
+            .start();
+        let ask = calling("up__a", json!({ "region": "eu" })).with_tasks();
+        let ask = ask.header("mcp-param-region", "eu");
+        world.call(ask.header("mcp-param-vendor", "as it came"));
+        world.deliver();
+        let sent = world.exchanges("up").pop().unwrap().headers;
+        assert_eq!(sent["mcp-method"], "tools/call");
+        assert_eq!(sent["mcp-param-vendor"], "as it came");
+        assert_eq!(sent.get_all("mcp-param-region").iter().count(), 1);
+        assert_eq!(sent["mcp-param-region"], "eu");
+    }
+}
+
+#[test]
+fn headers_too_large_to_keep_make_no_task() {
+    let world = Setup::new()
+        .upstream("up", &regional())
+        .rule(json!({ "name": "up__a", "execution": "task" }))
+        .start();
+    let arguments = json!({ "other": "x".repeat(255 * 1024) });
+    let ask = calling("up__a", arguments).with_tasks();
+    let told = world.call(ask.header("mcp-param-vendor", &"x".repeat(2 * 1024)));
+    assert_eq!(told.status, 413, "{told:?}");
+}
+
+#[test]
 fn an_argument_too_long_for_a_header_is_refused() {
     let world = upstream(&regional());
     let long = "x".repeat(9_000);

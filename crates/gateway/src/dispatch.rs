@@ -208,7 +208,9 @@ async fn ask_one<P: Platform>(
     };
     let asked = || {
         let (settings, rule) = (&context.settings, rule.as_ref());
-        tasks::Asked::of(settings, &principal, rule, &one, &call).charged(charges.clone())
+        tasks::Asked::of(settings, &principal, rule, &one, &call)
+            .with_headers(&param_headers)
+            .charged(charges.clone())
     };
     let legacy = call.version.era() == Era::Legacy;
     let judged = tools::check(context, &principal.id, &one, &call, &param_headers);

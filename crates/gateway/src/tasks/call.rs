@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use futures_util::future::FutureExt;
-use http::HeaderValue;
+use http::{HeaderName, HeaderValue};
 use sha2::{Digest, Sha256};
 use tidegate_mcp::json::{Object, raw};
 use tidegate_mcp::jsonrpc::{INTERNAL_ERROR, RpcError};
@@ -60,7 +60,7 @@ pub(super) fn call<P: Platform>(
         }
     }
     let mut meta = meta_of(record, log_level);
-    let mut param_headers = Vec::new();
+    let mut param_headers = headers(record);
     if upstream.idempotency_keys {
         let key = idempotency_key(record);
         meta.rest.insert(IDEMPOTENCY_META, &key);
@@ -93,6 +93,14 @@ fn idempotency_key(record: &Record) -> String {
     hash.update(call.as_bytes());
     hash.update(record.rounds.to_be_bytes());
     hex(&hash.finalize()[..16])
+}
+
+/// The headers the call came with.
+fn headers(record: &Record) -> Vec<(HeaderName, HeaderValue)> {
+    let headers = record.param_headers.iter();
+    headers
+        .filter_map(|(name, value)| Some((name.parse().ok()?, value.parse().ok()?)))
+        .collect()
 }
 
 /// What becomes of a task whose upstream was taken out of the configuration.

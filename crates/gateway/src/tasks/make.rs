@@ -11,6 +11,8 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
+use http::{HeaderName, HeaderValue};
+use tidegate_mcp::headers::MCP_PARAM_PREFIX;
 use tidegate_mcp::json::Object;
 use tidegate_mcp::jsonrpc::{INTERNAL_ERROR, RpcError};
 use tidegate_mcp::meta::{self, EXT_TASKS};
@@ -96,6 +98,7 @@ pub(crate) struct Asked {
     params: Object,
     capabilities: Object,
     meta: Object,
+    param_headers: Vec<(String, String)>,
     timeout: Duration,
     ttl: Duration,
     idempotent: bool,
@@ -134,6 +137,7 @@ impl Asked {
             params: one.params.clone(),
             capabilities: discover::bridged(declared),
             meta: carried,
+            param_headers: Vec::new(),
             timeout: Duration::from_millis(timeout.unwrap_or(settings.config.tasks.timeout_ms)),
             ttl: legacy::ttl(settings, call),
             idempotent: one.upstream.idempotency_keys || rule.is_some_and(|rule| rule.idempotent),
@@ -148,6 +152,22 @@ impl Asked {
         Self { charges, ..self }
     }
 
+    /// Has its `Mcp-Param-*` headers go along; others are made for each run. What is no text
+    /// agrees with no argument.
+    pub(crate) fn with_headers(self, headers: &[(HeaderName, HeaderValue)]) -> Self {
+        let ours = headers
+            .iter()
+            .filter(|(name, _)| name.as_str().starts_with(MCP_PARAM_PREFIX));
+        let texts = ours.filter_map(|(name, value)| {
+            let value = value.to_str().ok()?;
+            Some((name.as_str().to_owned(), value.to_owned()))
+        });
+        Self {
+            param_headers: texts.collect(),
+            ..self
+        }
+    }
+
     /// Lets one run take this long and no longer.
     pub(crate) fn within(self, timeout: Duration) -> Self {
         Self { timeout, ..self }
@@ -160,7 +180,12 @@ pub(super) fn begin<P: Platform>(
     asked: Asked,
 ) -> Result<(String, Record), Error> {
     let kept = [&asked.params, &asked.capabilities, &asked.meta];
-    if kept.iter().map(|kept| kept.text_len()).sum::<usize>() > ARGUMENTS_MAX {
+    let kept = kept.iter().map(|kept| kept.text_len()).sum::<usize>();
+    let headers = asked.param_headers.iter();
+    let headers = headers
+        .map(|(name, value)| name.len() + value.len())
+        .sum::<usize>();
+    if kept + headers > ARGUMENTS_MAX {
         return Err(Rejection::BodyTooLarge { max: ARGUMENTS_MAX }.into());
     }
     let (now, tasks) = (context.now(), context.settings.config.tasks);
@@ -187,6 +212,7 @@ pub(super) fn begin<P: Platform>(
         params: asked.params,
         capabilities: asked.capabilities,
         meta: asked.meta,
+        param_headers: asked.param_headers,
         timeout_ms: u64::try_from(asked.timeout.as_millis()).unwrap_or(u64::MAX),
         idempotent: asked.idempotent,
         status: TaskStatus::Working,

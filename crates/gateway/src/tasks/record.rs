@@ -50,6 +50,9 @@ pub struct Record {
     /// What else of the call's `_meta` goes to the upstream, trace context included.
     #[serde(default, skip_serializing_if = "Object::is_empty")]
     pub meta: Object,
+    /// `Mcp-Param-*` headers of the call, for a modern upstream.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub param_headers: Vec<(String, String)>,
     /// How long one run may take, in milliseconds.
     pub timeout_ms: u64,
     /// Whether running the tool twice does no harm.
