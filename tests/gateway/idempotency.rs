@@ -554,6 +554,40 @@ fn a_call_that_asks_goes_on_under_its_key_and_each_round_is_made_once() {
 }
 
 #[test]
+fn a_late_duplicate_of_an_earlier_round_is_not_made_again() {
+    let script = Script::modern(&["a"]);
+    let rounds: Rc<Cell<usize>> = Rc::default();
+    let counted = Rc::clone(&rounds);
+    script.on("tools/call", move |_| {
+        counted.set(counted.get() + 1);
+        Said::Result(json!({
+            "resultType": "input_required", "requestState": format!("s{}", counted.get()),
+        }))
+    });
+    let world = Setup::new()
+        .upstream("up", &script)
+        .config(&json!({ "idempotency": { "enabled": true } }))
+        .start();
+    let mut asked = vec![keyed("k")];
+    let mut told = Vec::new();
+    for _ in 0..4 {
+        let said = world.call(asked[asked.len() - 1].clone());
+        let state = said.result()["requestState"].clone();
+        asked.push(keyed("k").param("requestState", state.clone()));
+        told.push(state);
+    }
+    assert_eq!(rounds.get(), 4);
+    for late in &asked[..4] {
+        let said = world.call(late.clone());
+        assert_eq!(said.result()["requestState"], told[3], "where it stands");
+    }
+    assert_eq!(rounds.get(), 4);
+    // The call itself goes on.
+    assert_eq!(world.call(asked[4].clone()).status, 200);
+    assert_eq!(rounds.get(), 5);
+}
+
+#[test]
 fn without_the_store_a_call_with_a_key_is_not_made() {
     let (world, runs) = world(&json!({}));
     world.tool("up__a");

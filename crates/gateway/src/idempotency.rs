@@ -203,10 +203,14 @@ impl<P: Platform> Keyed<P> {
                     Standing::Settled(settled) => return said(settled),
                 }
             };
+            let before = found
+                .as_ref()
+                .map(|(_, record)| record.before(&self.wanted));
             let record = Record {
                 v: 1,
                 call: self.wanted.call.clone(),
                 round: self.wanted.round.clone(),
+                earlier: before.unwrap_or_default(),
                 run: run.clone(),
                 until_ms: (context.now() + self.lasts).0,
                 elsewhere: false,

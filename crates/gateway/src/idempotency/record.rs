@@ -18,6 +18,8 @@ use crate::time::Timestamp;
 
 /// Longest a key may stand for a call.
 const WINDOW_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
+/// Most rounds whose answers are remembered, the last of them.
+const ROUNDS_MAX: usize = 32;
 /// Largest result that is kept to be given again, in bytes.
 pub const REPLAY_MAX: usize = 256 * 1024;
 
@@ -42,6 +44,9 @@ pub struct Record {
     /// Digest of what the client answered in this round; nothing in the first.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub round: String,
+    /// The same of the rounds before: they are not made again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub earlier: Vec<String>,
     /// Random name of the one who makes it.
     pub run: String,
     /// When it must be over, milliseconds since the epoch: who makes it is lost if not.
@@ -188,8 +193,26 @@ impl Record {
         wanted.harmless || (wanted.known_there && !asked_elsewhere)
     }
 
+    /// Whether the round that is asked has been followed by another.
+    fn is_past(&self, wanted: &Wanted) -> bool {
+        self.call == wanted.call && self.earlier.contains(&wanted.round)
+    }
+
+    /// The rounds before the one that is asked, once that is made.
+    pub(super) fn before(&self, wanted: &Wanted) -> Vec<String> {
+        if self.call != wanted.call || wanted.round.is_empty() {
+            return Vec::new();
+        }
+        let mut rounds = self.earlier.clone();
+        if !self.round.is_empty() && self.round != wanted.round {
+            rounds.push(self.round.clone());
+        }
+        rounds.split_off(rounds.len().saturating_sub(ROUNDS_MAX))
+    }
+
     pub(super) fn standing(&self, wanted: &Wanted, now: Timestamp) -> Standing<'_> {
-        if matches!(self.outcome, Some(Outcome::NotDone)) {
+        let past = self.is_past(wanted);
+        if matches!(self.outcome, Some(Outcome::NotDone)) && !past {
             return Standing::Free;
         }
         if self.call != wanted.call {
@@ -199,6 +222,7 @@ impl Record {
             // The client answers what it was asked.
             Some(Outcome::Result(result))
                 if is_input_required(result)
+                    && !past
                     && !wanted.round.is_empty()
                     && wanted.round != self.round =>
             {
@@ -207,8 +231,11 @@ impl Record {
             None if now < Timestamp(self.until_ms) => {
                 return Standing::Busy(Timestamp(self.until_ms).since(now));
             }
-            Some(Outcome::Unknown) | None if self.is_repeatable(wanted) => return Standing::Free,
-            Some(Outcome::NotDone) => return Standing::Free,
+            Some(Outcome::Unknown) | None if !past && self.is_repeatable(wanted) => {
+                return Standing::Free;
+            }
+            // Of the round that follows it.
+            Some(Outcome::NotDone) => Settled::Other,
             Some(Outcome::Result(result)) => Settled::Answered(result),
             Some(Outcome::Error(failure)) => Settled::Failed(failure),
             Some(Outcome::TooLarge(bytes)) => Settled::TooLarge(*bytes),
@@ -239,6 +266,7 @@ mod tests {
                 v: 1,
                 call: "c".to_owned(),
                 round: String::new(),
+                earlier: Vec::new(),
                 run: "r".to_owned(),
                 until_ms: 1_000,
                 elsewhere,
@@ -254,6 +282,47 @@ mod tests {
             let standing = record.standing(&wanted, Timestamp(2_000));
             let is_free = matches!(standing, Standing::Free);
             assert_eq!(is_free, again, "{record:?}");
+        }
+    }
+
+    #[test]
+    fn a_round_that_was_followed_by_another_is_not_made_again_whatever_came_of_that() {
+        let asks = Object::new().with("resultType", "input_required");
+        for outcome in [
+            Some(Outcome::Result(asks)),
+            Some(Outcome::Unknown),
+            Some(Outcome::NotDone),
+            None,
+        ] {
+            let mut record = Record {
+                v: 1,
+                call: "c".to_owned(),
+                round: String::new(),
+                earlier: Vec::new(),
+                run: "r".to_owned(),
+                until_ms: 1_000,
+                elsewhere: false,
+                outcome,
+            };
+            let wanted = |round: u32| Wanted {
+                call: "c".to_owned(),
+                round: round.to_string(),
+                harmless: true,
+                known_there: true,
+                falls_back: false,
+            };
+            let is_free = |record: &Record, round| {
+                let standing = record.standing(&wanted(round), Timestamp(2_000));
+                matches!(standing, Standing::Free)
+            };
+            for round in 1..=100 {
+                assert!(is_free(&record, round), "{record:?}");
+                record.earlier = record.before(&wanted(round));
+                record.round = round.to_string();
+                let before = round.saturating_sub(32).max(1)..round;
+                assert!(before.clone().all(|round| !is_free(&record, round)));
+                assert_eq!(record.earlier.len(), before.count());
+            }
         }
     }
 }
