@@ -14,7 +14,7 @@ use tidegate_mcp::jsonrpc::RpcError;
 use tidegate_mcp::method::Method;
 
 use crate::auth::Principal;
-use crate::config::{DryRun, Environment};
+use crate::config::DryRun;
 use crate::context::Context;
 use crate::egress::{Dispatch, Event, Reply};
 use crate::error::{Error, Rejection};
@@ -54,8 +54,7 @@ pub(crate) fn apply<P: Platform>(
             false => Ok(false),
         };
     };
-    let environment = context.settings.config.metadata.environment;
-    if !asked && !is_forced(dry_run, principal, environment) {
+    if !asked && !is_forced(context, dry_run, principal) {
         return Ok(false);
     }
     if let Some(meta) = &dry_run.meta {
@@ -74,7 +73,12 @@ pub(crate) fn apply<P: Platform>(
 }
 
 /// Whether the principal can do no more than try.
-fn is_forced(dry_run: &DryRun, principal: &Principal, environment: Environment) -> bool {
+pub(crate) fn is_forced<P: Platform>(
+    context: &Context<P>,
+    dry_run: &DryRun,
+    principal: &Principal,
+) -> bool {
+    let environment = context.settings.config.metadata.environment;
     let has = |has: &std::collections::BTreeSet<String>, of: &[String]| {
         of.iter().any(|name| has.contains(name))
     };

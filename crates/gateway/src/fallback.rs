@@ -24,9 +24,11 @@ use tidegate_mcp::method::Method;
 
 use crate::audit::AnsweredBy;
 use crate::auth::Principal;
+use crate::config::ToolRule;
 use crate::context::Context;
 use crate::credentials;
 use crate::dispatch::{self, Ask, Place, Work};
+use crate::dry_run;
 use crate::egress::{Event, Reply};
 use crate::error::{Error, Rejection};
 use crate::ingress::Endpoint;
@@ -149,11 +151,16 @@ impl<P: Platform> Plan<P> {
         };
         let resource = self.endpoint.resource(&context.settings.config);
         let target = Target::One(Box::new(one.clone()));
-        // Nobody has signed for the other upstream's tool.
+        // Nobody has signed for the other upstream's tool, and who can only try it there must
+        // not do it in earnest.
         let rule = context.settings.rule(&one.upstream.name, &one.own);
+        let tries = |rule: &ToolRule| {
+            let dry_run = rule.dry_run.as_ref();
+            dry_run.is_some_and(|dry| dry_run::is_forced(context, dry, &self.principal))
+        };
         if credentials::connects(one)
             || switches::allow(context, &target).is_err()
-            || rule.is_some_and(|rule| rule.request_token.is_some())
+            || rule.is_some_and(|rule| rule.request_token.is_some() || tries(rule))
         {
             return false;
         }

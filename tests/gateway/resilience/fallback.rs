@@ -174,6 +174,24 @@ fn a_rule_of_the_other_ones_tool_holds_there() {
 }
 
 #[test]
+fn who_can_only_try_the_other_ones_tool_does_not_use_it_in_earnest() {
+    let (first, second) = scripts();
+    let dry_run = json!({ "argument": "dry", "forRoles": ["trainee"] });
+    let world = Setup::new()
+        .upstream_with("first", &first, &json!({ "fallback": "second" }))
+        .upstream("second", &second)
+        .rule(json!({ "name": "second__plain", "dryRun": dry_run }))
+        .config(&json!({ "policy": { "roles": ["trainee"] } }))
+        .start();
+    world.server("first").down.set(true);
+    let trainee = world.token(&json!({ "roles": ["trainee"] }));
+    let told = world.call(tool("first__plain").token(&trainee));
+    assert_eq!(told.reason(), "upstream_unavailable");
+    assert_eq!(world.count("second", "tools/call"), 0);
+    assert_eq!(world.tool("first__plain").status, 200, "others do");
+}
+
+#[test]
 fn clients_of_older_revisions_are_served_so_too() {
     let (world, ..) = world();
     world.server("first").down.set(true);
