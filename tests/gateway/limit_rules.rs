@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::world::{Ask, Script, Setup, Told, World, issuer, legacy, modern, tool};
 
 const MINUTE: u64 = 60_000;
+const DAY: u64 = 24 * 60 * MINUTE;
 
 fn limited(rules: &Value) -> World {
     setup(rules).start()
@@ -278,6 +279,89 @@ fn what_instances_that_end_have_leased_costs_at_most_half_of_the_limit() {
             "{admitted} of {limit}"
         );
     }
+}
+
+#[test]
+fn a_dear_call_that_does_not_fit_leaves_the_rest_to_others() {
+    let world = dear(
+        &json!([{ "name": "l", "rate": { "requests": 5, "windowMs": 31 * DAY }, "counter": "atomic" }]),
+    );
+    assert_eq!(world.tool("search__query").status, 200);
+    let other = world.isolate();
+    for _ in 0..3 {
+        let told = other.tool("search__deep");
+        assert_eq!(told.status, 429);
+        let wait: u64 = told.header("retry-after").parse().unwrap();
+        assert!(wait > 1, "not before the window ends");
+        other.settle();
+    }
+    let rest = (0..6).filter(|_| world.tool("search__query").status == 200);
+    assert_eq!(rest.count(), 4);
+}
+
+#[test]
+fn a_client_over_its_own_limit_takes_nothing_of_a_shared_one() {
+    let world = limited(&json!([
+        { "name": "each", "per": ["principal"], "rate": { "requests": 2, "windowMs": MINUTE }, "counter": "atomic" },
+        { "name": "all", "rate": { "requests": 10, "windowMs": MINUTE }, "counter": "atomic" },
+    ]));
+    // Each instance ends after its call, before anything deferred has run.
+    let admitted = |subject: &str, times: usize| {
+        let claims = json!({ "sub": subject });
+        let calls = (0..times).map(|_| {
+            let instance = world.isolate();
+            let told = of(&instance, &claims, "search__query");
+            instance.lose_deferred();
+            told
+        });
+        calls.filter(|told| told.status == 200).count()
+    };
+    assert_eq!(admitted("ada", 30), 2);
+    for subject in ["ben", "dan", "eve", "fay"] {
+        assert_eq!(admitted(subject, 3), 2, "{subject}");
+    }
+    assert_eq!(admitted("gus", 3), 0, "ten of ten are admitted");
+}
+
+#[test]
+fn a_call_that_one_exact_limit_refuses_leaves_no_lease_of_another() {
+    let world = limited(&json!([
+        { "name": "wide", "per": ["principal"], "rate": { "requests": 4, "windowMs": MINUTE }, "counter": "atomic" },
+        { "name": "narrow", "tools": ["search__*"], "rate": { "requests": 1, "windowMs": MINUTE }, "counter": "atomic" },
+    ]));
+    let call = |name: &str| {
+        let instance = world.isolate();
+        let told = instance.tool(name);
+        instance.settle();
+        told
+    };
+    assert_eq!(call("search__query").status, 200);
+    for _ in 0..5 {
+        assert_eq!(call("search__query").error()["data"]["limit"], "narrow");
+    }
+    let rest = (0..5).filter(|_| call("mail__send").status == 200);
+    assert_eq!(rest.count(), 3);
+}
+
+#[test]
+fn a_raised_exact_limit_is_in_force_in_its_window() {
+    let rules = |requests: u32| {
+        let rate = json!({ "requests": requests, "windowMs": 31 * DAY });
+        json!([{ "name": "l", "rate": rate, "counter": "atomic" }])
+    };
+    let world = limited(&rules(2));
+    let admitted = |times: usize| {
+        let calls = (0..times).filter(|_| {
+            let instance = world.isolate();
+            let told = instance.tool("search__query");
+            instance.settle();
+            told.status == 200
+        });
+        calls.count()
+    };
+    assert_eq!(admitted(10), 2);
+    world.sim.kv.publish("config", setup(&rules(5)).snapshot());
+    assert_eq!(admitted(10), 3);
 }
 
 #[test]

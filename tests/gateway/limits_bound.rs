@@ -4,6 +4,7 @@
 
 mod bursts;
 mod fleet;
+mod leases;
 mod writers;
 
 use std::time::Duration;

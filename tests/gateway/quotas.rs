@@ -295,6 +295,39 @@ fn an_isolate_that_ends_takes_an_eighth_of_what_it_spent_at_most() {
 }
 
 #[test]
+fn a_dear_call_that_does_not_fit_leaves_the_rest_of_a_quota_to_others() {
+    let world = world(&json!([{ "name": "q", "unit": "calls", "limit": 5, "period": "month" }]));
+    assert_eq!(world.tool("up__b").status, 200);
+    let other = world.isolate();
+    assert_eq!(other.tool("up__dear").reason(), "quota_exceeded");
+    other.settle();
+    assert_eq!(admitted(&world, "up__b", 6), 4);
+}
+
+#[test]
+fn a_principal_over_its_own_quota_takes_nothing_of_a_shared_one() {
+    let world = world(&json!([
+        { "name": "all", "unit": "calls", "limit": 5, "period": "month" },
+        { "name": "each", "unit": "calls", "limit": 2, "period": "day", "per": ["principal"] },
+    ]));
+    let admitted = |subject: &str, times: usize| {
+        let token = world.token(&json!({ "sub": subject }));
+        let calls = (0..times).filter(|_| {
+            let instance = world.isolate();
+            let told = instance.call(tool("up__b").token(&token));
+            if told.status != 200 {
+                assert_eq!(told.error()["data"]["quota"], "each");
+            }
+            instance.lose_deferred();
+            told.status == 200
+        });
+        calls.count()
+    };
+    assert_eq!(admitted("ada", 10), 2);
+    assert_eq!(admitted("ben", 4), 2);
+}
+
+#[test]
 fn the_result_of_a_task_is_counted_when_it_is_there() {
     let quotas = json!([{ "name": "q", "unit": "bytes", "limit": 1_000_000, "period": "day" }]);
     let world = setup(&quotas)

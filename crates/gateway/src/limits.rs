@@ -114,8 +114,6 @@ pub use counter::{
 /// Most limits and principals one isolate counts; the one untouched longest is forgotten
 /// and, should it return, resumed from what was last reported.
 pub const KEYS_MAX: usize = 4096;
-/// How often one request asks for a lease that others then use up.
-const PROVIDE_TRIES: usize = 4;
 /// Least time between two log lines about a store that does not answer.
 const COMPLAINT_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -238,33 +236,30 @@ pub async fn admit<P: Platform>(
         .map(|limit| Counting::of(platform, memory, isolate, limit))
         .collect();
     join_all(counting.iter().map(Counting::see_others)).await;
-    for _ in 0..PROVIDE_TRIES {
-        let provided = exact
-            .iter()
-            .map(|limit| leased::provide(platform.as_ref(), memory, limit));
-        join_all(provided)
-            .await
-            .into_iter()
-            .collect::<Result<(), Error>>()?;
-        let now = platform.clock().now();
-        // Another request may have been quicker with what this one asked for.
-        if !exact.iter().any(|limit| leased::lacks(memory, limit, now)) {
-            break;
-        }
+    let asked = natively.iter().zip(limits);
+    let asked = asked.filter_map(|(decision, limit)| Some(((*decision)?, limit.name)));
+    let asked: Vec<(Decision, &str)> = asked.collect();
+    let decided = |now| {
+        let counted = counting.iter().map(move |counting| counting.decide(now));
+        let counted = counted.zip(rough.iter().map(|limit| limit.name));
+        counted.chain(asked.iter().copied())
+    };
+    let now = platform.clock().now();
+    // Who is refused anyway takes nothing from others.
+    let needs: Vec<_> = match decided(now).find_map(refusal) {
+        Some(_) => Vec::new(),
+        None => exact.iter().map(|limit| leased::need(limit, now)).collect(),
+    };
+    let provided = leased::provide(platform.as_ref(), memory, &needs).await;
+    if provided.is_err() {
+        leased::give_back_later(platform, memory, &needs, true);
     }
+    provided?;
     // From here on nothing is awaited: what was decided is what is counted.
     let now = platform.clock().now();
-    let rough_decisions = counting.iter().map(|counting| counting.decide(now));
-    let decisions = rough_decisions.zip(rough.iter().map(|limit| limit.name));
-    let exact_decisions = exact.iter().map(|limit| leased::decide(memory, limit, now));
-    let native_decisions = natively.into_iter().zip(limits);
-    let refused = decisions
-        .chain(native_decisions.filter_map(|(decision, limit)| Some((decision?, limit.name))))
-        .chain(exact_decisions.zip(exact.iter().map(|limit| limit.name)))
-        .filter_map(|(decision, name)| match decision {
-            Decision::Admit => None,
-            Decision::Refuse { retry_after } => Some((retry_after, name)),
-        });
+    let exactly = exact.iter().take(needs.len());
+    let exactly = exactly.map(|limit| (leased::decide(memory, limit, now), limit.name));
+    let refused = decided(now).chain(exactly).filter_map(refusal);
     // The longest wait: after it, none of the limits is in the way.
     let refused = refused.max();
     for (counting, limit) in counting.iter().zip(&rough) {
@@ -272,7 +267,7 @@ pub async fn admit<P: Platform>(
             counting.count(now);
         }
         counting.synchronise_later(now);
-        note(standings, limit, counting.remaining(now), now);
+        note(standings, limit, Some(counting.remaining(now)), now);
     }
     for limit in &exact {
         if refused.is_none() {
@@ -280,6 +275,7 @@ pub async fn admit<P: Platform>(
         }
         note(standings, limit, leased::remaining(memory, limit, now), now);
     }
+    leased::give_back_later(platform, memory, &needs, refused.is_some());
     match refused {
         None => Ok(()),
         Some((retry_after, limit)) => Err(Rejection::RateLimited {
@@ -290,8 +286,16 @@ pub async fn admit<P: Platform>(
     }
 }
 
-fn note(standings: &mut Standings, limit: &Limit<'_>, remaining: u64, now: Timestamp) {
-    if limit.own {
+/// How long whoever is refused is to wait, and the limit's name.
+fn refusal((decision, name): (Decision, &str)) -> Option<(Duration, &str)> {
+    match decision {
+        Decision::Admit => None,
+        Decision::Refuse { retry_after } => Some((retry_after, name)),
+    }
+}
+
+fn note(standings: &mut Standings, limit: &Limit<'_>, remaining: Option<u64>, now: Timestamp) {
+    if let Some(remaining) = remaining.filter(|_| limit.own) {
         standings.note(Standing {
             name: limit.name.to_owned(),
             rate: limit.rate,

@@ -17,7 +17,8 @@
 //!   and `r` what the result of one costs; and `r` more for each isolate that ended after a
 //!   result and before it was counted.
 //! - Of an isolate that ends, what it had leased and not spent counts as spent: at most an
-//!   eighth of what it spent, and at most a 64th of the quota.
+//!   eighth of what it spent, and at most a 64th of the quota. What was leased for a call that
+//!   is refused is given back after the response, unless the isolate has ended by then.
 //! - A quota that is used up is asked for anew once in
 //!   [`EXHAUSTED_FOR`](leased::EXHAUSTED_FOR) by each isolate, so that a raised one is in
 //!   force soon.
@@ -37,7 +38,6 @@ mod usage;
 
 use std::time::Duration;
 
-use futures_util::future::join_all;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tidegate_mcp::json::Object;
@@ -45,12 +45,12 @@ use tidegate_mcp::timestamp::format_utc;
 
 use crate::audit::Pending;
 use crate::config::quota::{Enforce, Unit};
-use crate::config::{Price, Quota, ToolRule};
+use crate::config::{Per, Price, Quota, ToolRule};
 use crate::context::Context;
 use crate::error::{Error, Rejection};
-use crate::keyspace::{Family, Key, Store, atomic_add};
+use crate::keyspace::{Family, Key, Store};
 use crate::limits::counting::Subject;
-use crate::limits::leased::{self, Account};
+use crate::limits::leased::{self, Account, Need};
 use crate::limits::rules::{Counted, concerns, subject};
 use crate::platform::Platform;
 use crate::seal::hex;
@@ -71,8 +71,6 @@ pub const BYTES_PER_TOKEN: u64 = 4;
 const CHUNKS: u64 = leased::CHUNKS;
 /// A chunk is at most this part of what the isolate has spent.
 const PART: u64 = 8;
-/// How often one call asks for a lease that others then use up.
-const PROVIDE_TRIES: usize = 4;
 
 /// The family of the counters: quota, whom it counts apart, day or month.
 pub struct SpentFamily;
@@ -181,22 +179,21 @@ pub(crate) async fn admit<P: Platform>(
             .iter()
             .filter(|one| one.quota.enforce == Enforce::Hard)
     };
-    for _ in 0..PROVIDE_TRIES {
-        let provided = hard().map(|one| provide(context, &one.account, one.need));
-        join_all(provided)
-            .await
-            .into_iter()
-            .collect::<Result<(), Error>>()?;
-        let now = context.now();
-        if !hard().any(|one| one.account.lacks(memory, one.need, now)) {
-            break;
-        }
-    }
+    let needs: Vec<Need<SpentFamily>> = hard().map(Applied::as_need).collect();
+    let provided = leased::provide(context.platform.as_ref(), memory, &needs).await;
     // From here on nothing is awaited: what was decided is what is counted.
     let now = context.now();
     let mut refused: Vec<&Applied<'_>> = hard()
         .filter(|one| !one.account.covers(memory, one.need))
         .collect();
+    let is_refused = provided.is_err() || !refused.is_empty();
+    leased::give_back_later(&context.platform, &context.memory, &needs, is_refused);
+    provided?;
+    // What was not asked, because of another, refuses nothing.
+    let short = |one: &&Applied<'_>| one.account.falls_short(memory, one.need);
+    if refused.iter().any(short) {
+        refused.retain(short);
+    }
     refused.sort_by_key(|one| one.stretch.ends);
     if let Some(one) = refused.last() {
         audit.record.quotas = refused.iter().map(|one| one.quota.name.clone()).collect();
@@ -251,12 +248,16 @@ fn applying<'a, P: Platform>(
 }
 
 impl Applied<'_> {
+    fn as_need(&self) -> Need<SpentFamily> {
+        let own = self.quota.per.contains(&Per::Principal);
+        Need::new(self.account.clone(), self.need, own)
+    }
+
     fn refusal<P: Platform>(&self, context: &Context<P>, now: Timestamp) -> Error {
-        let free = self.account.held(&context.memory).free(self.quota.limit);
-        let retry_after = match free {
-            Some(0) => self.stretch.ends.since(now),
+        let retry_after = match self.account.falls_short(&context.memory, self.need) {
+            true => self.stretch.ends.since(now),
             // Others of this isolate's calls were quicker, or the period is new.
-            Some(_) | None => leased::CONTENDED,
+            false => leased::CONTENDED,
         };
         Rejection::QuotaExceeded {
             quota: self.quota.name.clone(),
@@ -277,25 +278,6 @@ impl Applied<'_> {
             bucket: self.account.bucket,
         }
     }
-}
-
-/// [`Account::provide`]; what was asked for in vain is given back after the response.
-async fn provide<P: Platform>(
-    context: &Context<P>,
-    account: &Account<SpentFamily>,
-    need: u64,
-) -> Result<(), Error> {
-    let (platform, memory) = (context.platform.as_ref(), context.memory.as_ref());
-    let in_vain = account.provide(platform, memory, need).await?;
-    if let Some(in_vain) = i64::try_from(in_vain).ok().filter(|in_vain| *in_vain > 0) {
-        let (platform, key) = (context.platform.clone(), Key::same(&account.key));
-        let kept_until = account.kept_until;
-        context.platform.defer(async move {
-            // Should this fail, the counter says more than was spent of a used up quota.
-            let _ = atomic_add(platform.atomic(), &key, -in_vain, kept_until).await;
-        });
-    }
-    Ok(())
 }
 
 /// Whether so much is spent, as far as this isolate knows, that it is to be told.
@@ -330,7 +312,9 @@ fn pay_later<P: Platform>(context: &Context<P>, account: &Account<SpentFamily>) 
     let (owned, account) = (context.clone(), account.clone());
     context.platform.defer(async move {
         // One is more than is owed: the next call finds a chunk.
-        let _ = provide(&owned, &account, 1).await;
+        let needs = [Need::new(account, 1, false)];
+        let _ = leased::provide(owned.platform.as_ref(), &owned.memory, &needs).await;
+        leased::give_back_later(&owned.platform, &owned.memory, &needs, false);
     });
 }
 

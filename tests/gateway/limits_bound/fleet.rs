@@ -99,6 +99,15 @@ impl Fleet {
 
     /// Asks one isolate for one admission within `rates`; the refusal's `retry_after`.
     pub fn ask(&self, isolate: usize, rates: &[(&str, Rate)]) -> Result<(), Duration> {
+        match self.ask_dear(isolate, rates, 1) {
+            Ok(()) => Ok(()),
+            Err(Error::Rejection(Rejection::RateLimited { retry_after, .. })) => Err(retry_after),
+            Err(other) => panic!("{other:?}"),
+        }
+    }
+
+    /// Asks for one that counts as `cost` requests, with whatever the stores do.
+    pub fn ask_dear(&self, isolate: usize, rates: &[(&str, Rate)], cost: u32) -> Result<(), Error> {
         let (platform, memory) = &self.isolates[isolate];
         let limits: Vec<Limit<'_>> = rates
             .iter()
@@ -106,7 +115,7 @@ impl Fleet {
                 name,
                 rate: *rate,
                 subject: self.subject.as_str(),
-                cost: 1,
+                cost,
                 method: self.method,
                 own: true,
             })
@@ -114,11 +123,7 @@ impl Fleet {
         let mut standings = Standings::default();
         let admitted = limits::admit(platform, memory, &limits, &mut standings);
         let mut asking = Running::new(&self.clock, admitted);
-        match asking.step().expect("nothing here takes time") {
-            Ok(()) => Ok(()),
-            Err(Error::Rejection(Rejection::RateLimited { retry_after, .. })) => Err(retry_after),
-            Err(other) => panic!("{other:?}"),
-        }
+        asking.step().expect("nothing here takes time")
     }
 
     /// Lets time pass until `then`, and deferred work be done meanwhile.
