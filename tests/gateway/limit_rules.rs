@@ -74,6 +74,23 @@ fn a_limit_counts_apart_what_it_is_per() {
 }
 
 #[test]
+fn tools_nobody_lists_are_counted_as_one() {
+    for counter in ["kv", "atomic"] {
+        let world = limited(
+            &json!([{ "name": "l", "per": ["tool"], "rate": { "requests": 3 }, "counter": counter }]),
+        );
+        let limited = (0..8).filter(|n| world.tool(&format!("search__x{n}")).status == 429);
+        assert_eq!(limited.count(), 5, "{counter}");
+        assert_eq!(world.tool("search__query").status, 200, "{counter}");
+        assert_eq!(world.tool("mail__x").reason(), "", "of another upstream");
+        let counters = world.sim.atomic.keys();
+        let counters = counters.iter().filter(|key| key.starts_with("quota/"));
+        let expected = if counter == "atomic" { 3 } else { 0 };
+        assert_eq!(counters.count(), expected, "{counter}");
+    }
+}
+
+#[test]
 fn a_limit_for_some_tools_leaves_the_others_alone() {
     let world = limited(
         &json!([{ "name": "searches", "tools": ["search__*"], "rate": { "requests": 2 } }]),

@@ -549,6 +549,29 @@ fn operators_read_who_has_used_what() {
 }
 
 #[test]
+fn tools_nobody_lists_are_one_spender() {
+    let world = world(
+        &json!([{ "name": "q", "unit": "calls", "limit": 4, "period": "day", "per": ["tool"] }]),
+    );
+    let refused = (0..10).filter(|n| world.tool(&format!("up__x{n}")).reason() == "quota_exceeded");
+    assert_eq!(refused.count(), 6);
+    assert_eq!(world.tool("up__b").status, 200);
+    world.settle();
+    let usage = admin(&world, "").json()["usage"].clone();
+    let mut names: Vec<[Value; 2]> = usage
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|line| [line["tool"].clone(), line["upstream"].clone()])
+        .collect();
+    names.sort_by_key(|name| json!(name).to_string());
+    assert_eq!(
+        names,
+        [[json!("up__b"), Value::Null], [Value::Null, json!("up")]]
+    );
+}
+
+#[test]
 fn a_long_list_comes_in_pages() {
     let world = world(
         &json!([{ "name": "q", "unit": "calls", "limit": 9, "period": "day", "per": ["principal"] }]),

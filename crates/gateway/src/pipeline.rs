@@ -30,7 +30,7 @@ use crate::error::Error;
 use crate::http_sse;
 use crate::idempotency;
 use crate::ingress::{self, Ask, Call, Door, Endpoint, Head, Refusal, Way, Word};
-use crate::limits::rules::{Applied, Counted, applying};
+use crate::limits::rules::{Applied, Counted, applying, tells_apart};
 use crate::limits::standing::Standings;
 use crate::limits::{self, Limit};
 use crate::platform::Platform;
@@ -244,6 +244,7 @@ async fn permit<P: Platform>(
     let counted = Counted {
         principal: &permit.principal,
         target: &permit.target,
+        listed: listed(context, &permit).await,
         rule: permit.rule.as_ref(),
         polls: call.method.as_str().starts_with("tasks/"),
         method: limits::Method::of_host(context.platform.as_ref()),
@@ -281,6 +282,22 @@ async fn signed<P: Platform>(
     request_token::check(context, permit, call.params.get("arguments"), shown)
         .boxed_local()
         .await
+}
+
+/// Whether the tool that is called is one its upstream lists, if tools are counted apart.
+async fn listed<P: Platform>(context: &Context<P>, permit: &Permit) -> bool {
+    match &permit.target {
+        Target::One(one)
+            if one.method == Method::ToolsCall
+                && tells_apart(&context.settings, &permit.target) =>
+        {
+            // Boxed: it is in the future of every call, and few limits ask.
+            tools::lists(context, &permit.principal.id, one)
+                .boxed_local()
+                .await
+        }
+        Target::One(_) | Target::Own(_) | Target::Every(_) | Target::Changes => true,
+    }
 }
 
 /// What the upstream says the tool does, if a rule of the policy asks.

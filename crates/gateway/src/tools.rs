@@ -204,6 +204,16 @@ pub(crate) async fn check<P: Platform>(
     Ok((!violations.is_empty()).then(|| judge::told(&one.exposed, &violations)))
 }
 
+/// Whether the upstream lists the tool. Of names nobody lists there is no end.
+pub(crate) async fn lists<P: Platform>(
+    context: &Context<P>,
+    principal: &PrincipalId,
+    one: &One,
+) -> bool {
+    let known = definition(context, &one.upstream, principal, &one.own).await;
+    matches!(known, Ok(Some(_)))
+}
+
 /// Whether a tool is listed, and takes these arguments.
 pub(crate) async fn takes<P: Platform>(
     context: &Context<P>,

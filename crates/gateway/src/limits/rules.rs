@@ -14,12 +14,23 @@ use crate::settings::Settings;
 pub(crate) struct Counted<'a> {
     pub(crate) principal: &'a Principal,
     pub(crate) target: &'a Target,
+    /// Whether the tool's upstream lists it. Those it does not list are counted as one: a
+    /// client can make up any number of them.
+    pub(crate) listed: bool,
     /// The tool's rule.
     pub(crate) rule: Option<&'a ToolRule>,
     /// Whether it is about a task.
     pub(crate) polls: bool,
     /// How limits are counted that do not say how.
     pub(crate) method: Method<'a>,
+}
+
+impl Counted<'_> {
+    /// Upstream and own name, if a tool is called; without its name if it is not listed.
+    pub(crate) fn tool(&self) -> Option<(&str, Option<&str>)> {
+        let (upstream, tool) = self.target.tool()?;
+        Some((upstream, self.listed.then_some(tool)))
+    }
 }
 
 /// One limit with the subject it needs.
@@ -84,6 +95,16 @@ pub(crate) fn applying<'a>(settings: &'a Settings, counted: &Counted<'a>) -> Vec
     named.chain(tools).chain(polls).collect()
 }
 
+/// Whether anything counts the tools apart of which one is called.
+pub(crate) fn tells_apart(settings: &Settings, target: &Target) -> bool {
+    let limits = &settings.config.limits;
+    let rules = limits.rules.iter().map(|rule| (&rule.per, &rule.tools));
+    let quotas = limits.quotas.iter().map(|quota| (&quota.per, &quota.tools));
+    rules
+        .chain(quotas)
+        .any(|(per, tools)| per.contains(&Per::Tool) && concerns(tools, target))
+}
+
 /// Whether a limit of these tools is one for what is asked; one that names no tools is for
 /// everything.
 pub(crate) fn concerns(tools: &[String], target: &Target) -> bool {
@@ -105,7 +126,7 @@ pub(crate) fn subject(per: &[Per], counted: &Counted<'_>) -> String {
     let Counted {
         principal, target, ..
     } = counted;
-    let tool = target.tool();
+    let tool = counted.tool();
     let mut hash = Sha256::new();
     let mut add = |part: Option<&str>| {
         // An absent part differs from an empty one, and no part runs into the next.
@@ -127,7 +148,7 @@ pub(crate) fn subject(per: &[Per], counted: &Counted<'_>) -> String {
             }
             Per::Tool => {
                 add(tool.map(|(upstream, _)| upstream));
-                add(tool.map(|(_, tool)| tool));
+                add(tool.and_then(|(_, tool)| tool));
             }
             Per::Upstream => add(target.upstream()),
         }

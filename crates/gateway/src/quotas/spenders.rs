@@ -2,8 +2,8 @@
 //! and the store lists none.
 //!
 //! Whoever a quota counts apart is entered by each isolate after its first call of the
-//! period. A list that is full or out of reach refuses no call; what is missing in it is
-//! counted all the same.
+//! period; of tools that no list names only their upstream. A list that is full or out of
+//! reach refuses no call; what is missing in it is counted all the same.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -81,9 +81,13 @@ impl Spender {
                 Per::Client => spender.client = client,
                 Per::Tenant => spender.tenant = tenant,
                 Per::Tool => {
-                    let tool = counted.target.tool();
+                    let tool = counted.tool();
                     spender.tool =
-                        tool.and_then(|(of, tool)| cut(&format!("{of}{NAME_SEPARATOR}{tool}")));
+                        tool.and_then(|(of, tool)| cut(&format!("{of}{NAME_SEPARATOR}{}", tool?)));
+                    // All tools it does not list.
+                    if spender.tool.is_none() {
+                        spender.upstream = tool.and_then(|(of, _)| cut(of));
+                    }
                 }
                 Per::Upstream => spender.upstream = counted.target.upstream().and_then(cut),
             }
