@@ -13,7 +13,7 @@ use fleet::{Fleet, densest};
 use tidegate_gateway::config::Rate;
 use tidegate_gateway::limits::seat::{REST, ROW, SEATS};
 use tidegate_gateway::limits::{
-    HIDDEN_SHARE, REPORT_DELAY_MAX, REPORT_INTERVAL, WRITE_SHARE, look_interval,
+    HIDDEN_SHARE, KEYS_MAX, REPORT_DELAY_MAX, REPORT_INTERVAL, WRITE_SHARE, look_interval,
 };
 use tidegate_gateway::platform::Clock;
 use tidegate_gateway::time::Timestamp;
@@ -294,6 +294,26 @@ fn a_store_that_is_down_refuses_nobody_and_its_return_is_noticed() {
     // In the next bucket thirty admissions are known to all: they fade slowly.
     fleet.advance(SECOND * 600);
     assert!((0..3).all(|isolate| fleet.ask(isolate, &[("t", rate)]).is_err()));
+}
+
+#[test]
+fn a_counter_in_use_is_not_forgotten_for_others() {
+    let rate = Rate {
+        requests: 10,
+        window_ms: 600_000,
+    };
+    let fleet = Fleet::new(1, Duration::ZERO, 7);
+    align(&fleet, rate);
+    fleet.isolates[0].0.outage(true);
+    let mut admitted = 0;
+    for round in 0..40 {
+        admitted += usize::from(fleet.ask(0, &[("in use", rate)]).is_ok());
+        for other in 0..KEYS_MAX / 8 {
+            let name = format!("other {round} {other}");
+            assert_eq!(fleet.ask(0, &[(&name, rate)]), Ok(()));
+        }
+    }
+    assert_eq!(admitted, 10);
 }
 
 #[test]

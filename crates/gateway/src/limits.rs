@@ -42,7 +42,8 @@
 //! For a limit of `L` requests and `n` isolates that serve the same principal:
 //!
 //! - One isolate never admits more than `L` in one bucket, so all together never admit
-//!   more than `n × L`, whatever the stores do.
+//!   more than `n × L`, whatever the stores do; unless so many others ask between two
+//!   requests that this counter is forgotten ([`KEYS_MAX`]).
 //! - Let `s ≤ ` [`SEATS`](seat::SEATS) of them have a seat, and let `p` be how often a report
 //!   is passed: once among [`ROW`](seat::ROW) isolates, who read each other, twice among more.
 //!   While the stores answer, let `D` be the time after which an admission is seen by all who
@@ -111,8 +112,8 @@ pub use counter::{
     SHARED_WINDOW_MIN, WRITE_SHARE, look_interval,
 };
 
-/// Most limits and principals one isolate counts; the one untouched longest is forgotten
-/// and, should it return, resumed from what was last reported.
+/// Most limits and principals one isolate counts; the one that was asked nothing for longest
+/// is forgotten and, should it return, resumed from what was last reported.
 pub const KEYS_MAX: usize = 4096;
 /// Least time between two log lines about a store that does not answer.
 const COMPLAINT_INTERVAL: Duration = Duration::from_secs(60);

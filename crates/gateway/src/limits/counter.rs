@@ -93,13 +93,11 @@ impl Counter {
         }
     }
 
-    /// Counts an admission; whether it is the first of its bucket.
-    pub(super) fn count(&mut self, rate: Rate, now: Timestamp, cost: u32) -> bool {
+    /// Counts an admission.
+    pub(super) fn count(&mut self, rate: Rate, now: Timestamp, cost: u32) {
         let bucket = window::bucket(rate, now);
-        let first = self.own.counts(bucket).current == 0;
         self.own.count(bucket, cost);
         self.own.forget(bucket);
-        first
     }
 
     /// Whether an admission without looking would be blind.

@@ -35,19 +35,22 @@ pub(super) struct Counting<'a, P> {
 }
 
 impl<'a, P: Platform> Counting<'a, P> {
+    /// A limit of a request, whether that is admitted or not.
     pub(super) fn of(
         platform: &'a Rc<P>,
         memory: &'a Rc<Memory>,
         isolate: &'a IsolateId,
         limit: &Limit<'_>,
     ) -> Self {
+        let subject = Subject::of(limit);
+        memory.limits.renew(&subject);
         Self {
             platform,
             memory,
             isolate,
             rate: limit.rate,
             cost: limit.cost,
-            subject: Subject::of(limit),
+            subject,
         }
     }
 
@@ -69,9 +72,7 @@ impl<'a, P: Platform> Counting<'a, P> {
     }
 
     pub(super) fn count(&self, now: Timestamp) {
-        if self.with(|counter| counter.count(self.rate, now, self.cost)) {
-            self.memory.limits.renew(&self.subject);
-        }
+        self.with(|counter| counter.count(self.rate, now, self.cost));
     }
 
     /// Learns the others' counts if going on without them would be going blind. Of several
