@@ -2,17 +2,15 @@
 //! anything is read of it or asked about it.
 //!
 //! A request counts until its answer has ended, for at most [`COUNTED_FOR`]: what lasts
-//! longer waits rather than works. Streams of changes, which wait by nature, never count.
+//! longer waits rather than works. Streams of changes, which wait by nature, count until their
+//! answer begins: before that nobody knows that a request is for one.
 
 use std::cell::Cell;
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use http::{HeaderMap, Method, Request, Response};
+use http::{Method, Request, Response};
 use serde_json::json;
-use tidegate_mcp::headers::{MCP_METHOD, MCP_PROTOCOL_VERSION};
-use tidegate_mcp::method::Method as Asked;
-use tidegate_mcp::version::ProtocolVersion;
 
 use crate::body::Body;
 use crate::context::Context;
@@ -25,6 +23,10 @@ use crate::time::Timestamp;
 pub const COUNTED_FOR: Duration = Duration::from_secs(120);
 /// Least time between two log lines about refused requests.
 const COMPLAINT_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Marks the answer to who listens to changes, in its extensions.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Listens;
 
 /// What an isolate remembers of its load.
 #[derive(Default)]
@@ -43,7 +45,7 @@ pub(crate) fn enter<P: Platform>(
     let Some(max) = context.settings.config.limits.max_requests_at_once else {
         return Ok(None);
     };
-    if request.method() != Method::POST || listens(request.headers()) {
+    if request.method() != Method::POST {
         return Ok(None);
     }
     let (now, memory) = (context.now(), &context.memory.load);
@@ -59,17 +61,10 @@ pub(crate) fn enter<P: Platform>(
     place.map(Some).ok_or(Rejection::Overloaded.into())
 }
 
-/// Whether a request says that it listens to changes, in a revision whose headers must say
-/// what the body says: another body under them is refused.
-fn listens(headers: &HeaderMap) -> bool {
-    let says = |name, what: &str| headers.get(name).is_some_and(|value| value == what);
-    says(MCP_METHOD, Asked::SubscriptionsListen.as_str())
-        && says(MCP_PROTOCOL_VERSION, ProtocolVersion::LATEST.as_str())
-}
-
-/// Keeps the place until the answer has ended.
+/// Keeps the place until the answer has ended, or gives it back at once if that only waits.
 pub(crate) fn kept(place: Option<Place>, response: Response<Body>) -> Response<Body> {
-    let Some(place) = place else {
+    let listens = response.extensions().get::<Listens>().is_some();
+    let Some(place) = place.filter(|_| !listens) else {
         return response;
     };
     response.map(|body| match body {

@@ -33,6 +33,7 @@ use crate::ingress::{self, Ask, Call, Door, Endpoint, Head, Refusal, Way, Word};
 use crate::limits::rules::{Applied, Counted, applying, tells_apart};
 use crate::limits::standing::Standings;
 use crate::limits::{self, Limit};
+use crate::load;
 use crate::platform::Platform;
 use crate::policy::{self, Hints, Permit};
 use crate::quotas::{self, Bill};
@@ -194,7 +195,13 @@ async fn one<P: Platform>(
         Ok(granted) => {
             let mut work = work(head, call, granted, &audit);
             work.idempotency_key = idempotency::in_headers(&head.headers);
-            egress::respond(context, asked, dispatch::begin(context, work), audit).await
+            let listens = asked.method == Method::SubscriptionsListen;
+            let dispatch = dispatch::begin(context, work);
+            let mut response = egress::respond(context, asked, dispatch, audit).await;
+            if listens {
+                response.extensions_mut().insert(load::Listens);
+            }
+            response
         }
         Err(error) => egress::failure(context, Some(&asked), &error, audit),
     }

@@ -267,7 +267,8 @@ fn a_stream_counts_until_it_ends_and_a_lost_request_for_two_minutes() {
 fn whoever_listens_does_not_count() {
     let (world, _) = world(&json!({}), &json!({ "maxRequestsAtOnce": 1 }));
     let filter = json!({ "notifications": { "toolsListChanged": true } });
-    let listening = world.open(modern("subscriptions/listen", filter));
+    let ask = || modern("subscriptions/listen", filter.clone());
+    let listening = [world.open(ask()), world.open(ask())];
     assert_eq!(world.list("tools/list").len(), 2);
     drop(listening);
 }
@@ -279,9 +280,10 @@ fn whoever_only_says_that_it_listens_counts() {
     let mut running = world.start(tool("up__a"));
     assert!(running.step().is_none());
     let params = json!({ "name": "up__a", "arguments": {} });
-    let ask = legacy("2025-06-18", "tools/call", params);
-    let told = world.ask(ask.header("mcp-method", "subscriptions/listen"));
-    assert_eq!(told.reason(), "overloaded");
+    for ask in [legacy("2025-06-18", "tools/call", params), tool("up__a")] {
+        let told = world.ask(ask.header("mcp-method", "subscriptions/listen"));
+        assert_eq!(told.reason(), "overloaded");
+    }
 }
 
 /// A call whose client takes no stream.
