@@ -214,6 +214,24 @@ fn a_new_key_is_found_when_its_first_token_comes() {
 }
 
 #[test]
+fn of_many_first_tokens_of_a_new_key_one_asks_and_the_others_wait_for_the_answer() {
+    let world = world();
+    assert_eq!(world.tool("search__query").status, 200);
+    world.sim.clock.advance(Duration::from_secs(60));
+    world.shared.issuer.rotate();
+    world.server(LOGIN).head_delay.set(Duration::from_secs(1));
+    let token = world.token(&json!({}));
+    let mut calls: Vec<_> = (0..8)
+        .map(|_| world.start_call(tool("search__query").token(&token)))
+        .collect();
+    calls.iter_mut().for_each(|call| drop(call.step()));
+    for call in calls {
+        assert_eq!(call.finish().unwrap().status, 200);
+    }
+    assert_eq!(world.exchanges(LOGIN).len(), 2);
+}
+
+#[test]
 fn a_forged_key_id_does_not_help() {
     let world = world();
     let token = world.shared.issuer.forged(&world.sim.clock, "key-1");

@@ -195,24 +195,37 @@ pub(super) async fn load<P: Platform>(
     Err(unavailable("are taking too long"))
 }
 
-/// Looks for a key the `known` set lacks, if it is not too soon to ask.
+/// Looks for a key the `known` set lacks, if it is not too soon to ask. Where another request
+/// is asking already, its answer may have the key.
 pub(super) async fn refresh<P: Platform>(
     platform: &P,
     memory: &Memory,
     issuer: &Issuer,
     key_id: Option<&str>,
-    known: Rc<KeySet>,
+    mut known: Rc<KeySet>,
 ) -> Rc<KeySet> {
-    let now = platform.clock().now();
-    let entry = memory.issuers.get(&identity(issuer)).unwrap_or_default();
-    let too_soon = |then: Timestamp| now.since(then) < REFRESH_INTERVAL;
-    if entry.asking.get() || too_soon(known.fetched_at) || entry.asked_at.is_some_and(too_soon) {
-        return known;
+    let id = identity(issuer);
+    for _ in 0..WAIT_STEPS {
+        let now = platform.clock().now();
+        let entry = memory.issuers.get(&id).unwrap_or_default();
+        if entry.asking.get() {
+            platform.clock().sleep(WAIT_STEP).await;
+            continue;
+        }
+        known = entry.keys.unwrap_or(known);
+        let too_soon = |then: Timestamp| now.since(then) < REFRESH_INTERVAL;
+        if !known.lacks(key_id)
+            || too_soon(known.fetched_at)
+            || entry.asked_at.is_some_and(too_soon)
+        {
+            return known;
+        }
+        let enough = |keys: &KeySet| !keys.lacks(key_id) || too_soon(keys.fetched_at);
+        return renew(platform, memory, issuer, Some(Rc::clone(&known)), enough)
+            .await
+            .unwrap_or(known);
     }
-    let enough = |keys: &KeySet| !keys.lacks(key_id) || too_soon(keys.fetched_at);
-    renew(platform, memory, issuer, Some(Rc::clone(&known)), enough)
-        .await
-        .unwrap_or(known)
+    known
 }
 
 /// Gets newer keys from KV if those there are `enough`, else from the origin. Failing
