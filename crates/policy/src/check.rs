@@ -73,10 +73,17 @@ pub(super) fn check(expression: &mut Expression, scope: &Scope<'_>) -> Checked {
 struct Walk<'a> {
     scope: &'a Scope<'a>,
     /// Variables of the loops around, the innermost last.
-    bound: Vec<(String, Kind)>,
+    bound: Vec<Variable>,
     parts: usize,
     depth: usize,
     found: Checked,
+}
+
+struct Variable {
+    name: String,
+    kind: Kind,
+    /// The texts of the list it goes through, where that is written out.
+    texts: Vec<String>,
 }
 
 impl Walk<'_> {
@@ -165,8 +172,7 @@ impl Walk<'_> {
 
     /// A name with its fields, such as `principal.roles`.
     fn named(&mut self, path: &Path) -> Kind {
-        let bound = self.bound.iter().rev().find(|(name, _)| *name == path.root);
-        if let Some((_, kind)) = bound {
+        if let Some(Variable { kind, .. }) = self.variable(&path.root) {
             let kind = *kind;
             if path.rest.is_empty() || kind == Kind::Any {
                 return if path.test { Kind::Bool } else { kind };
@@ -213,6 +219,10 @@ impl Walk<'_> {
         *kind
     }
 
+    fn variable(&self, name: &str) -> Option<&Variable> {
+        self.bound.iter().rev().find(|bound| bound.name == name)
+    }
+
     fn unknown(&mut self, path: &Path, whole: &str) {
         let exists = |name: &str| {
             let (_, _, phases) = FIELDS.iter().find(|(field, ..)| *field == name)?;
@@ -256,8 +266,16 @@ impl Walk<'_> {
         } else {
             start
         };
-        self.bound.push((loops.iter_var.clone(), item));
-        self.bound.push((loops.accu_var.clone(), start));
+        self.bound.push(Variable {
+            name: loops.iter_var.clone(),
+            kind: item,
+            texts: self.elements(&loops.iter_range),
+        });
+        self.bound.push(Variable {
+            name: loops.accu_var.clone(),
+            kind: start,
+            texts: Vec::new(),
+        });
         self.kind(&mut loops.loop_cond);
         self.kind(&mut loops.loop_step);
         let kind = self.kind(&mut loops.result);

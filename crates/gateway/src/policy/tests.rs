@@ -352,6 +352,24 @@ fn a_condition_that_could_not_mean_what_it_says_is_refused() {
             "principal.roles.exists(r, r == 'clerc')",
             "`clerc` is no known role",
         ),
+        (
+            "['clerk', 'clerc'].exists(r, r in principal.roles)",
+            "`clerc` is no known role",
+        ),
+        (
+            "['clerc'].exists(r, principal.roles.all(own, own != r))",
+            "`clerc` is no known role",
+        ),
+        (
+            "['clerc'].exists(r, principal.roles.exists(own, own in [r]))",
+            "`clerc` is no known role",
+        ),
+        ("principal.roles == ['clerc']", "`clerc` is no known role"),
+        ("['clerc'] != principal.roles", "`clerc` is no known role"),
+        (
+            "['pay', 'pays'].exists(name, upstream.name == name)",
+            "`pays` is no known upstream",
+        ),
         ("upstream.name == 'pays'", "`pays` is no known upstream"),
         (
             "upstream.name in ['pay', 'pays']",

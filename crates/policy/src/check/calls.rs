@@ -198,10 +198,8 @@ impl Walk<'_> {
             Kind::Texts(words) => {
                 self.comparable(a, Kind::Text(Words::Free));
                 self.words(Kind::Text(words), item);
-                if let Expr::List(list) = &list.expr {
-                    for element in &list.elements {
-                        self.words(a, element);
-                    }
+                for text in self.elements(list) {
+                    self.word(a, &text);
                 }
             }
             Kind::Null | Kind::Bool | Kind::Number | Kind::Text(_) => self.flaw(
@@ -212,9 +210,39 @@ impl Walk<'_> {
         Kind::Bool
     }
 
-    /// A text that is compared with words must be one of them.
+    /// Texts that are compared with words, each by itself or in a list, must be among them.
     fn words(&mut self, kind: Kind, with: &Expression) {
-        let (Kind::Text(words), Some(word)) = (kind, text(with)) else {
+        let (kind, texts) = match kind {
+            Kind::Texts(words) => (Kind::Text(words), self.elements(with)),
+            Kind::Any | Kind::Null | Kind::Bool | Kind::Number | Kind::Text(_) | Kind::List => {
+                (kind, self.texts(with))
+            }
+        };
+        for text in texts {
+            self.word(kind, &text);
+        }
+    }
+
+    /// The texts an operand is known to be one of: a literal, or a loop's variable.
+    fn texts(&self, operand: &Expression) -> Vec<String> {
+        if let Expr::Ident(name) = &operand.expr {
+            let variable = self.variable(name);
+            return variable.map_or_else(Vec::new, |variable| variable.texts.clone());
+        }
+        text(operand).into_iter().map(str::to_owned).collect()
+    }
+
+    /// The texts in a list that is written out.
+    pub(super) fn elements(&self, list: &Expression) -> Vec<String> {
+        let Expr::List(list) = &list.expr else {
+            return Vec::new();
+        };
+        let elements = list.elements.iter();
+        elements.flat_map(|element| self.texts(element)).collect()
+    }
+
+    fn word(&mut self, kind: Kind, word: &str) {
+        let Kind::Text(words) = kind else {
             return;
         };
         let (what, known) = match words {
