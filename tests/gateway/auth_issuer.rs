@@ -169,6 +169,29 @@ fn the_gateway_shows_the_issuer_its_own_secret_and_nobody_elses_token_in_the_log
 }
 
 #[test]
+fn an_issuer_of_one_tenant_is_not_asked_about_tokens_shown_to_another() {
+    let mut members = asking();
+    members["tenantClaim"] = "tenant".into();
+    members["tenants"] = json!(["north"]);
+    let (world, idp) = world(members);
+    let [north, south] = ["north", "south"].map(|name| format!("/t/{name}/mcp"));
+    let urls = [&north, &south].map(|path| format!("https://gw.example.com{path}"));
+    let says = |tenant: &str| {
+        idp.says(
+            "/introspect",
+            &json!({ "active": true, "sub": "ada", "aud": urls, "tenant": tenant }),
+        );
+    };
+    let call = |token: &str, path: &str| world.call(tool("search__query").token(token).to(path));
+    says("north");
+    assert_eq!(call("opaque", &south).status, 401);
+    assert_eq!(idp.asked("/introspect"), 0);
+    assert_eq!(call("opaque", &north).status, 200);
+    says("south");
+    assert_eq!(call("other", &north).status, 401);
+}
+
+#[test]
 fn a_client_that_acts_for_itself_is_its_own_subject() {
     let (world, idp) = world(asking());
     idp.says(
@@ -281,7 +304,10 @@ fn world(members: Value) -> (World, Idp) {
     issuer.as_object_mut().unwrap().extend(more);
     let world = Setup::new()
         .upstream("search", &Script::modern(&["query"]))
-        .config(&json!({ "authentication": { "issuers": [issuer] } }))
+        .config(&json!({
+            "authentication": { "issuers": [issuer] },
+            "tenants": [{ "name": "north", "path": "north" }, { "name": "south", "path": "south" }],
+        }))
         .secret("IDP_SECRET", SECRET)
         .start();
     let answers: Rc<RefCell<Vec<(String, Value)>>> = Rc::default();

@@ -13,6 +13,8 @@ use crate::world::{
 
 /// Prompts of one upstream: more than a page.
 const PROMPTS: usize = 255;
+/// Its tokens name no tenant; its keys are the usual issuer's.
+const SILENT: &str = "https://silent.example.com";
 /// How long an upstream's list may be kept: some steps of a schedule.
 const KEPT: Duration = Duration::from_secs(20);
 /// How far time moves at once.
@@ -87,6 +89,7 @@ fn world() -> World {
         script.hints(kept, scope);
     }
     let tenant = |name: &str| json!({ "name": name, "path": name, "host": format!("{name}.gw.example.com") });
+    let keys = format!("{}/keys", issuer::ISSUER);
     Setup::new()
         .upstream("new", &new)
         .upstream("old", &old)
@@ -95,9 +98,10 @@ fn world() -> World {
         .rule(json!({ "name": "new__later", "execution": "task" }))
         .rule(json!({ "name": "old__later", "execution": "task" }))
         .config(&json!({
-            "authentication": { "type": "jwt", "issuers": [{
-                "issuer": issuer::ISSUER, "jwksUri": format!("{}/keys", issuer::ISSUER), "tenantClaim": "tenant",
-            }] },
+            "authentication": { "type": "jwt", "issuers": [
+                { "issuer": issuer::ISSUER, "jwksUri": keys, "tenantClaim": "tenant" },
+                { "issuer": SILENT, "jwksUri": keys },
+            ] },
             "tenants": [tenant("north"), tenant("south")],
             "limits": { "rules": [
                 { "name": "tenant", "per": ["tenant"], "rate": { "requests": 100_000 } },
@@ -135,8 +139,9 @@ impl Tenant {
         };
         let audience = format!("https://{}{}", place.0, place.1);
         let mut claims = json!({ "sub": "sam", "client_id": "editor", "aud": audience });
-        if way == By::Claim {
-            claims["tenant"] = name.into();
+        match way {
+            By::Claim => claims["tenant"] = name.into(),
+            By::Host | By::Path => claims["iss"] = SILENT.into(),
         }
         Self {
             canary,

@@ -66,13 +66,14 @@ fn a_token_is_good_where_it_is_meant_for_and_of_the_tenant() {
         (json!(BASE), Some("acme"), HOST, (401, 401)),
         (json!(BASE), Some("acme"), PATH, (401, 401)),
         (json!(HOST), Some("acme"), HOST, (200, 200)),
-        (json!(HOST), None, HOST, (200, 200)),
+        (json!(HOST), None, HOST, (401, 200)),
+        (json!(HOST), Some(""), HOST, (401, 200)),
         (json!(HOST), Some("globex"), HOST, (403, 200)),
         (json!(HOST), Some("ACME"), HOST, (403, 200)),
         (json!(HOST), Some("acme"), PATH, (401, 401)),
         (json!(HOST), Some("acme"), BASE, (401, 401)),
         (json!(PATH), Some("acme"), PATH, (200, 200)),
-        (json!(PATH), None, PATH, (200, 200)),
+        (json!(PATH), None, PATH, (401, 200)),
         (json!(PATH), Some("acme"), OTHER, (401, 401)),
         (json!(PATH), Some("globex"), PATH, (403, 200)),
         (json!(OTHER), Some("globex"), OTHER, (200, 200)),
@@ -96,6 +97,73 @@ fn a_token_is_good_where_it_is_meant_for_and_of_the_tenant() {
                 assert_eq!(told.error()["data"]["reason"], "other_tenant");
             }
         }
+    }
+}
+
+#[test]
+fn an_issuer_with_tenants_is_unknown_to_all_others() {
+    const GLOBEX: &str = "https://globex.example.com";
+    const SILENT: &str = "https://silent.example.com";
+    let issuer = |name: &str, members: Value| {
+        let mut issuer = json!({ "issuer": name, "jwksUri": format!("{}/keys", issuer::ISSUER), "audiences": ["everything"] });
+        let more = members.as_object().unwrap().clone();
+        issuer.as_object_mut().unwrap().extend(more);
+        issuer
+    };
+    let world = Setup::new()
+        .upstream("search", &Script::modern(&["query"]))
+        .config(&json!({
+            "authentication": { "type": "jwt", "issuers": [
+                issuer(issuer::ISSUER, json!({ "tenantClaim": "tenant" })),
+                issuer(GLOBEX, json!({ "tenantClaim": "tenant", "tenants": ["globex"], "dpop": "accept" })),
+                issuer(SILENT, json!({ "tenants": ["globex"] })),
+            ] },
+            "tenants": [{ "name": "acme", "path": "acme" }, { "name": "globex", "path": "globex" }],
+        }))
+        .start();
+    for (iss, aud, tenant, url, status) in [
+        (GLOBEX, OTHER, Some("globex"), OTHER, 200),
+        (GLOBEX, BASE, Some("globex"), BASE, 200),
+        (GLOBEX, "everything", Some("globex"), OTHER, 200),
+        (GLOBEX, PATH, Some("acme"), PATH, 401),
+        (GLOBEX, PATH, Some("globex"), PATH, 401),
+        (GLOBEX, PATH, None, PATH, 401),
+        (GLOBEX, "everything", Some("acme"), PATH, 401),
+        (GLOBEX, OTHER, Some("acme"), OTHER, 401),
+        (GLOBEX, BASE, Some("acme"), BASE, 401),
+        (GLOBEX, BASE, None, BASE, 401),
+        (SILENT, OTHER, None, OTHER, 200),
+        (SILENT, PATH, None, PATH, 401),
+        (SILENT, BASE, None, BASE, 401),
+        (issuer::ISSUER, PATH, Some("acme"), PATH, 200),
+        (issuer::ISSUER, OTHER, Some("globex"), OTHER, 200),
+    ] {
+        let tell = |iss: &str| {
+            let claims = json!({ "iss": iss, "sub": "sam", "aud": aud, "tenant": tenant });
+            let told = call(&world, url, &claims, tool("search__query"));
+            (told.status, told.headers, told.text)
+        };
+        let told = tell(iss);
+        assert_eq!(told.0, status, "{iss} for {tenant:?} at {url}: {told:?}");
+        if status == 401 {
+            assert_eq!(told, tell("https://nobody.example.com"), "{iss} at {url}");
+        }
+    }
+    let well_known = "https://gw.example.com/.well-known/oauth-protected-resource";
+    for (endpoint, servers, dpop) in [
+        ("/mcp", json!([issuer::ISSUER, GLOBEX]), true),
+        ("/t/acme/mcp", json!([issuer::ISSUER]), false),
+        (
+            "/t/globex/mcp",
+            json!([issuer::ISSUER, GLOBEX, SILENT]),
+            true,
+        ),
+    ] {
+        let ask = at(Ask::http("GET", "/"), &format!("{well_known}{endpoint}"));
+        let document = world.ask(ask.anonymous()).json().clone();
+        assert_eq!(document["authorization_servers"], servers, "{endpoint}");
+        let named = document.get("dpop_signing_alg_values_supported");
+        assert_eq!(named.is_some(), dpop, "{endpoint}");
     }
 }
 
@@ -219,7 +287,7 @@ fn an_unknown_tenant_is_answered_as_an_unknown_path_is() {
 
 #[test]
 fn an_upstream_of_one_tenant_does_not_exist_for_another() {
-    let world = world();
+    let (world, unclaimed) = (world(), world_with(json!({})));
     let of = |aud: &str, tenant: Option<&str>| json!({ "sub": "sam", "aud": aud, "tenant": tenant, "scope": "vault:open" });
     for (claims, url, seen) in [
         (of(BASE, Some("acme")), BASE, Some("ledger__book")),
@@ -231,15 +299,19 @@ fn an_upstream_of_one_tenant_does_not_exist_for_another() {
         (of(PATH, None), PATH, Some("ledger__book")),
         (of(OTHER, None), OTHER, Some("vault__open")),
     ] {
+        let world = match claims["tenant"].is_null() && url != BASE {
+            true => &unclaimed,
+            false => &world,
+        };
         let listed: Vec<String> = Some("search__query")
             .into_iter()
             .chain(seen)
             .map(str::to_owned)
             .collect();
-        assert_eq!(names(&world, url, &claims), listed, "{claims} at {url}");
-        let invented = call(&world, url, &claims, tool("nobody__open"));
+        assert_eq!(names(world, url, &claims), listed, "{claims} at {url}");
+        let invented = call(world, url, &claims, tool("nobody__open"));
         for name in ["ledger__book", "vault__open"] {
-            let told = call(&world, url, &claims, tool(name));
+            let told = call(world, url, &claims, tool(name));
             if seen == Some(name) {
                 assert_eq!(told.status, 200, "{name} by {claims}: {told:?}");
                 continue;
@@ -288,7 +360,7 @@ fn what_one_endpoint_gives_is_unknown_at_another() {
 #[test]
 fn the_older_transport_is_within_the_tenants_part() {
     let world = world();
-    let token = world.token(&json!({ "sub": "sam", "aud": [HOST, PATH] }));
+    let token = world.token(&json!({ "sub": "sam", "aud": [HOST, PATH], "tenant": "acme" }));
     for (url, messages) in [
         (
             "https://gw.example.com/t/acme/sse",
@@ -313,7 +385,7 @@ fn the_audit_line_says_whose_endpoint_it_was() {
         call(
             &world,
             url,
-            &json!({ "sub": "sam", "aud": url }),
+            &json!({ "sub": "sam", "aud": url, "tenant": "acme" }),
             tool("search__query"),
         );
         let line = world.audits().pop().unwrap();

@@ -107,12 +107,8 @@ impl Resource {
     fn at(config: &Config, origin: &str, endpoint_path: &str, tenant: Option<String>) -> Self {
         let origin = origin.trim_end_matches('/');
         let path = endpoint_path.trim_end_matches('/');
-        let proofs = match &config.authentication {
-            Authentication::Jwt { issuers, .. } => {
-                issuers.iter().any(|issuer| !issuer.dpop.is_off())
-            }
-            Authentication::None => false,
-        };
+        let issuers = metadata::issuers(config, tenant.as_deref());
+        let proofs = issuers.iter().any(|issuer| !issuer.dpop.is_off());
         Self {
             url: format!("{origin}{path}"),
             metadata_url: format!("{origin}{}{path}", metadata::WELL_KNOWN),

@@ -102,7 +102,7 @@ pub struct Config {
     /// Which requests are looked at at all.
     #[serde(default, skip_serializing_if = "Edge::is_default")]
     pub edge: Edge,
-    /// The tenants that have a host or a path of their own, or upstreams.
+    /// The tenants that have a host or a path of their own, or upstreams or issuers.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(feature = "schema", schemars(length(max = bounds::TENANTS_MAX)))]
     pub tenants: Vec<Tenant>,

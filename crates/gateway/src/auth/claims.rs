@@ -50,6 +50,17 @@ impl Claims {
         self.get("iss")?.as_str()
     }
 
+    /// The tenant it says it is of, where its issuer's tokens say so.
+    pub(super) fn tenant(&self, issuer: &Issuer) -> Option<&str> {
+        let said = self.at(issuer.tenant_claim.as_deref()?)?.as_str();
+        said.filter(|said| !said.is_empty())
+    }
+
+    /// Whether the issuer may have said this, and where it is shown now.
+    pub(super) fn may_be_of(&self, issuer: &Issuer, here: Option<&str>) -> bool {
+        issuer.is_known_at(here) && issuer.speaks_for(self.tenant(issuer).or(here))
+    }
+
     pub(super) fn expires_at(&self) -> Option<Timestamp> {
         self.time("exp").ok().flatten()
     }
@@ -84,11 +95,9 @@ impl Claims {
         let Expected {
             issuer, resource, ..
         } = expected;
-        let claim = issuer.tenant_claim.as_deref();
         // At one tenant's URL a token must be meant for that URL, or else say whose it is:
         // what is meant for all of the gateway does not say.
-        let said = claim.and_then(|claim| self.at(claim)?.as_str());
-        let general = resource.tenant.is_none() || said.is_some_and(|said| !said.is_empty());
+        let general = resource.tenant.is_none() || self.tenant(issuer).is_some();
         let ours = |audience: &Value| {
             audience.as_str().is_some_and(|audience| {
                 audience == resource.url

@@ -101,8 +101,12 @@ pub(super) async fn ask<P: Platform>(
 /// Judges what was told as the claims of a token are judged; but an answer is of now and so
 /// need not say when the token ends.
 pub(super) fn check(claims: &Claims, expected: &Expected<'_>) -> Result<(), Refused> {
+    let Expected {
+        issuer, resource, ..
+    } = expected;
     let named = claims.get("iss");
-    if named.is_some_and(|issuer| issuer.as_str() != Some(&expected.issuer.issuer)) {
+    let other = named.is_some_and(|named| named.as_str() != Some(&issuer.issuer));
+    if other || !claims.may_be_of(issuer, resource.tenant.as_deref()) {
         return Err(Refused("The token's issuer is not trusted here."));
     }
     claims.check(expected, false)

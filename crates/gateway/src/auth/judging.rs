@@ -26,7 +26,12 @@ pub(super) struct Judging<'a, P> {
 impl<'a, P: Platform> Judging<'a, P> {
     /// The token's subject.
     pub(super) async fn principal(&self) -> Result<Principal, Error> {
-        let asked = self.issuers.iter().find_map(|issuer| {
+        let here = self.resource.tenant.as_deref();
+        let mut known = self
+            .issuers
+            .iter()
+            .filter(|issuer| issuer.is_known_at(here));
+        let asked = known.find_map(|issuer| {
             let introspection = issuer.introspection.as_ref()?;
             Some((issuer, introspection))
         });
@@ -39,7 +44,6 @@ impl<'a, P: Platform> Judging<'a, P> {
         if let Some(thumbprint) = binding::key(&claims) {
             dpop::prove(self, thumbprint).await?;
         }
-        let here = self.resource.tenant.as_deref();
         Principal::of(issuer, &claims, here).map_err(|refused| self.refuse(refused))
     }
 
@@ -81,7 +85,9 @@ impl<'a, P: Platform> Judging<'a, P> {
         let token = jwt::Token::parse(self.shown.token).map_err(refuse)?;
         // RFC 8414: issuers are compared as the text they are.
         let named = |issuer: &&Issuer| Some(issuer.issuer.as_str()) == token.claims.issuer();
+        let here = self.resource.tenant.as_deref();
         let issuer = self.issuers.iter().find(named);
+        let issuer = issuer.filter(|issuer| token.claims.may_be_of(issuer, here));
         let issuer =
             issuer.ok_or_else(|| refuse(Refused("The token's issuer is not trusted here.")))?;
         let expected = self.expected(issuer);

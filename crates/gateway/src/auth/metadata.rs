@@ -19,8 +19,8 @@ pub fn document(config: &Config, resource: &Resource) -> Value {
         "resource_name": config.metadata.name,
     });
     if let Some(members) = document.as_object_mut() {
-        let issuers = issuers(config).iter();
-        let servers: Vec<_> = issuers.map(|issuer| issuer.issuer.as_str()).collect();
+        let issuers = issuers(config, resource.tenant.as_deref());
+        let servers: Vec<_> = issuers.iter().map(|issuer| &issuer.issuer).collect();
         if !servers.is_empty() {
             members.insert("authorization_servers".to_owned(), json!(servers));
         }
@@ -28,21 +28,23 @@ pub fn document(config: &Config, resource: &Resource) -> Value {
         if !scopes.is_empty() {
             members.insert("scopes_supported".to_owned(), json!(scopes));
         }
-        bindings(config, members);
+        bindings(&issuers, members);
     }
     document
 }
 
-fn issuers(config: &Config) -> &[Issuer] {
-    match &config.authentication {
-        Authentication::Jwt { issuers, .. } => issuers,
+/// Those whose tokens may be good there. Of others nobody is told.
+pub(super) fn issuers<'a>(config: &'a Config, tenant: Option<&str>) -> Vec<&'a Issuer> {
+    let issuers = match &config.authentication {
+        Authentication::Jwt { issuers, .. } => issuers.as_slice(),
         Authentication::None => &[],
-    }
+    };
+    let known = issuers.iter().filter(|issuer| issuer.is_known_at(tenant));
+    known.collect()
 }
 
 /// What tokens may or must be bound to (RFC 9728 section 2).
-fn bindings(config: &Config, members: &mut Map<String, Value>) {
-    let issuers = issuers(config);
+fn bindings(issuers: &[&Issuer], members: &mut Map<String, Value>) {
     if issuers.iter().any(|issuer| !issuer.dpop.is_off()) {
         let algorithms = Algorithm::ALL.map(Algorithm::name);
         members.insert(
@@ -50,7 +52,7 @@ fn bindings(config: &Config, members: &mut Map<String, Value>) {
             json!(algorithms),
         );
     }
-    let required = |issuer: &Issuer| issuer.dpop == Binding::Require;
+    let required = |issuer: &&Issuer| issuer.dpop == Binding::Require;
     if !issuers.is_empty() && issuers.iter().all(required) {
         members.insert(
             "dpop_bound_access_tokens_required".to_owned(),

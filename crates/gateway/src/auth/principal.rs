@@ -107,8 +107,9 @@ impl Principal {
         }
     }
 
-    /// The principal of a verified token, shown where the URL may say whose it is: a token
-    /// that names no tenant is then of that one, for it was made for that URL alone.
+    /// The principal of a verified token, shown where the URL may say whose it is: where no
+    /// token of its issuer names a tenant it is of that one, for it was made for that URL
+    /// alone. Else it must name it: some issuers let anybody choose an audience.
     pub(super) fn of(issuer: &Issuer, token: &Claims, here: Option<&str>) -> Result<Self, Refused> {
         let subject = text(token.get("sub"), "The token's `sub` is not a text.")?;
         let subject = subject.ok_or(Refused("The token names no subject (`sub`)."))?;
@@ -120,12 +121,13 @@ impl Principal {
             Some(client_id) => Some(client_id),
             None => text(token.get("azp"), "The token's `azp` is not a text.")?,
         };
-        let tenant = issuer
-            .tenant_claim
-            .as_deref()
-            .and_then(|name| token.at(name));
-        let tenant = text(tenant, "The token's tenant is not a text.")?;
-        let tenant = tenant.or_else(|| here.map(str::to_owned));
+        let tenant = match issuer.tenant_claim.as_deref() {
+            Some(name) => text(token.at(name), "The token's tenant is not a text.")?,
+            None => here.map(str::to_owned),
+        };
+        if tenant.is_none() && here.is_some() {
+            return Err(Refused("The token does not name its tenant."));
+        }
         let mut scopes = words(token.get("scope"));
         scopes.append(&mut words(token.get("scp")));
         Ok(Self {

@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use url::Url;
 
+#[cfg(feature = "schema")]
+use super::bounds;
 use super::{SecretRef, SignIn};
 
 /// One authorization server.
@@ -33,9 +35,15 @@ pub struct Issuer {
     /// Claim that holds the principal's roles.
     #[serde(default = "roles_claim")]
     pub roles_claim: String,
-    /// Claim that holds the principal's tenant.
+    /// Claim that holds the principal's tenant. A token without it is of none, and refused
+    /// at a tenant's own endpoint.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tenant_claim: Option<String>,
+    /// The tenants whose tokens it may issue; in all others' eyes it is not configured.
+    /// Empty: any, and tokens of none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "schema", schemars(length(max = bounds::TENANTS_MAX)))]
+    pub tenants: Vec<String>,
     /// How tokens that are not in JWT form are asked about (RFC 7662). One issuer at most
     /// may have this: such a token does not say whose it is, and is shown to nobody else.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -52,6 +60,19 @@ pub struct Issuer {
     /// show who they are (OpenID Connect).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sign_in: Option<SignIn>,
+}
+
+impl Issuer {
+    /// Whether it may issue tokens of this tenant.
+    pub fn speaks_for(&self, tenant: Option<&str>) -> bool {
+        self.tenants.is_empty()
+            || tenant.is_some_and(|tenant| self.tenants.iter().any(|t| t == tenant))
+    }
+
+    /// Whether a token of its may be good where the URL says this of the tenant.
+    pub fn is_known_at(&self, tenant: Option<&str>) -> bool {
+        self.speaks_for(tenant) || tenant.is_none() && self.tenant_claim.is_some()
+    }
 }
 
 /// How an authorization server is asked about a token (RFC 7662).

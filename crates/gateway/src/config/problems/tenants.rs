@@ -7,7 +7,7 @@ use url::Url;
 use super::Findings;
 use crate::config::address::is_internal;
 use crate::config::bounds::{TENANT_PATH_MAX, TENANTS_MAX};
-use crate::config::{Config, Tenant};
+use crate::config::{Authentication, Config, Tenant};
 
 pub(super) fn tenants(config: &Config, findings: &mut Findings) {
     findings.at_most("/tenants", config.tenants.len(), TENANTS_MAX, "tenants");
@@ -32,16 +32,24 @@ pub(super) fn tenants(config: &Config, findings: &mut Findings) {
         }
         place(&at, tenant, config, findings);
     }
-    for (index, upstream) in config.upstreams.iter().enumerate() {
-        for (entry, name) in upstream.tenants.iter().enumerate() {
+    let mut listed = |at: String, tenants: &[String]| {
+        for (entry, name) in tenants.iter().enumerate() {
             if !names.contains(name) {
                 findings.add(
-                    format!("/upstreams/{index}/tenants/{entry}"),
+                    format!("{at}/tenants/{entry}"),
                     "names a tenant that is not listed",
                     "list it under `tenants`; its name is enough",
                 );
             }
         }
+    };
+    if let Authentication::Jwt { issuers, .. } = &config.authentication {
+        for (index, issuer) in issuers.iter().enumerate() {
+            listed(format!("/authentication/issuers/{index}"), &issuer.tenants);
+        }
+    }
+    for (index, upstream) in config.upstreams.iter().enumerate() {
+        listed(format!("/upstreams/{index}"), &upstream.tenants);
     }
 }
 

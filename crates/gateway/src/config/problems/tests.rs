@@ -287,6 +287,11 @@ fn issuers_are_complete_and_public() {
             ),
             (&at("rolesClaim"), json!(""), "is empty"),
             (&at("tenantClaim"), json!(""), "is empty"),
+            (
+                &format!("{} → {}", at("tenants"), at("tenants/0")),
+                json!(["nobody"]),
+                "names a tenant that is not listed",
+            ),
         ],
     );
 }
