@@ -157,6 +157,18 @@ impl Findings {
         );
     }
 
+    /// The URL of an MCP server. Those are shown: to authorization servers, and in links.
+    fn server_url(&mut self, pointer: &str, url: &Url) {
+        self.remote_url(pointer, url);
+        if has_secret(url) {
+            self.add(
+                pointer,
+                "carries a secret in its query",
+                "remove it; write `credentials: {type: header}` with the secret as ${secret:NAME}",
+            );
+        }
+    }
+
     /// A URL the gateway calls or clients are sent to: `https` to a public host. In
     /// environment `dev` also `http`, to this machine only.
     fn remote_url(&mut self, pointer: &str, url: &Url) {
@@ -204,6 +216,27 @@ impl Findings {
             );
         }
     }
+}
+
+/// Names that say of a value in a query that it is a secret, in lower case and without `-`
+/// and `_`.
+const SECRET_NAMES: [&str; 9] = [
+    "accesstoken",
+    "apikey",
+    "auth",
+    "key",
+    "password",
+    "secret",
+    "sig",
+    "signature",
+    "token",
+];
+
+fn has_secret(url: &Url) -> bool {
+    url.query_pairs().any(|(name, _)| {
+        let name = name.to_lowercase().replace(['-', '_'], "");
+        SECRET_NAMES.contains(&name.as_str())
+    })
 }
 
 fn has_user(url: &Url) -> bool {

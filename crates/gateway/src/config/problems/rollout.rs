@@ -35,7 +35,7 @@ pub(super) fn rollout(config: &Config, findings: &mut Findings) {
 }
 
 fn address(at: &str, url: &Url, (config, upstream): (&Config, &Upstream), findings: &mut Findings) {
-    findings.remote_url(at, url);
+    findings.server_url(at, url);
     if *url == upstream.url {
         findings.add(
             at,

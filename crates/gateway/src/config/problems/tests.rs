@@ -476,6 +476,39 @@ fn a_deployed_gateway_reaches_public_https_servers_only() {
 }
 
 #[test]
+fn no_secret_is_written_into_the_url_of_a_server() {
+    let mut document = document();
+    let upstream = &mut document["upstreams"][0];
+    upstream["canary"] = json!({ "url": "https://next.example.com/mcp", "weightPercent": 10 });
+    upstream["mirror"] = json!({ "url": "https://next.example.com/mcp", "percent": 1 });
+    for name in [
+        "key",
+        "api_key",
+        "API-Key",
+        "apikey",
+        "token",
+        "accessToken",
+        "secret",
+        "password",
+        "sig",
+        "Signature",
+        "auth",
+        "%6bey",
+    ] {
+        let url = json!(format!("https://there.example.com/mcp?a=b&{name}=hunter2"));
+        for member in ["url", "canary/url", "mirror/url"] {
+            let pointer = format!("/upstreams/0/{member}");
+            check(&document, &[(&pointer, url.clone(), "carries a secret")]);
+        }
+    }
+    for query in ["tenant=a", "monkey=a", "tokens=a", "q=key", ""] {
+        let url = json!(format!("https://there.example.com/mcp?{query}"));
+        let found = changed(document.clone(), "/upstreams/0/url", url);
+        assert_eq!(found, [], "{query}");
+    }
+}
+
+#[test]
 fn tokens_for_upstreams_come_from_a_named_server_by_a_secret_that_is_kept() {
     let at = "/upstreams/0/credentials";
     let with = |grant: &str| {

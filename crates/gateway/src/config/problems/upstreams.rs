@@ -44,7 +44,7 @@ pub(super) fn upstreams(config: &Config, findings: &mut Findings) {
             );
         }
         let url = format!("{at}/url");
-        findings.remote_url(&url, &upstream.url);
+        findings.server_url(&url, &upstream.url);
         if upstream.url.origin() == config.public_url.origin() {
             findings.add(
                 url,
