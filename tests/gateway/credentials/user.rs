@@ -55,6 +55,23 @@ fn a_user_is_asked_connects_and_the_call_goes_on() {
 }
 
 #[test]
+fn what_another_server_gives_is_not_shown_to_the_one_that_was_visited() {
+    let (world, granter) = world("user");
+    let page = browser(&world, &link_in(&world.call(asking())), None);
+    let mut back = granter.approves("ada@files", &authorize_in(&page));
+    assert_eq!(back.path(), "/connect/files");
+    // The server has sent the browser on to one that sends it back to its own place.
+    for place in ["/connect/other", "/connect"] {
+        back.set_path(place);
+        let told = returned(&world, &back, &cookie_of(&page));
+        assert_eq!(told.status, 502, "{place}: {}", told.text);
+    }
+    assert_eq!(granter.asked_for("authorization_code"), 0);
+    back.set_path("/connect/files");
+    assert_eq!(returned(&world, &back, &cookie_of(&page)).status, 200);
+}
+
+#[test]
 fn the_page_says_who_grants_what_to_whom_and_is_as_closed_as_a_page_can_be() {
     let (world, _) = world("user");
     let subject = "<script>alert(1)</script>";

@@ -3,7 +3,8 @@
 //!
 //! The page grants nothing; it says who would get what. The way back is open only to the
 //! browser the page was shown in (a cookie, bound to the sealed `state`), while the link is,
-//! and once.
+//! and once. It leads to a place of each upstream's own: a server that sends the browser on to
+//! another's gets nothing of what that one gives (RFC 9700 section 4.4).
 
 use http::header::{COOKIE, SET_COOKIE};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
@@ -48,8 +49,10 @@ pub(crate) async fn serve<P: Platform>(
     let query = Query::of(request);
     let headers = request.headers();
     let served = match rest.strip_prefix('/') {
-        Some(upstream) => begin(context, upstream, &query, headers).await,
-        None => end(context, &query, headers).await,
+        Some(upstream) if query.one("state").is_none() => {
+            begin(context, upstream, &query, headers).await
+        }
+        place => end(context, place, &query, headers).await,
     };
     served.unwrap_or_else(|(status, words)| page::note(status, "Not connected", words))
 }
@@ -99,9 +102,10 @@ async fn begin<P: Platform>(
     Ok(response)
 }
 
-/// The way back.
+/// The way back, to this place.
 async fn end<P: Platform>(
     context: &Context<P>,
+    place: Option<&str>,
     query: &Query,
     headers: &HeaderMap,
 ) -> Result<Response<Body>, Refused> {
@@ -115,6 +119,10 @@ async fn end<P: Platform>(
     }
     let link = &state.link;
     let (upstream, oauth) = usable(context, link).await?;
+    if place != state.place() {
+        log(context, link, "the answer is of another visit");
+        return Err(FAILED);
+    }
     let resource = resource(oauth, &upstream.url);
     if state.nonce.is_some() {
         let first = visit::sign_in(context, link).ok_or(SPENT)?;
@@ -170,9 +178,14 @@ pub(super) fn log<P: Platform>(context: &Context<P>, link: &Link, outcome: &str)
     context.log(LogLevel::Info, "connect", fields);
 }
 
-pub(super) fn redirect_uri<P: Platform>(context: &Context<P>) -> String {
+/// Where the browser comes back to from the visit of this state.
+pub(super) fn redirect_uri<P: Platform>(context: &Context<P>, state: &State) -> String {
     let origin = context.settings.config.public_url.as_str();
-    format!("{}{CONNECT}", origin.trim_end_matches('/'))
+    let base = format!("{}{CONNECT}", origin.trim_end_matches('/'));
+    match state.place() {
+        Some(upstream) => format!("{base}/{upstream}"),
+        None => base,
+    }
 }
 
 fn is_secure<P: Platform>(context: &Context<P>) -> bool {

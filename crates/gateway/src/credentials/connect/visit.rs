@@ -34,6 +34,13 @@ pub(super) struct State {
     pub(super) nonce: Option<String>,
 }
 
+impl State {
+    /// The upstream whose server the visit is to; none where it is to the caller's issuer.
+    pub(super) fn place(&self) -> Option<&str> {
+        self.nonce.is_none().then_some(self.link.upstream.as_str())
+    }
+}
+
 /// Whether a caller of this issuer can show that it is they who follow a link, or nobody has
 /// to. Where anybody has to, who cannot must not: a link of theirs would do for an attacker
 /// what everybody else's no longer does.
@@ -101,7 +108,7 @@ pub(super) async fn away<P: Platform>(
     query
         .append_pair("response_type", "code")
         .append_pair("client_id", &oauth.client_id)
-        .append_pair("redirect_uri", &redirect_uri(context))
+        .append_pair("redirect_uri", &redirect_uri(context, &state))
         .append_pair("state", &sealed)
         .append_pair(
             "code_challenge",
@@ -146,7 +153,7 @@ pub(super) async fn back<P: Platform>(
         return Err((http::StatusCode::OK, words));
     }
     let code = query.one("code").ok_or_else(|| failed("no code"))?;
-    let redirect_uri = redirect_uri(context);
+    let redirect_uri = redirect_uri(context, state);
     let form = [
         ("grant_type", "authorization_code"),
         ("code", code),
