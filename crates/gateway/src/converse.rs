@@ -73,7 +73,8 @@ async fn reply(mut events: LocalBoxStream<'static, Event>) -> Result<Reply, Erro
 }
 
 /// Brings the client of the call with this id what is asked in `events`, and its answers to
-/// whoever asks, for as long as they come. A client that cancels the call leaves, no more.
+/// whoever asks, for as long as they come. A client that cancels the call leaves, no more, and
+/// what it cannot be asked now is dropped unanswered: whoever asks still may elsewhere.
 pub(crate) async fn relay<P: Platform>(
     context: &Context<P>,
     (session, id): (Rc<Session>, &RequestId),
@@ -86,7 +87,7 @@ pub(crate) async fn relay<P: Platform>(
             match desk.next(&mut events).await {
                 Step::Event(Event::Question(question)) => match desk.ask(question).await {
                     Ok(request) => yield Event::Request(request),
-                    Err(question) => question.refuse().await,
+                    Err(unasked) => drop(unasked),
                 },
                 Step::Event(event @ Event::End(_)) => {
                     yield event;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tidegate_gateway::Consumed;
+use tidegate_gateway::converse::OPEN_MAX;
 use tidegate_gateway::listen::LISTENS_PER_PRINCIPAL_MAX;
 use tidegate_gateway::tasks::legacy::RESULT_WITHIN;
 
@@ -341,6 +342,66 @@ fn an_answer_the_store_would_not_take_is_asked_for_again() {
     let end = until_done(&world, &mut waiting);
     let text = end["result"]["content"][0]["text"].as_str().unwrap();
     assert!(text.contains("Ada"), "{text}");
+}
+
+#[test]
+fn a_question_that_cannot_be_asked_now_is_asked_later() {
+    let script = requiring(json!({ "k": { "method": "elicitation/create", "params": form() } }));
+    let world = setup(&script, "task").start();
+    let client = Client::of(&world, everything());
+    let created = id(&world.call(task(&client, json!({}))));
+    world.deliver();
+    let faults = &world.sim.atomic.faults;
+    faults.arrange("mail/", 1, tidegate_simulator::Fault::Fail);
+    let mut waiting = client.open(wait(&client, &created));
+    let question = waiting.question();
+    assert_eq!(faults.pending(), 0);
+    client.answer(&question, name("Ada"));
+    let end = until_done(&world, &mut waiting);
+    let text = end["result"]["content"][0]["text"].as_str().unwrap();
+    assert!(text.contains("Ada"), "{text}");
+}
+
+#[test]
+fn what_is_asked_beyond_what_may_be_open_waits_for_its_turn() {
+    let one = json!({ "method": "elicitation/create", "params": form() });
+    let all: Vec<String> = (0..=OPEN_MAX).map(|number| format!("k{number}")).collect();
+    let requests: Value = all.iter().map(|key| (key.clone(), one.clone())).collect();
+    let script = requiring(requests);
+    let world = setup(&script, "task").start();
+    let client = Client::of(&world, everything());
+    let created = id(&world.call(task(&client, json!({}))));
+    world.deliver();
+    let mut waiting = client.open(wait(&client, &created));
+    let open: Vec<Value> = (0..OPEN_MAX).map(|_| waiting.question()).collect();
+    waiting.wait(Duration::from_secs(60));
+    assert_eq!(waiting.message(), None);
+    assert_eq!(get(&client, &created)["status"], "input_required");
+    client.answer(&open[0], name("Ada"));
+    let last = waiting.question();
+    for question in open[1..].iter().chain([&last]) {
+        client.answer(question, name("Ada"));
+    }
+    let end = until_done(&world, &mut waiting);
+    let text = end["result"]["content"][0]["text"].as_str().unwrap();
+    assert!(all.iter().all(|key| text.contains(key)), "{text}");
+}
+
+#[test]
+fn a_question_nobody_answers_outlasts_who_was_asked() {
+    let script = requiring(json!({ "k": { "method": "elicitation/create", "params": form() } }));
+    let hours = json!({ "tasks": { "ttlMs": 3 * 3_600_000 } });
+    let world = setup(&script, "task").config(&hours).start();
+    let client = Client::of(&world, everything());
+    let created = id(&world.call(task(&client, json!({}))));
+    world.deliver();
+    let mut waiting = client.open(wait(&client, &created));
+    waiting.question();
+    waiting.wait(RESULT_WITHIN - Duration::from_secs(5));
+    // Where many wait the record is looked at now and then, and the end is seen late.
+    world.sim.atomic.crowded.set(true);
+    assert_eq!(waiting.end()["error"]["code"], -32603);
+    assert_eq!(get(&client, &created)["status"], "input_required");
 }
 
 /// Delivers what the queue has until the waiting is over.

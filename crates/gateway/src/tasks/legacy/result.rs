@@ -38,8 +38,34 @@ use crate::tasks::{answer, open, read, repair, run, still};
 /// Longest one request waits; whoever still wants the result asks again.
 pub const RESULT_WITHIN: Duration = Duration::from_secs(3600);
 
+/// How long a question may be open on a stream: beyond the stream's end, for that nobody
+/// answers there is no refusal.
+const ANSWER_WITHIN: Duration = RESULT_WITHIN.saturating_mul(2);
+
 /// The keys of what has been asked on a stream.
 type Told = Rc<RefCell<BTreeSet<String>>>;
+
+/// A key among them. It is there no longer once its question is dropped whose answer was not
+/// stored: that is asked again when the record is next looked at.
+struct Telling {
+    told: Told,
+    key: String,
+    stored: bool,
+}
+
+impl Telling {
+    fn keep(&mut self) {
+        self.stored = true;
+    }
+}
+
+impl Drop for Telling {
+    fn drop(&mut self) {
+        if !self.stored {
+            self.told.borrow_mut().remove(&self.key);
+        }
+    }
+}
 
 /// Answers `tasks/result`.
 pub(crate) async fn result<P: Platform>(
@@ -69,8 +95,7 @@ pub(crate) async fn result<P: Platform>(
     let events = events(context.clone(), waiting, known, seat).boxed_local();
     match asks {
         Some(session) => {
-            // A question waits for its answer as long as the stream lasts.
-            converse::relay(context, (session, &call.id), events, RESULT_WITHIN).await
+            converse::relay(context, (session, &call.id), events, ANSWER_WITHIN).await
         }
         None => Ok(Reply::Stream(events)),
     }
@@ -188,18 +213,23 @@ fn question<P: Platform>(
     let params = request.get_object("params").and_then(Result::ok);
     let mut params = params.unwrap_or_default();
     relate(&mut params, &record.handle);
-    let (context, id, key) = (context.clone(), id.to_owned(), key.to_owned());
-    let told = Rc::clone(told);
+    let (context, id) = (context.clone(), id.to_owned());
+    let mut telling = Telling {
+        told: Rc::clone(told),
+        key: key.to_owned(),
+        stored: false,
+    };
     Question {
         method: request.get_str("method").unwrap_or_default().into_owned(),
         params,
         reply: Box::new(move |answered| {
             async move {
-                if let Err(error) = take(&context, &id, &key, answered).await {
-                    // Asked again when the record is next looked at.
-                    told.borrow_mut().remove(&key);
-                    let fields = json!({ "task": id, "reason": error.to_string() });
-                    context.log(LogLevel::Warn, "task_answer_lost", fields);
+                match take(&context, &id, &telling.key, answered).await {
+                    Ok(()) => telling.keep(),
+                    Err(error) => {
+                        let fields = json!({ "task": id, "reason": error.to_string() });
+                        context.log(LogLevel::Warn, "task_answer_lost", fields);
+                    }
                 }
             }
             .boxed_local()
