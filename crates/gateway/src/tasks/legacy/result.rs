@@ -2,8 +2,10 @@
 //! have given.
 //!
 //! What the task asks meanwhile is asked on the stream of this request, as a legacy server
-//! asks; an answer becomes the task's own, whichever stream it was asked on. Whoever stops
-//! waiting costs the task nothing: the next request waits on, and asks what is still open.
+//! asks, if its session declared that it can be; an answer becomes the task's own, whichever
+//! stream it was asked on. Whoever stops waiting costs the task nothing: the next request waits
+//! on, and asks what is still open. Nor does what cannot be asked: it stays open, and is tried
+//! again when the record is next looked at.
 //! Whether the tool may still be called is asked again before anything is told or asked.
 
 use std::cell::RefCell;
@@ -15,6 +17,7 @@ use async_stream::stream;
 use futures_util::future::FutureExt;
 use futures_util::stream::{Stream, StreamExt};
 use serde_json::json;
+use tidegate_mcp::input;
 use tidegate_mcp::json::Object;
 use tidegate_mcp::jsonrpc::{INTERNAL_ERROR, RpcError};
 use tidegate_mcp::task::{TaskDetail, relate};
@@ -28,6 +31,7 @@ use crate::ingress::{Call, Endpoint};
 use crate::keyspace::ReadError;
 use crate::listen::Seat;
 use crate::platform::{LogLevel, Platform};
+use crate::session::Session;
 use crate::settings;
 use crate::switches;
 use crate::tasks::handle::{Named, unknown};
@@ -90,7 +94,7 @@ pub(crate) async fn result<P: Platform>(
         endpoint: endpoint.clone(),
         principal: Rc::clone(principal),
         id: handle.id,
-        asks: asks.is_some(),
+        asks: asks.clone(),
     };
     let events = events(context.clone(), waiting, known, seat).boxed_local();
     match asks {
@@ -106,11 +110,22 @@ struct Waiting {
     endpoint: Endpoint,
     principal: Rc<Principal>,
     id: String,
-    /// Whether they can be asked what it asks.
-    asks: bool,
+    /// The session in which they can be asked what it asks.
+    asks: Option<Rc<Session>>,
 }
 
 impl Waiting {
+    /// Whether they can be asked this. Who declared less than the task's maker is not asked
+    /// the rest, which stays open for others.
+    fn can_be_asked(&self, request: &Object) -> bool {
+        let params = request.get_object("params").and_then(Result::ok);
+        let (method, params) = (request.get_str("method"), params.unwrap_or_default());
+        self.asks.as_ref().is_some_and(|session| {
+            let method = method.as_deref().unwrap_or_default();
+            input::check_request(method, &params, &session.capabilities).is_ok()
+        })
+    }
+
     /// Whether they may still be told anything, by what is in force now: more than one
     /// configuration may be while they wait.
     async fn may_go_on<P: Platform>(
@@ -139,7 +154,7 @@ fn events<P: Platform>(
         let _seat = seat;
         let until = context.now() + RESULT_WITHIN;
         let told = Told::default();
-        let (id, asks) = (waiting.id.clone(), waiting.asks);
+        let id = waiting.id.clone();
         let (mut version, mut record) = known;
         loop {
             context = match waiting.may_go_on(&context, &record).await {
@@ -152,9 +167,9 @@ fn events<P: Platform>(
             if record.status.is_terminal() {
                 break;
             }
-            for (key, request) in record.open_questions().iter().filter(|_| asks) {
-                if told.borrow_mut().insert(key.to_owned()) {
-                    let request = Object::from_raw(request).unwrap_or_default();
+            for (key, request) in record.open_questions().iter() {
+                let request = Object::from_raw(request).unwrap_or_default();
+                if waiting.can_be_asked(&request) && told.borrow_mut().insert(key.to_owned()) {
                     yield Event::Question(question(&context, &id, &record, (key, &request), &told));
                 }
             }
