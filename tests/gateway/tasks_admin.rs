@@ -194,6 +194,21 @@ fn an_abandoned_task_is_queued_again() {
 }
 
 #[test]
+fn a_task_that_was_put_off_is_not_abandoned_and_runs_at_once_if_an_operator_says_so() {
+    let (world, script) = scripted();
+    script.on("tools/call", |_| Said::Later(429, "600"));
+    let handle = handle(&create(&world));
+    assert!(matches!(world.deliver()[..], [Consumed::Retry { .. }]));
+    world.sim.clock.advance(5 * MINUTE);
+    assert_eq!(only(&world, "")["abandoned"], false);
+    script.off("tools/call");
+    let path = format!("/admin/tasks/{}/retry", id(&world));
+    assert_eq!(admin(&world, "POST", &path).status, 200);
+    assert_eq!(world.deliver(), [Consumed::Done]);
+    assert_eq!(world.call(get(&handle)).result()["status"], "completed");
+}
+
+#[test]
 fn a_failed_or_cancelled_task_is_made_anew_and_stays_as_it_was() {
     let world = world();
     let first = handle(&create(&world));

@@ -502,6 +502,49 @@ fn an_upstream_that_cannot_be_reached_is_tried_again_with_growing_pauses_and_the
 }
 
 #[test]
+fn an_upstream_that_says_how_long_to_wait_has_that_time_whoever_looks_meanwhile() {
+    let wait = Duration::from_secs(300);
+    for kept in HOSTS {
+        let (world, script) = world_on(kept, "task");
+        script.on("tools/call", |_| Said::Later(429, "300"));
+        world.sim.queue.deliver_times(2);
+        let handle = handle(&create(&world));
+        assert_eq!(world.deliver(), [Consumed::Retry { after: wait }; 2]);
+        world.sim.queue.deliver_times(1);
+        for _ in 1..10 {
+            world.sim.clock.advance(wait / 10);
+            assert_eq!(status(&world, &handle), "working");
+            world.tick();
+            assert!(world.deliver().is_empty());
+        }
+        assert_eq!(logged(&world, "task_abandoned"), 0);
+        assert_eq!(world.count("up", "tools/call"), 1, "kept: {kept}");
+        script.off("tools/call");
+        world.sim.clock.advance(wait / 10);
+        assert_eq!(world.deliver(), [Consumed::Done; 2]);
+        assert_eq!(status(&world, &handle), "completed");
+    }
+}
+
+#[test]
+fn a_task_whose_put_off_message_was_lost_is_found_once_it_has_been_due_for_a_while() {
+    let (world, script) = world("task");
+    script.on("tools/call", |_| Said::Later(429, "300"));
+    let handle = handle(&create(&world));
+    assert!(matches!(world.deliver()[..], [Consumed::Retry { .. }]));
+    world.sim.clock.advance(Duration::from_secs(300));
+    world.sim.queue.take();
+    script.off("tools/call");
+    assert_eq!(status(&world, &handle), "working");
+    assert_eq!(logged(&world, "task_abandoned"), 0);
+    world.sim.clock.advance(START_WITHIN);
+    assert_eq!(status(&world, &handle), "working");
+    assert_eq!(logged(&world, "task_abandoned"), 1);
+    assert_eq!(world.deliver(), [Consumed::Done]);
+    assert_eq!(status(&world, &handle), "completed");
+}
+
+#[test]
 fn a_call_that_may_have_reached_the_upstream_is_never_repeated() {
     let faults: [(&str, Answer); 3] = [
         ("cut before the head", |_| {

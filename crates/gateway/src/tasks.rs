@@ -63,7 +63,7 @@ use record::{Answer, Record, Standing};
 
 /// Most that a task keeps at once of what its client is asked and answers, in bytes.
 pub const ASKED_MAX: usize = 512 * 1024;
-/// A task nobody has started this long after it was created is queued again by a poll.
+/// A task nobody has started this long after it was due is queued again by a poll.
 pub const START_WITHIN: Duration = Duration::from_secs(60);
 /// Most answers one `tasks/update` may bring.
 pub const ANSWERS_MAX: usize = 64;
@@ -215,11 +215,12 @@ async fn repair<P: Platform>(context: &Context<P>, id: &str, record: &Record) {
 
 /// Whether a task should run and does not.
 fn is_abandoned(record: &Record, now: Timestamp) -> bool {
-    let waited = now.since(Timestamp(record.updated_at_ms));
+    let due = record.not_before_ms.unwrap_or_default();
+    let waited = now.since(Timestamp(record.updated_at_ms.max(due)));
     match record.standing(now) {
         Standing::Ready => waited >= START_WITHIN,
         Standing::Lost => true,
-        Standing::Ended | Standing::Running(_) | Standing::Asking => false,
+        Standing::Ended | Standing::Running(_) | Standing::Asking | Standing::PutOff(_) => false,
     }
 }
 

@@ -224,6 +224,7 @@ pub(super) fn begin<P: Platform>(
         attempts: 0,
         rounds: 0,
         lease: None,
+        not_before_ms: None,
         asked: 0,
         questions: BTreeMap::new(),
         state: None,

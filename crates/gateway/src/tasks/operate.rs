@@ -138,7 +138,7 @@ pub(crate) async fn cancel<P: Platform>(context: &Context<P>, id: &str) -> Resul
     }
 }
 
-/// Has a task run that should and does not, or makes one that failed or was cancelled anew.
+/// Has a task run that is to be, at once, or makes one that failed or was cancelled anew.
 pub(crate) async fn retry<P: Platform>(context: &Context<P>, id: &str) -> Result<Done, Error> {
     let Some((_, record)) = store::find(context, id).await.map_err(store::failed)? else {
         return Ok(Done::Unknown);
@@ -148,7 +148,12 @@ pub(crate) async fn retry<P: Platform>(context: &Context<P>, id: &str) -> Result
         Ok(Done::No(reason, Box::new(seen)))
     };
     match (record.standing(context.now()), record.status) {
-        (Standing::Ready | Standing::Lost, _) => {
+        (Standing::Ready | Standing::PutOff(_) | Standing::Lost, _) => {
+            // What it was put off for the operator knows better.
+            let due = |record: &mut Record| record.not_before_ms.take().is_some();
+            let Some((_, record)) = store::edit(context, id, None, due).await? else {
+                return Ok(Done::Unknown);
+            };
             run::enqueue(context, id, Duration::ZERO).await?;
             let seen = Seen::of(id, &record, context.now());
             Ok(Done::Yes(Box::new(seen)))

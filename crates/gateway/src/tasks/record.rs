@@ -81,6 +81,9 @@ pub struct Record {
     /// Who runs it now, and until when nobody else may.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lease: Option<Lease>,
+    /// Before when it is not to be run again, milliseconds since the epoch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_before_ms: Option<u64>,
     /// How many things its client was asked so far; keys are made of it and so never reused.
     #[serde(default)]
     pub asked: u32,
@@ -286,6 +289,8 @@ pub enum Standing {
     Asking,
     /// It is to be run.
     Ready,
+    /// It is to be run again, and not before this.
+    PutOff(Timestamp),
     /// Whoever ran it is gone, and what became of the call is unknown.
     Lost,
 }
@@ -304,7 +309,10 @@ impl Record {
                 }
             }
             (None, TaskStatus::InputRequired) => Standing::Asking,
-            (None, TaskStatus::Working) => Standing::Ready,
+            (None, TaskStatus::Working) => match self.not_before_ms.map(Timestamp) {
+                Some(due) if due > now => Standing::PutOff(due),
+                Some(_) | None => Standing::Ready,
+            },
         }
     }
 
@@ -323,6 +331,7 @@ impl Record {
             attempts: 0,
             rounds: 0,
             lease: None,
+            not_before_ms: None,
             asked: 0,
             questions: BTreeMap::new(),
             state: None,
@@ -347,6 +356,7 @@ impl Record {
     pub fn begin(&mut self, lease: Lease, now: Timestamp) {
         self.attempts += 1;
         self.lease = Some(lease);
+        self.not_before_ms = None;
         self.forget(|_| false, now);
     }
 
@@ -396,8 +406,14 @@ impl Record {
         }
     }
 
+    /// Gives the run back: it is to be run again after this long.
+    pub fn put_off(&mut self, after: Duration, now: Timestamp) {
+        self.release(now);
+        self.not_before_ms = Some((now + after).0);
+    }
+
     /// Gives the run back: it is to be run again.
-    pub fn release(&mut self, now: Timestamp) {
+    fn release(&mut self, now: Timestamp) {
         self.lease = None;
         self.updated_at_ms = now.0;
         self.forget(|_| false, now);
@@ -477,6 +493,7 @@ impl Record {
         self.status = status;
         self.updated_at_ms = now.0;
         self.lease = None;
+        self.not_before_ms = None;
         self.state = None;
         self.questions.clear();
         true

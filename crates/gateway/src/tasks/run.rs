@@ -10,7 +10,8 @@
 //! a lapsed lease. The tool may have run then, so it is run again only where its rule says
 //! that this does no harm, and where the upstream has made a task of the call, which the next
 //! run goes on following; else the task fails and says so. A call that certainly did not
-//! reach its upstream is tried again, [`ATTEMPTS_MAX`] times in all.
+//! reach its upstream is tried again, [`ATTEMPTS_MAX`] times in all, and not before its record
+//! says, whoever queues it meanwhile.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -91,6 +92,10 @@ pub async fn run<P: Platform>(context: &Context<P>, id: &str) -> Consumed {
         // Should they die, this message is what finds out.
         Standing::Running(until) => Consumed::Retry {
             after: until.since(context.now()) + STORE_PAUSE,
+        },
+        // It is early, or one of two.
+        Standing::PutOff(due) => Consumed::Retry {
+            after: due.since(context.now()),
         },
         Standing::Ready | Standing::Lost => {
             if let Some(consumed) = killed(context, id, &record).await {
@@ -215,7 +220,10 @@ async fn begin<P: Platform>(context: &Context<P>, id: &str) -> Result<Run<P>, Co
                 record.begin(lease.clone(), context.now());
                 return true;
             }
-            Standing::Ended | Standing::Running(_) | Standing::Asking => {}
+            Standing::Ended
+            | Standing::Running(_)
+            | Standing::Asking
+            | Standing::PutOff(_) => {}
         }
         false
     })
@@ -235,6 +243,9 @@ async fn begin<P: Platform>(context: &Context<P>, id: &str) -> Result<Run<P>, Co
         false => Err(match record.standing(context.now()) {
             Standing::Running(until) => Consumed::Retry {
                 after: until.since(context.now()) + STORE_PAUSE,
+            },
+            Standing::PutOff(due) => Consumed::Retry {
+                after: due.since(context.now()),
             },
             Standing::Ended | Standing::Asking | Standing::Ready | Standing::Lost => Consumed::Done,
         }),
@@ -266,7 +277,7 @@ async fn fail<P: Platform>(context: &Context<P>, id: &str, reason: &str) -> Cons
     let failed = store::edit(context, id, None, |record| {
         let ends = match record.standing(context.now()) {
             Standing::Running(_) | Standing::Ended => false,
-            Standing::Asking | Standing::Ready | Standing::Lost => {
+            Standing::Asking | Standing::Ready | Standing::PutOff(_) | Standing::Lost => {
                 record.end(outcome.clone(), context.now())
             }
         };
@@ -306,6 +317,10 @@ async fn given_up<P: Platform>(context: &Context<P>, id: &str, record: &Record) 
         // finds out.
         Standing::Running(until) => Consumed::Retry {
             after: until.since(context.now()) + STORE_PAUSE,
+        },
+        // It has attempts left, and a time for the next.
+        Standing::PutOff(due) => Consumed::Retry {
+            after: due.since(context.now()),
         },
         Standing::Ended | Standing::Asking => Consumed::Done,
         Standing::Ready | Standing::Lost => {

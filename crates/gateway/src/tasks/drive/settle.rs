@@ -152,9 +152,10 @@ impl<P: Platform> Run<P> {
         Consumed::Retry { after: STORE_PAUSE }
     }
 
-    /// Gives the run back, to be begun again.
+    /// Gives the run back, to be begun again after this long.
     async fn release(self, after: Duration) -> Consumed {
-        match self.close(Record::release).await {
+        let put_off = |record: &mut Record, now| record.put_off(after, now);
+        match self.close(put_off).await {
             Ok(closed) if closed.is_over() => Consumed::Done,
             Ok(_) => Consumed::Retry { after },
             Err(_) => self.lost(),
