@@ -4,10 +4,12 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tidegate_gateway::Consumed;
 use tidegate_gateway::auth::revocation::{RevocationRecord, Revoked};
 use tidegate_gateway::auth::{KeyRecord, NewKey};
 use tidegate_gateway::platform::Clock;
 
+use crate::tasks::{get, handle};
 use crate::world::issuer::ISSUER;
 use crate::world::{Ask, Script, Setup, World, tool};
 
@@ -149,6 +151,61 @@ fn what_an_operator_revokes_at_once_is_refused_at_once_everywhere() {
         }
         assert_eq!(statuses(&token), [500; 2], "unknown is not accepted");
     }
+}
+
+#[test]
+fn a_task_that_waits_fails_with_what_its_owner_stands_on_but_for_the_token() {
+    for (kind, issuer, value) in REVOCABLE {
+        for mode in ["published", "immediate"] {
+            let world = world(&json!({ "gatewayKeys": true, "revocation": mode }));
+            let (token, other) = shown(&world, kind);
+            let made = [&token, &other].map(|token| {
+                let told = world.call(tool("search__long").with_tasks().token(token));
+                handle(&told)
+            });
+            let asked = json!({ "kind": kind, "issuer": issuer, "value": value });
+            match mode {
+                "immediate" => assert_eq!(door(&world, "POST", OPERATOR, &asked), 200),
+                _ => publish(&world, &[(kind, issuer, value, None)]),
+            }
+            world.sim.clock.advance(SECOND * 15);
+            world.deliver();
+            match mode {
+                "immediate" => assert_eq!(door(&world, "DELETE", OPERATOR, &asked), 200),
+                _ => publish(&world, &[]),
+            }
+            world.sim.clock.advance(SECOND * 15);
+            world.deliver();
+            let status = |made: &str, token: &str| {
+                let told = world.call(get(made).token(token));
+                told.result()["status"].as_str().unwrap().to_owned()
+            };
+            let (ended, runs) = match kind {
+                Revoked::Token => ("completed", 2),
+                Revoked::Subject | Revoked::Client | Revoked::Key | Revoked::Tenant => {
+                    ("failed", 1)
+                }
+            };
+            assert_eq!(status(&made[0], &token), ended, "{kind:?} {mode}");
+            assert_eq!(status(&made[1], &other), "completed", "{kind:?} {mode}");
+            assert_eq!(world.count("search", "tools/call"), runs, "{kind:?} {mode}");
+        }
+    }
+}
+
+#[test]
+fn a_task_does_not_begin_while_nobody_can_say_what_is_revoked() {
+    let world = world(&json!({ "revocation": "immediate" }));
+    let made = handle(&world.call(tool("search__long").with_tasks()));
+    world.sim.kv.publish("revocation", "no list");
+    world.sim.clock.advance(SECOND * 700);
+    assert!(matches!(world.deliver()[..], [Consumed::Retry { .. }]));
+    assert_eq!(world.count("search", "tools/call"), 0);
+    publish(&world, &[]);
+    world.sim.clock.advance(SECOND * 5);
+    assert_eq!(world.deliver(), [Consumed::Done]);
+    let told = world.call(get(&made));
+    assert_eq!(told.result()["status"], "completed");
 }
 
 #[test]
@@ -307,8 +364,9 @@ fn world(authentication: &Value) -> World {
     let issuers =
         json!([{ "issuer": ISSUER, "jwksUri": format!("{ISSUER}/keys"), "tenantClaim": "tid" }]);
     Setup::new()
-        .upstream("search", &Script::modern(&["query", "scoped"]))
+        .upstream("search", &Script::modern(&["query", "scoped", "long"]))
         .rule(json!({ "name": "search__scoped", "requiredScopes": ["more"] }))
+        .rule(json!({ "name": "search__long", "execution": "task" }))
         .config(&json!({ "authentication": { "issuers": issuers } }))
         .config(&json!({ "authentication": authentication }))
         .secret("TIDEGATE_ADMIN_TOKEN", OPERATOR)

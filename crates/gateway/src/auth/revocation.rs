@@ -5,6 +5,9 @@
 //! [`LIST_FRESH`], kept for [`LIST_KEPT`] while KV cannot be asked, and after that nobody is
 //! let in. Where the configuration says `immediate`, each request also asks the atomic store
 //! for what it is about, and what is written there holds from the next request on.
+//!
+//! A task that waits to be run is refused too, by what its record says of its owner: all but
+//! the token, which may end before the task is begun, and whose end stops none either.
 
 mod door;
 
@@ -18,7 +21,8 @@ use sha2::{Digest, Sha256};
 
 use super::Principal;
 use super::gateway_key::KEY_ISSUER;
-use crate::config::{Issuer, Revocation};
+use crate::config::{Authentication, Config, Issuer, Revocation};
+use crate::context::Context;
 use crate::error::{Error, Fault};
 use crate::keyspace::{Family, Key, Store, atomic_get, kv_get};
 use crate::platform::{Clock, Platform};
@@ -153,11 +157,35 @@ pub(super) async fn holds<P: Platform>(
     (mode, issuers): (Revocation, &[Issuer]),
     principal: &Principal,
 ) -> Result<bool, Error> {
+    is_any(platform, memory, mode, || ids(principal, issuers)).await
+}
+
+/// Whether something the owner of a task stands on has been revoked; `ids` as [`lasting`] gave
+/// them.
+pub(crate) async fn stops_task<P: Platform>(
+    context: &Context<P>,
+    ids: impl FnOnce() -> BTreeSet<String>,
+) -> Result<bool, Error> {
+    match &context.settings.config.authentication {
+        Authentication::Jwt { revocation, .. } => {
+            let (platform, memory) = (context.platform.as_ref(), &context.memory.auth.revocation);
+            is_any(platform, memory, *revocation, ids).await
+        }
+        Authentication::None => Ok(false),
+    }
+}
+
+async fn is_any<P: Platform>(
+    platform: &P,
+    memory: &Memory,
+    mode: Revocation,
+    ids: impl FnOnce() -> BTreeSet<String>,
+) -> Result<bool, Error> {
     let list = list(platform, memory).await?;
     if list.entries.is_empty() && mode == Revocation::Published {
         return Ok(false);
     }
-    let ids = ids(principal, issuers);
+    let ids = ids();
     let now = platform.clock().now();
     let listed = |entry: &Entry| ids.contains(&entry.id) && entry.is_in_force(now);
     if list.entries.iter().any(listed) {
@@ -200,6 +228,18 @@ fn ids(principal: &Principal, issuers: &[Issuer]) -> BTreeSet<String> {
         issuers.iter().map(of)
     });
     held.chain(elsewhere).collect()
+}
+
+/// What of that outlasts the token: subject, client, tenant, and key.
+pub(crate) fn lasting(config: &Config, principal: &Principal) -> BTreeSet<String> {
+    let Authentication::Jwt { issuers, .. } = &config.authentication else {
+        return BTreeSet::new();
+    };
+    let mut ids = ids(principal, issuers);
+    if let Some(token) = &principal.token_id {
+        ids.remove(&Revoked::Token.id(&principal.issuer, token));
+    }
+    ids
 }
 
 /// The list as last heard of.

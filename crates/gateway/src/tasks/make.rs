@@ -23,7 +23,7 @@ use tidegate_mcp::version::Era;
 use super::handle::{Handle, Of};
 use super::record::{Outcome, Record};
 use super::{directory, legacy, roster, run, store, tenants, undeclared};
-use crate::auth::Principal;
+use crate::auth::{Principal, revocation};
 use crate::config::{Execution, ToolRule};
 use crate::context::Context;
 use crate::discover;
@@ -205,6 +205,7 @@ pub(super) fn begin<P: Platform>(
         owner: owner.clone(),
         tenant: tenant.clone(),
         subject: switches::subject_of(&asked.principal),
+        revocable: revocation::lasting(&context.settings.config, &asked.principal),
         upstream: asked.upstream,
         version: asked.version,
         tool: asked.tool,

@@ -1,7 +1,7 @@
 //! A task as stored, and everything that can become of it. Nothing here asks a store: these
 //! are the changes a writer makes to what it has read, before it swaps.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -33,6 +33,9 @@ pub struct Record {
     /// That principal's subject, hashed as revocations are.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub subject: String,
+    /// By what that principal can be revoked, its token apart, hashed as revocations are.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub revocable: BTreeSet<String>,
     /// Configured name of the upstream.
     pub upstream: String,
     /// Which version of it runs the tool, if not the upstream itself.
@@ -340,6 +343,12 @@ impl Record {
             outcome: None,
             ..self.clone()
         }
+    }
+
+    /// By what its owner can be revoked. What was made before that was kept says the subject.
+    pub fn revocable(&self) -> BTreeSet<String> {
+        let subject = Some(self.subject.clone()).filter(|subject| !subject.is_empty());
+        self.revocable.iter().cloned().chain(subject).collect()
     }
 
     /// When it can be read no longer.

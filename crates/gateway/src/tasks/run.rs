@@ -28,6 +28,7 @@ use tidegate_mcp::jsonrpc::{INTERNAL_ERROR, RpcError};
 use super::drive::Run;
 use super::record::{Lease, Outcome, Record, Standing};
 use super::store;
+use crate::auth::revocation;
 use crate::body::Body;
 use crate::context::Context;
 use crate::error::Error;
@@ -112,17 +113,30 @@ pub async fn run<P: Platform>(context: &Context<P>, id: &str) -> Consumed {
     }
 }
 
-/// What becomes of a task that operators have switched off: it fails with their reason. It
-/// does not wait, for whoever switches on again would not expect what was asked long ago to
-/// be done then.
+/// What becomes of a task that operators have switched off, or whose owner they have revoked:
+/// it fails with their reason. It does not wait, for whoever takes that back would not expect
+/// what was asked long ago to be done then.
 async fn killed<P: Platform>(context: &Context<P>, id: &str, record: &Record) -> Option<Consumed> {
-    if switches::refresh(context).await.is_err() {
-        return Some(Consumed::Retry { after: STORE_PAUSE });
+    match stopped(context, id, record).await {
+        Ok(reason) => Some(fail(context, id, &reason?).await),
+        Err(_) => Some(Consumed::Retry { after: STORE_PAUSE }),
     }
+}
+
+/// Why a task must not be run, if it must not.
+async fn stopped<P: Platform>(
+    context: &Context<P>,
+    id: &str,
+    record: &Record,
+) -> Result<Option<String>, Error> {
+    switches::refresh(context).await?;
     let tool = (record.upstream.as_str(), record.tool.as_str());
     let owner = (record.tenant.as_deref(), record.subject.as_str());
-    let error = switches::stops_task(context, tool, owner)?;
-    Some(fail(context, id, &error.response(id).error.message).await)
+    if let Some(error) = switches::stops_task(context, tool, owner) {
+        return Ok(Some(error.response(id).error.message));
+    }
+    let revoked = revocation::stops_task(context, || record.revocable()).await?;
+    Ok(revoked.then(|| "The access of the task's owner has been revoked.".to_owned()))
 }
 
 fn unreadable<P: Platform>(context: &Context<P>, id: &str, error: &ReadError) -> Consumed {
