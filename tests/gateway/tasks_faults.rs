@@ -10,8 +10,8 @@ use tidegate_gateway::tasks::record::FAILURE_MAX;
 use tidegate_simulator::Fault;
 
 use crate::tasks::{
-    HOSTS, cancel, create, finish, get, handle, inner_faults, logged, lose, lose_keepers, record,
-    slow, status, world, world_on,
+    HOSTS, cancel, create, finish, get, go_on, handle, inner_faults, logged, lose, lose_keepers,
+    record, slow, status, take_up, world, world_on,
 };
 use crate::world::{Answer, RESULT, Said, Script, Setup, Step, World, complete, tool};
 
@@ -595,6 +595,28 @@ fn a_store_that_fails_under_a_run_costs_no_second_run() {
         assert_eq!(pending.pending(), 0, "{fault:?}: they happened");
         finish(&world);
         assert_eq!(status(&world, &handle), "completed", "{fault:?}");
+    }
+}
+
+#[test]
+fn a_cancellation_while_an_end_cannot_be_written_is_the_only_end_that_is_told() {
+    for kept in HOSTS {
+        let (world, script) = world_on(kept, "task");
+        let faults = inner_faults(&world);
+        script.on("tools/call", move |_| {
+            faults.arrange("task/", 3, Fault::Fail);
+            Said::Result(complete(RESULT))
+        });
+        let handle = handle(&create(&world));
+        let mut worker = Some(take_up(&world));
+        go_on(&world, &mut worker, Duration::from_millis(100));
+        assert_eq!(inner_faults(&world).pending(), 1, "it tries again");
+        let other = world.isolate();
+        assert_eq!(other.call(cancel(&handle)).status, 200);
+        go_on(&world, &mut worker, Duration::from_secs(5));
+        assert_eq!(status(&world, &handle), "cancelled");
+        assert_eq!(other.events("task_ended").len(), 1);
+        assert_eq!(logged(&world, "task_ended"), 0, "kept: {kept}");
     }
 }
 

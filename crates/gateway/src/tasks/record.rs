@@ -486,6 +486,12 @@ impl Record {
         ends
     }
 
+    /// Whether it ended at this time, with an outcome: as [`Self::end`] had it end that was asked
+    /// to then, and not as another did meanwhile.
+    pub fn ended_at(&self, at: Timestamp) -> bool {
+        self.outcome.is_some() && self.updated_at_ms == at.0
+    }
+
     /// Cancels it, unless it has ended. Gives whether it had not.
     pub fn cancel(&mut self, message: &str, now: Timestamp) -> bool {
         let cancels = self.close(TaskStatus::Cancelled, now);

@@ -234,10 +234,7 @@ async fn begin<P: Platform>(context: &Context<P>, id: &str) -> Result<Run<P>, Co
                 record.begin(lease.clone(), context.now());
                 return true;
             }
-            Standing::Ended
-            | Standing::Running(_)
-            | Standing::Asking
-            | Standing::PutOff(_) => {}
+            Standing::Ended | Standing::Running(_) | Standing::Asking | Standing::PutOff(_) => {}
         }
         false
     })
@@ -287,12 +284,12 @@ pub(super) fn pause(attempts: u32) -> Duration {
 /// Ends a task nobody runs any more, unless it has ended.
 async fn fail<P: Platform>(context: &Context<P>, id: &str, reason: &str) -> Consumed {
     let outcome = Outcome::Error(RpcError::new(INTERNAL_ERROR, reason).into());
-    let mut ended = false;
+    let (mut ended, now) = (false, context.now());
     let failed = store::edit(context, id, None, |record| {
-        let ends = match record.standing(context.now()) {
+        let ends = match record.standing(now) {
             Standing::Running(_) | Standing::Ended => false,
             Standing::Asking | Standing::Ready | Standing::PutOff(_) | Standing::Lost => {
-                record.end(outcome.clone(), context.now())
+                record.end(outcome.clone(), now)
             }
         };
         ended |= ends;
@@ -301,7 +298,7 @@ async fn fail<P: Platform>(context: &Context<P>, id: &str, reason: &str) -> Cons
     .await;
     match failed {
         Ok(found) => {
-            if let Some((_, record)) = found.filter(|_| ended) {
+            if let Some((_, record)) = found.filter(|(_, record)| ended && record.ended_at(now)) {
                 report(context, id, &record);
             }
             Consumed::Done

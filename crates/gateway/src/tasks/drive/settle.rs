@@ -93,7 +93,7 @@ impl<P: Platform> Run<P> {
     }
 
     /// The run's last write, tried for as long as nobody else decides. Gives the record as
-    /// it is then, and whether it was still this run's.
+    /// it is then, and whether it ended by this.
     async fn close(&self, change: impl Fn(&mut Record, Timestamp)) -> Result<Closed, Error> {
         let now = self.context.now();
         let mut ours = false;
@@ -111,13 +111,15 @@ impl<P: Platform> Run<P> {
             })
             .await;
             match edited {
-                Ok(Some((_, record))) => {
+                Ok(found) => {
+                    let record = found.map(|(_, record)| record);
+                    // A write that failed may have been another's chance.
+                    let ended = record.as_ref().is_some_and(|record| record.ended_at(now));
                     return Ok(Closed {
-                        record: Some(record),
-                        ours,
+                        record,
+                        ended: ours && ended,
                     });
                 }
-                Ok(None) => return Ok(Closed { record: None, ours }),
                 Err(e) if self.context.now() >= self.lapses() => return Err(e),
                 Err(_) => self.context.platform.clock().sleep(STORE_PAUSE).await,
             }
@@ -132,7 +134,7 @@ impl<P: Platform> Run<P> {
         match self.close(end).await {
             Ok(Closed {
                 record: Some(record),
-                ours: true,
+                ended: true,
             }) => {
                 report(&self.context, &self.id, &record);
                 let tool = (record.upstream.as_str(), record.tool.as_str());
@@ -201,7 +203,8 @@ impl<P: Platform> Run<P> {
 /// What a run leaves.
 struct Closed {
     record: Option<Record>,
-    ours: bool,
+    /// Whether this run ended it.
+    ended: bool,
 }
 
 impl Closed {

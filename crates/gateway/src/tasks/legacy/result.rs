@@ -98,9 +98,7 @@ pub(crate) async fn result<P: Platform>(
     };
     let events = events(context.clone(), waiting, known, seat).boxed_local();
     match asks {
-        Some(session) => {
-            converse::relay(context, (session, &call.id), events, ANSWER_WITHIN).await
-        }
+        Some(session) => converse::relay(context, (session, &call.id), events, ANSWER_WITHIN).await,
         None => Ok(Reply::Stream(events)),
     }
 }
@@ -265,19 +263,19 @@ async fn take<P: Platform>(
         Err(error) => error,
     };
     let unanswered = converse::unanswered(&error);
-    let mut waits = false;
-    let mut ended = false;
+    let (mut waits, mut ended) = (false, false);
+    let now = context.now();
     let known = store::edit(context, id, None, |record| {
         let asked = record.questions.get(key);
         let asked = asked.filter(|asked| asked.answer.is_none());
         waits = asked.is_some_and(|asked| asked.key.is_none());
         let ends = asked.is_some_and(|asked| asked.key.is_some())
-            && record.end(Outcome::Result(unanswered.clone()), context.now());
+            && record.end(Outcome::Result(unanswered.clone()), now);
         ended |= ends;
         ends
     })
     .await?;
-    if let Some((_, record)) = known.filter(|_| ended) {
+    if let Some((_, record)) = known.filter(|(_, record)| ended && record.ended_at(now)) {
         run::report(context, id, &record);
     }
     match waits {
