@@ -64,16 +64,6 @@ impl TaskStatus {
     pub const fn is_terminal(self) -> bool {
         matches!(self, Self::Completed | Self::Failed | Self::Cancelled)
     }
-
-    /// Whether `next` may follow. Staying the same is no transition.
-    #[must_use]
-    pub const fn can_become(self, next: Self) -> bool {
-        match self {
-            Self::Working => !matches!(next, Self::Working),
-            Self::InputRequired => !matches!(next, Self::InputRequired),
-            Self::Completed | Self::Failed | Self::Cancelled => false,
-        }
-    }
 }
 
 impl fmt::Display for TaskStatus {
@@ -271,16 +261,6 @@ mod tests {
             TaskDetail::Result(value),
             TaskDetail::Error(RpcError::new(-32603, "e")),
         ]
-    }
-
-    #[test]
-    fn a_settled_task_never_changes_and_a_live_one_may_become_anything_else() {
-        for from in TaskStatus::ALL {
-            for to in TaskStatus::ALL {
-                let legal = !from.is_terminal() && from != to;
-                assert_eq!(from.can_become(to), legal, "{from} to {to}");
-            }
-        }
     }
 
     #[test]
