@@ -262,6 +262,33 @@ fn after_a_lost_worker_the_next_one_goes_on_following() {
 }
 
 #[test]
+fn a_task_that_is_killed_when_its_worker_was_lost_is_cancelled_at_its_upstream() {
+    const TOKEN: &str = "an-operators-token-of-some-length";
+    let minting = Minting::new();
+    let world = Setup::new()
+        .upstream("up", &minting.script)
+        .rule(json!({ "name": "up__a", "execution": "task" }))
+        .secret("TIDEGATE_ADMIN_TOKEN", TOKEN)
+        .start();
+    create(&world);
+    begin(&world);
+    go_on(&world, 5);
+    for keeper in world.sim.keeper.names() {
+        world.sim.keeper.kill(&keeper);
+    }
+    let switch = json!({ "kind": "tool", "value": "up__a", "reason": "it deletes too much" });
+    let kill = Ask::http("POST", "/admin/switches").body(switch.to_string());
+    assert_eq!(world.ask(kill.token(TOKEN)).status, 200);
+    world.sim.clock.advance(Duration::from_secs(66));
+    assert_eq!(world.deliver(), [Consumed::Done]);
+    world.settle();
+    assert_eq!(record(&world)["status"], "failed");
+    let sent = world.bodies("up", "tasks/cancel");
+    assert_eq!(sent.len(), 1);
+    assert_eq!(sent[0]["params"]["taskId"], THEIRS);
+}
+
+#[test]
 fn what_could_not_be_noted_at_once_is_noted_when_the_run_is_given_back() {
     let minting = Minting::new();
     let world = minting.world(&json!({ "execution": "task" }));

@@ -3,7 +3,7 @@
 //! principal, everything.
 //!
 //! What is killed is refused with the operator's reason, is in no list, and a task of it
-//! that has not been begun fails with that reason; what is under way is not cut off.
+//! that waits to be run fails with that reason; what is under way is not cut off.
 //!
 //! Operators change one record of the atomic store ([`SwitchboardFamily`]), so that no two
 //! undo each other, and the door publishes a copy in KV ([`SwitchesFamily`]), which every
@@ -210,7 +210,7 @@ enum What<'a> {
     Upstream(&'a str),
     /// A call of a tool.
     Tool { upstream: &'a str, tool: &'a str },
-    /// A task that has not been begun.
+    /// A task that waits to be run.
     Task {
         upstream: &'a str,
         tool: &'a str,

@@ -26,6 +26,7 @@ use serde_json::json;
 use tidegate_mcp::jsonrpc::{INTERNAL_ERROR, RpcError};
 
 use super::drive::Run;
+use super::follow;
 use super::record::{Lease, Outcome, Record, Standing};
 use super::store;
 use crate::auth::revocation;
@@ -281,7 +282,8 @@ pub(super) fn pause(attempts: u32) -> Duration {
     RETRY_PAUSE * 2u32.saturating_pow(attempts.saturating_sub(1))
 }
 
-/// Ends a task nobody runs any more, unless it has ended.
+/// Ends a task nobody runs any more, unless it has ended; one its upstream has made of the
+/// call is then nobody's either.
 async fn fail<P: Platform>(context: &Context<P>, id: &str, reason: &str) -> Consumed {
     let outcome = Outcome::Error(RpcError::new(INTERNAL_ERROR, reason).into());
     let (mut ended, now) = (false, context.now());
@@ -300,6 +302,7 @@ async fn fail<P: Platform>(context: &Context<P>, id: &str, reason: &str) -> Cons
         Ok(found) => {
             if let Some((_, record)) = found.filter(|(_, record)| ended && record.ended_at(now)) {
                 report(context, id, &record);
+                follow::let_go(context, &record);
             }
             Consumed::Done
         }
