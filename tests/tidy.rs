@@ -253,6 +253,18 @@ fn every_command_the_documents_name_exists() {
     }
 }
 
+#[test]
+fn the_documents_publish_only_what_a_command_made_without_an_error() {
+    for line in read("README.md").lines() {
+        let piped = line.contains("-- compile") && line.contains("| redis-cli");
+        let substituted = line.contains("$(cargo run") || line.contains("$(tidegate");
+        assert!(
+            !piped && !substituted,
+            "publishes nothing on a mistake: {line}"
+        );
+    }
+}
+
 // --- what is stored ---
 
 #[test]
