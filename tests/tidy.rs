@@ -263,6 +263,16 @@ fn the_documents_publish_only_what_a_command_made_without_an_error() {
             "publishes nothing on a mistake: {line}"
         );
     }
+    let mut before = "";
+    for line in read("README.md").lines() {
+        if line.trim_start().starts_with("redis-cli SET") {
+            assert!(
+                before.ends_with("&&"),
+                "written though nothing was made: {line}"
+            );
+        }
+        before = line;
+    }
 }
 
 // --- what is stored ---
