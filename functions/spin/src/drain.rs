@@ -4,7 +4,8 @@
 //! message is looked for by several who need not agree:
 //!
 //! - the instance that sent it, right after its response (or after the delay);
-//! - every instance from time to time, after the responses it gives;
+//! - every instance from time to time, after the responses it gives; one of them every five
+//!   minutes also looks for tasks that have lost their message;
 //! - whoever calls [`TIMER`]: a cron job or a timer, for a deployment nobody else calls.
 //!
 //! That each is worked on by one at a time is the lease's affair ([`crate::outbox`]). A task
@@ -15,14 +16,15 @@ use std::convert::Infallible;
 use std::pin::pin;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_channel::oneshot;
 use futures_util::future::{Either, select};
 use http::{HeaderMap, StatusCode, header};
 use spin_sdk::wasip3::spawn;
-use tidegate_gateway::platform::{Clock, LogLevel, Platform, Unavailable};
+use tidegate_gateway::platform::{AtomicStore, Clock, LogLevel, Platform, Swap, Unavailable};
 use tidegate_gateway::{Consumed, Gateway};
 
-use crate::atomic;
+use crate::atomic::{self, Records};
 use crate::clock::{WasiClock, now};
 use crate::outbox::{Delivery, LEASE};
 use crate::platform::Host;
@@ -48,6 +50,11 @@ const RENEW_EVERY: Duration = Duration::from_secs(LEASE.as_secs() / 3);
 const WAIT_MAX: Duration = Duration::from_secs(60);
 /// How often an instance looks after its responses.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// How often tasks are looked after that nobody asks for, as the `crons` of `wrangler.toml`
+/// have it, if anybody is answered meanwhile.
+const TICK_EVERY: Duration = Duration::from_secs(5 * 60);
+/// The record that says that they have been; none of the gateway's own is called so.
+const TICKED: &str = "spin-ticked";
 /// One look in this many sweeps out what has expired.
 const SWEEP_ONE_IN: u8 = 16;
 
@@ -91,6 +98,7 @@ pub fn look() {
         due
     });
     if due {
+        spawn(tick_sometimes());
         spawn(async {
             all_due().await;
             sweep_sometimes().await;
@@ -207,6 +215,17 @@ async fn renewed(delivery: &Delivery) -> Infallible {
     }
 }
 
+/// Calls the gateway as a timer would, if no instance has for [`TICK_EVERY`]: who makes the
+/// record anew is the one.
+async fn tick_sometimes() {
+    let until = now() + TICK_EVERY;
+    match Records.swap(TICKED, None, Bytes::new(), until).await {
+        Ok(Swap::Done(_)) => crate::gateway().tick().await,
+        Ok(Swap::Conflict) => {}
+        Err(error) => report("tasks were not looked after", &error),
+    }
+}
+
 async fn sweep_sometimes() {
     let mut dice = [0];
     Host.random(&mut dice);
@@ -237,5 +256,11 @@ mod tests {
             .find(|part| part.contains("dead_letter_queue"));
         let retries = format!("\nmax_retries = {RETRIES_MAX}\n");
         assert!(consumer.is_some_and(|part| part.contains(&retries)));
+    }
+
+    #[test]
+    fn lost_tasks_are_looked_for_as_often_as_on_cloudflare() {
+        let crons = format!("\ncrons = [\"*/{} * * * *\"]\n", TICK_EVERY.as_secs() / 60);
+        assert!(include_str!("../../../wrangler.toml").contains(&crons));
     }
 }
