@@ -9,7 +9,8 @@
 //! - whoever calls [`TIMER`]: a cron job or a timer, for a deployment nobody else calls.
 //!
 //! That each is worked on by one at a time is the lease's affair ([`crate::outbox`]). A task
-//! whose client polls is therefore found by the poll, even if everything else fails.
+//! whose client polls is therefore found by a poll, even if everything else fails: by the
+//! first that an instance with a place for it answers ([`AT_ONCE`]).
 
 use std::cell::Cell;
 use std::convert::Infallible;
@@ -37,8 +38,10 @@ const TIMER_SECRET: &str = "TIDEGATE_TIMER_SECRET";
 /// How long a timer's call is kept waiting for the work it finds; the work goes on after.
 const TIMER_WAIT: Duration = Duration::from_secs(20);
 
-/// Messages one instance works on at once.
-const AT_ONCE: u32 = 16;
+/// Messages one instance works on at once: as many as Spin gives it requests before it takes
+/// another one, so tasks that run for long leave no poll without a place. They wait for their
+/// upstreams nearly all the time, and hold a result of 8 MiB each at most.
+const AT_ONCE: u32 = 128;
 /// How often a message is delivered again before it is given up, as `max_retries` in
 /// `wrangler.toml` has it: that of a slow task comes about once a minute while the task runs.
 const RETRIES_MAX: u32 = 100;
@@ -135,19 +138,9 @@ fn equal(one: &[u8], other: &[u8]) -> bool {
 
 /// Works on messages until none is due.
 async fn all_due() {
-    let enough = STATE.with(|state| {
-        let enough = state.working.get() >= AT_ONCE;
-        if enough {
-            state.missed.set(true);
-        } else {
-            state.working.set(state.working.get() + 1);
-        }
-        enough
-    });
-    if enough {
+    let Some(_seat) = Seat::take() else {
         return;
-    }
-    let _seat = Seat;
+    };
     let gateway = crate::gateway();
     loop {
         match Delivery::take().await {
@@ -166,6 +159,21 @@ async fn all_due() {
 
 /// A worker's place among those at once; given back however it ends.
 struct Seat;
+
+impl Seat {
+    /// One that is free. If none is, whoever has one looks once more.
+    fn take() -> Option<Self> {
+        STATE.with(|state| {
+            let working = state.working.get();
+            if working >= AT_ONCE {
+                state.missed.set(true);
+                return None;
+            }
+            state.working.set(working + 1);
+            Some(Self)
+        })
+    }
+}
 
 impl Drop for Seat {
     fn drop(&mut self) {
@@ -256,6 +264,16 @@ mod tests {
             .find(|part| part.contains("dead_letter_queue"));
         let retries = format!("\nmax_retries = {RETRIES_MAX}\n");
         assert!(consumer.is_some_and(|part| part.contains(&retries)));
+    }
+
+    #[test]
+    fn slow_tasks_leave_a_place_for_a_quick_one_in_every_instance() {
+        let slow: Vec<_> = (1..128).filter_map(|_| Seat::take()).collect();
+        let quick = Seat::take();
+        assert!(slow.len() == 127 && quick.is_some());
+        assert!(Seat::take().is_none() && STATE.with(|state| state.missed.take()));
+        drop(quick);
+        assert!(Seat::take().is_some());
     }
 
     #[test]
