@@ -126,7 +126,7 @@ fn without_authentication_only_loopback_names_are_served() {
         "localhost",
         "[::1]:8787",
     ] {
-        let told = world.call(tool("search__query").anonymous().header("host", host));
+        let told = world.ask(local(tool("search__query")).header("host", host));
         assert_eq!(told.status, 200, "{host}: {told:?}");
     }
     for host in [
@@ -136,12 +136,36 @@ fn without_authentication_only_loopback_names_are_served() {
         "localhost.evil.example.net:80",
         "10.0.0.1",
     ] {
-        let told = world.call(tool("search__query").anonymous().header("host", host));
+        let told = world.ask(local(tool("search__query")).header("host", host));
         assert_eq!(
             (told.status.as_u16(), told.reason()),
             (403, "host_not_allowed"),
             "{host}"
         );
+    }
+}
+
+#[test]
+fn without_authentication_only_this_machine_is_served_whatever_host_it_names() {
+    let world = development();
+    for (address, served) in [
+        (None, true),
+        (Some("127.0.0.1"), true),
+        (Some("127.9.8.7"), true),
+        (Some("::1"), true),
+        (Some("::ffff:127.0.0.1"), true),
+        (Some("192.0.2.7"), false),
+        (Some("10.0.0.1"), false),
+        (Some("2001:db8::7"), false),
+        (Some("::ffff:192.0.2.7"), false),
+        (Some("127.0.0.1, 192.0.2.7"), false),
+    ] {
+        let told = world.ask(local(tool("search__query")).from(address, None));
+        let status = if served { 200 } else { 403 };
+        assert_eq!(told.status, status, "{address:?}: {told:?}");
+        if !served {
+            assert_eq!(told.reason(), "host_not_allowed", "{address:?}");
+        }
     }
 }
 
@@ -345,5 +369,7 @@ fn development() -> World {
 }
 
 fn local(ask: Ask) -> Ask {
-    ask.anonymous().header("host", "127.0.0.1:8787")
+    ask.anonymous()
+        .header("host", "127.0.0.1:8787")
+        .from(Some("127.0.0.1"), None)
 }

@@ -20,10 +20,11 @@ const OLDER: [&str; 3] = ["2024-11-05", "2025-03-26", "2025-06-18"];
 
 #[test]
 fn tasks_are_declared_to_clients_of_one_revision_where_a_tool_may_become_one() {
+    let here = Some("127.0.0.1");
     let declared = |world: &World, version: &str| {
         let params = json!({ "protocolVersion": version, "capabilities": {}, "clientInfo": { "name": "c", "version": "1" } });
         let ask = legacy(version, "initialize", params).header("host", "localhost");
-        world.call(ask).result()["capabilities"]["tasks"].clone()
+        world.call(ask.from(here, None)).result()["capabilities"]["tasks"].clone()
     };
     let cancel = json!({ "cancel": {}, "requests": { "tools": { "call": {} } } });
     let mut all = cancel.clone();
@@ -44,13 +45,14 @@ fn tasks_are_declared_to_clients_of_one_revision_where_a_tool_may_become_one() {
         "nobody can be told apart"
     );
     let list = legacy(VERSION, "tasks/list", json!({})).anonymous();
-    let told = world.call(list.header("host", "localhost"));
+    let told = world.call(list.header("host", "localhost").from(here, None));
     assert_eq!(told.refusal(), (200, -32601));
     // The two eras' tasks are declared each in its own way.
     let told = world.call(
         modern("server/discover", json!({}))
             .anonymous()
-            .header("host", "localhost"),
+            .header("host", "localhost")
+            .from(here, None),
     );
     assert!(told.result()["capabilities"].get("tasks").is_none());
 }

@@ -89,7 +89,7 @@ impl Rejection {
             ),
             Self::HostNotAllowed => plain(
                 StatusCode::FORBIDDEN,
-                refused("Authentication is off, so only loopback host names are served."),
+                refused("Authentication is off, so only this machine is served, by a loopback host name."),
             ),
             Self::MethodNotAllowed { allow } => with_header(
                 StatusCode::METHOD_NOT_ALLOWED,

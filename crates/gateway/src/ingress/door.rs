@@ -1,6 +1,8 @@
 //! The cheap checks, by the head of a request alone: origin, host, HTTP method (ladder steps 1
 //! and 2), and which door the request comes through.
 
+use std::net::IpAddr;
+
 use http::header::{ACCEPT, HOST, ORIGIN};
 use http::{HeaderMap, Method as HttpMethod, Request as HttpRequest};
 
@@ -54,7 +56,10 @@ pub fn check(
     if matches!(settings.config.authentication, Authentication::None) {
         let header = parts.headers.get(HOST).and_then(|host| host.to_str().ok());
         let host = header.or_else(|| parts.uri.authority().map(|authority| authority.as_str()));
-        if !host.is_some_and(is_loopback) {
+        let peer = parts.extensions.get::<Peer>();
+        let address = peer.and_then(|peer| peer.address.as_deref());
+        // A host's name is the client's to choose, where it comes from is not.
+        if !host.is_some_and(is_loopback) || !address.is_none_or(is_here) {
             return Err(Rejection::HostNotAllowed.into());
         }
     }
@@ -129,6 +134,13 @@ fn is_loopback(authority: &str) -> bool {
     };
     matches!(host, "localhost" | "127.0.0.1" | "[::1]")
 }
+
+/// Whether this address is of this machine.
+fn is_here(address: &str) -> bool {
+    let address = address.parse::<IpAddr>();
+    address.is_ok_and(|address| address.to_canonical().is_loopback())
+}
+
 /// Checks `Accept`; tells whether an event stream is welcome.
 pub(super) fn takes_stream(headers: &HeaderMap) -> Result<bool, Rejection> {
     let mut ranges = headers
