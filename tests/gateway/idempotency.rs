@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use futures_util::future::join;
 use serde_json::{Value, json};
+use tidegate_gateway::platform::HttpError;
 use tidegate_simulator::Fault;
 
 use crate::tasks::{get, handle};
@@ -228,19 +229,20 @@ fn nobody_chooses_the_key_an_upstream_knows_a_call_by() {
 #[test]
 fn it_is_given_the_same_one_when_the_call_may_become_a_task() {
     for kept in crate::tasks::HOSTS {
-        let (script, _) = counted();
+        let script = Script::modern(&["a"]);
         let world = Setup::new()
             .upstream_with("up", &script, &json!({ "idempotencyKeys": true }))
             .config(&json!({ "idempotency": { "enabled": true } }))
             .rule(json!({ "name": "up__a", "execution": "auto" }))
             .start();
         world.sim.keeper.missing(!kept);
-        world.list("tools/list");
-        world.server("up").cut_before_head.set(true);
+        script.on("tools/call", |_| {
+            Said::NoAnswer(HttpError::MaybeSent("cut".to_owned()))
+        });
         for ask in [keyed("k").with_tasks(), keyed("k")] {
             assert_eq!(world.call(ask).reason(), "upstream_lost");
         }
-        world.server("up").cut_before_head.set(false);
+        script.off("tools/call");
         assert_eq!(world.call(keyed("k").with_tasks()).status, 200);
         let told = told_keys(&world);
         assert_eq!(told.len(), 3);
@@ -360,7 +362,8 @@ fn what_failed_before_the_call_was_sent_frees_its_key_and_gives_its_quota_back()
     for ((answer, reason), kept) in BEFORE.into_iter().flat_map(|it| [(it, true), (it, false)]) {
         for (warm, execution) in [(false, "sync"), (true, "sync"), (true, "auto")] {
             let script = Script::legacy("2025-06-18", &["a"]);
-            let quota = json!({ "name": "q", "unit": "calls", "limit": 1, "period": "day" });
+            // One for the call, and one to come again with.
+            let quota = json!({ "name": "q", "unit": "calls", "limit": 2, "period": "day" });
             let world = Setup::new()
                 .upstream("up", &script)
                 .config(&json!({
