@@ -14,10 +14,11 @@ use crate::Failure;
 use crate::finding::{self, Finding};
 use crate::load::Loaded;
 
-/// Addresses in these members are compared, advertised or opened by browsers, never fetched.
-/// An issuer's own is, where it has to say more ([`discovered`]).
-const NOT_FETCHED: [&str; 10] = [
+/// Addresses in these members are compared, advertised, opened by browsers or said to a tool,
+/// never fetched. An issuer's own is, where it has to say more ([`discovered`]).
+const NOT_FETCHED: [&str; 11] = [
     "allowedOrigins",
+    "arguments",
     "audience",
     "audiences",
     "authorizationEndpoint",
@@ -290,6 +291,8 @@ mod tests {
             "policy": { "rules": [{ "resources": ["https://docs.example.com/*"] }] },
             "upstreams": [
                 { "name": "a", "url": "https://a.example.com/mcp",
+                    "probe": { "tool": "fetch", "arguments": { "url": "https://example.com",
+                        "deep": { "issuer": "https://issuer.example.com" }, "key": "${secret:NO}" } },
                     "credentials": { "token": "${secret:A_TOKEN}" } },
                 { "name": "b", "url": "https://b.example.com/mcp", "credentials": {
                     "grant": "exchange", "issuer": "https://as.example.com",
