@@ -188,8 +188,18 @@ pub fn spin(
     make_dir(&out)?;
     write_atomically(&out.join(".gitignore"), b"*\n")?;
     let component = out.join("tidegate_spin.wasm");
-    std::fs::copy(&built, &component).with_context(|| format!("no {}", built.display()))?;
+    install(&built, &component)?;
     Ok(component)
+}
+
+/// Puts what was built where hosts read it: whole, and only if it is another. One that is
+/// starting meanwhile must not read half of it.
+fn install(built: &Path, place: &Path) -> Result<()> {
+    let new = std::fs::read(built).with_context(|| format!("no {}", built.display()))?;
+    match std::fs::read(place) {
+        Ok(old) if old == new => Ok(()),
+        Ok(_) | Err(_) => write_atomically(place, &new),
+    }
 }
 
 /// Builds the host that runs the Spin component where no `spin` is installed; gives the
@@ -260,6 +270,31 @@ fn hash(path: &Path, hasher: &mut DefaultHasher) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_reads_a_component_while_another_is_built_reads_it_whole() {
+        use std::io::Read;
+        let dir = std::env::temp_dir().join(format!("xtask-install-{}", std::process::id()));
+        make_dir(&dir).unwrap();
+        let (built, place) = (dir.join("built"), dir.join("place"));
+        let install = |content: &str| {
+            std::fs::write(&built, content).unwrap();
+            install(&built, &place).unwrap();
+            std::fs::File::open(&place).unwrap()
+        };
+        let whole = |mut file: std::fs::File| {
+            let mut content = String::new();
+            file.read_to_string(&mut content).unwrap();
+            content
+        };
+        let (old, new) = (install("old"), install("newer"));
+        assert_eq!((whole(old), whole(new)), ("old".into(), "newer".into()));
+        let written = || std::fs::metadata(&place).unwrap().modified().unwrap();
+        let before = written();
+        install("newer");
+        assert_eq!(written(), before);
+        std::fs::remove_dir_all(dir).unwrap();
+    }
 
     #[test]
     fn a_changed_source_changes_the_fingerprint_and_build_output_does_not() {
