@@ -227,22 +227,22 @@ impl<P: Platform> Keyed<P> {
         Err(Fault::Dependency("an idempotency key cannot be taken".to_owned()).into())
     }
 
-    fn held(self, version: Version, record: Record) -> Held<P> {
-        Held {
+    fn held(self, version: Version, record: Record) -> Box<Held<P>> {
+        Box::new(Held {
             context: self.context,
             key: self.key,
             window: self.window,
             answered_by: self.answered_by,
             version,
             record,
-        }
+        })
     }
 }
 
 /// What comes of coming with a key.
 enum Claim<P> {
     Answered(Object),
-    Make(Held<P>),
+    Make(Box<Held<P>>),
 }
 
 fn unread(error: ReadError) -> Error {

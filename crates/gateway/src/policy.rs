@@ -236,24 +236,33 @@ pub(crate) fn wants_hints<P: Platform>(context: &Context<P>) -> bool {
 /// What a request to an upstream is for, and with which arguments.
 fn asked(one: &One, hints: Option<Hints>) -> (Subject<'_>, Arguments<'_>) {
     let known = Arguments::Known(one.params.get("arguments"));
-    match one.method {
-        Method::ToolsCall => (Subject::Tool(&one.own, hints), known),
-        Method::PromptsGet => (Subject::Prompt(&one.own), known),
-        // Whoever is still filling in arguments, or a template, has not chosen them yet.
-        Method::CompletionComplete => {
-            let subject = match one.params.get_object("ref").and_then(Result::ok) {
-                Some(reference)
-                    if reference.get_str("type").as_deref() == Some(PROMPT_REFERENCE) =>
-                {
-                    Subject::Prompt(&one.own)
-                }
-                _ if is_template(&one.own) => Subject::Resource(None),
-                _ => Subject::Resource(Some(&one.own)),
-            };
-            (subject, Arguments::Unknown)
-        }
-        // What else goes to one upstream names a resource.
-        _ => (Subject::Resource(Some(&one.own)), Arguments::Unknown),
+    if one.method == Method::ToolsCall {
+        return (Subject::Tool(&one.own, hints), known);
+    }
+    if one.method == Method::PromptsGet {
+        return (Subject::Prompt(&one.own), known);
+    }
+    // What else goes to one upstream names a resource.
+    let subject = match one.method == Method::CompletionComplete {
+        true => completed(one),
+        false => Subject::Resource(Some(&one.own)),
+    };
+    (subject, Arguments::Unknown)
+}
+
+/// What a completion is for: whoever is still filling in arguments, or a template, has not
+/// chosen them yet.
+fn completed(one: &One) -> Subject<'_> {
+    let reference = one.params.get_object("ref").and_then(Result::ok);
+    let kind = reference
+        .as_ref()
+        .and_then(|reference| reference.get_str("type"));
+    if kind.as_deref() == Some(PROMPT_REFERENCE) {
+        return Subject::Prompt(&one.own);
+    }
+    match is_template(&one.own) {
+        true => Subject::Resource(None),
+        false => Subject::Resource(Some(&one.own)),
     }
 }
 
