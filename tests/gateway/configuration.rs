@@ -203,6 +203,39 @@ fn without_a_sealing_key_nothing_is_served() {
 }
 
 #[test]
+fn a_sealing_key_that_cannot_be_read_is_neither_missing_nor_left_out() {
+    let (current, previous) = ("TIDEGATE_SEALING_KEY", "TIDEGATE_SEALING_KEY_PREVIOUS");
+    let old = "Nzc3Nzc3Nzc3Nzc3Nzc3Nzc3Nzc3Nzc3Nzc3Nzc3Nzc=";
+    let new = "ODg4ODg4ODg4ODg4ODg4ODg4ODg4ODg4ODg4ODg4ODg=";
+    let names: Vec<String> = (0..300).map(|n| format!("t{n}")).collect();
+    let script = Script::modern(&names.iter().map(String::as_str).collect::<Vec<_>>());
+    let world = Setup::new().upstream("up", &script).start();
+    let list = || crate::world::modern("tools/list", json!({}));
+    let cursor = world.call(list()).result()["nextCursor"].clone();
+    for hidden in [current, previous] {
+        world.sim.set_secret(current, new);
+        world.sim.set_secret(previous, old);
+        world.sim.hide_secret(hidden);
+        let isolate = world.isolate();
+        let told = isolate.ask(Ask::http("GET", "/health/deep"));
+        assert_eq!(told.status, 500, "{hidden}");
+        let faults = isolate.events("fault");
+        let reason = faults.last().unwrap()["reason"].as_str().unwrap();
+        assert!(
+            reason.starts_with("secret_unread") && reason.contains(hidden),
+            "{reason}"
+        );
+        assert!(!reason.contains("openssl"), "{reason}");
+        // The same instance, once the secret can be read.
+        world.sim.set_secret(current, new);
+        world.sim.set_secret(previous, old);
+        isolate.sim.clock.advance(REFRESH);
+        let page = isolate.call(list().param("cursor", cursor.clone()));
+        assert_eq!(page.names().len(), 50, "{hidden}");
+    }
+}
+
+#[test]
 fn a_key_that_was_replaced_still_opens_what_it_sealed() {
     let names: Vec<String> = (0..300).map(|n| format!("t{n}")).collect();
     let script = Script::modern(&names.iter().map(String::as_str).collect::<Vec<_>>());

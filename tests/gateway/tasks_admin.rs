@@ -321,6 +321,16 @@ fn what_is_not_there_is_said_in_words_and_odd_methods_are_refused() {
     assert!(told.json()["error"]["data"]["correlationId"].is_string());
 }
 
+#[test]
+fn a_door_whose_secret_cannot_be_read_is_not_said_to_be_none() {
+    let world = world();
+    world.sim.hide_secret("TIDEGATE_ADMIN_TOKEN");
+    for path in ["/admin/tasks", "/admin/revocations", "/admin/switches"] {
+        assert_eq!(admin(&world, "GET", path).status, 500, "{path}");
+    }
+    assert_eq!(world.events("secret_unread").len(), 3);
+}
+
 fn setup() -> Setup {
     Setup::new()
         .upstream("up", &Script::modern(&["a"]))

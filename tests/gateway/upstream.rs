@@ -141,6 +141,30 @@ fn credentials_of_the_gateway_are_shown_to_their_upstream_alone() {
 }
 
 #[test]
+fn a_secret_that_cannot_be_read_is_not_said_to_be_missing() {
+    let script = Script::modern(&["a"]);
+    let credentials = json!({ "credentials": { "type": "bearer", "token": "${secret:BEARER}" } });
+    let world = Setup::new()
+        .upstream_with("up", &script, &credentials)
+        .config(&json!({ "idempotency": { "enabled": true } }))
+        .secret("BEARER", "CANARY-BEARER-SECRET")
+        .start();
+    world.sim.hide_secret("BEARER");
+    let keyed = || tool("up__a").header("idempotency-key", "one");
+    assert_eq!(world.call(keyed()).status, 500);
+    let reason = world.events("fault")[0]["reason"].clone();
+    let reason = reason.as_str().unwrap();
+    assert!(
+        reason.starts_with("secret_unread") && reason.contains("BEARER"),
+        "{reason}"
+    );
+    // Nothing was called, so its key stands for nothing.
+    assert_eq!(world.count("up", "tools/call"), 0);
+    world.sim.set_secret("BEARER", "CANARY-BEARER-SECRET");
+    assert_eq!(world.call(keyed()).status, 200);
+}
+
+#[test]
 fn a_missing_secret_is_the_operators_to_see() {
     let script = Script::modern(&["a"]);
     let credentials = json!({ "credentials": { "type": "bearer", "token": "${secret:NOT_SET}" } });

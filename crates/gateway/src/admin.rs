@@ -21,7 +21,7 @@ use crate::context::Context;
 use crate::egress::{self, json_response};
 use crate::error::{Error, Fault, Rejection};
 use crate::ingress::Peer;
-use crate::platform::{LogLevel, Platform};
+use crate::platform::{LogLevel, Platform, Secret};
 use crate::quotas;
 use crate::seal::hex;
 use crate::tasks::operate::{self, Cursor, Done, Filter, State, is_id};
@@ -63,9 +63,9 @@ pub(crate) async fn answer<P: Platform>(
     path: &str,
     request: Request<Body>,
 ) -> Response<Body> {
-    let secret = context.platform.secret(ADMIN_TOKEN).await;
-    let Some(secret) = secret.filter(|secret| secret.expose().len() >= ADMIN_TOKEN_MIN) else {
-        return egress::refusal(&Rejection::NotFound.into(), "");
+    let secret = match secret(context).await {
+        Ok(secret) => secret,
+        Err(error) => return egress::refusal(&error, ""),
     };
     let correlation_id = hex(&context.random::<16>());
     let asked = match shows(context, request.headers(), secret.expose()) {
@@ -108,9 +108,20 @@ pub(crate) async fn is_operator<P: Platform>(context: &Context<P>, headers: &Hea
     if !headers.contains_key(AUTHORIZATION) {
         return false;
     }
+    let secret = secret(context).await;
+    secret.is_ok_and(|secret| shows(context, headers, secret.expose()))
+}
+
+/// What opens this door; without it there is none.
+pub(crate) async fn secret<P: Platform>(context: &Context<P>) -> Result<Secret, Error> {
     let secret = context.platform.secret(ADMIN_TOKEN).await;
+    let secret = secret.map_err(|error| {
+        let fields = json!({ "reason": error.0 });
+        context.log(LogLevel::Error, "secret_unread", fields);
+        Fault::unread(error)
+    })?;
     let secret = secret.filter(|secret| secret.expose().len() >= ADMIN_TOKEN_MIN);
-    secret.is_some_and(|secret| shows(context, headers, secret.expose()))
+    secret.ok_or_else(|| Rejection::NotFound.into())
 }
 
 /// Whether a request with these headers shows the secret, once. Compared as authentication codes under a key of

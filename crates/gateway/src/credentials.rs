@@ -182,6 +182,7 @@ async fn secret<P: Platform>(context: &Context<P>, reference: &SecretRef) -> Res
         .ok_or_else(|| Fault::Internal("secret reference".to_owned()))?;
     let secret = context.platform.secret(name).await;
     secret
+        .map_err(Fault::unread)?
         .map(|secret| secret.expose().to_owned())
         .ok_or_else(|| Fault::SecretMissing(name.to_owned()))
 }

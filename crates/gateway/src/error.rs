@@ -289,6 +289,9 @@ pub enum Fault {
     /// A secret the configuration names is not set.
     #[error("secret_missing: {0}")]
     SecretMissing(String),
+    /// Whether a secret is set could not be found out.
+    #[error("secret_unread: {0}")]
+    SecretUnread(String),
     /// Whether a task was made is not known: the store did not say.
     #[error("task_unsettled: {0}")]
     TaskUnsettled(String),
@@ -300,6 +303,13 @@ pub enum Fault {
 impl From<crate::platform::Unavailable> for Error {
     fn from(e: crate::platform::Unavailable) -> Self {
         Fault::Dependency(e.to_string()).into()
+    }
+}
+
+impl Fault {
+    /// Of the platform's secret store, which does not say.
+    pub fn unread(error: crate::platform::Unavailable) -> Self {
+        Self::SecretUnread(error.0)
     }
 }
 

@@ -59,8 +59,9 @@ pub trait Platform: 'static {
     }
     /// Fills `out` with cryptographically strong randomness.
     fn random(&self, out: &mut [u8]);
-    /// A secret by name from the platform's own secret store, if it is set.
-    fn secret(&self, name: &str) -> impl Future<Output = Option<Secret>>;
+    /// A secret by name from the platform's own secret store, if it is set. [`Unavailable`]
+    /// where the store does not say: that is no absence.
+    fn secret(&self, name: &str) -> impl Future<Output = Result<Option<Secret>, Unavailable>>;
     /// Runs `work` after the response. Best effort, bounded in time, lost on a crash:
     /// nothing may depend on it having run.
     fn defer(&self, work: impl Future<Output = ()> + 'static);

@@ -225,9 +225,9 @@ async fn signed<P: Platform>(
     let secrets = secrets.chain(rule.previous_secret.as_ref().map(|secret| (secret, false)));
     for (secret, needed) in secrets {
         let secret = match read(context, secret).await {
-            Err(fault) if needed => return Err(fault.into()),
             // Gone when it is no longer needed.
-            Err(_) => continue,
+            Err(Fault::SecretMissing(_)) if !needed => continue,
+            Err(fault) => return Err(fault.into()),
             Ok(secret) => secret,
         };
         if code(secret.expose(), message).is_some_and(|code| code.verify_slice(shown).is_ok()) {
@@ -243,6 +243,7 @@ async fn read<P: Platform>(
 ) -> Result<crate::platform::Secret, Fault> {
     let name = secret.name().unwrap_or_default();
     let found = context.platform.secret(name).await;
+    let found = found.map_err(Fault::unread)?;
     let found = found.filter(|secret| secret.expose().len() >= SECRET_MIN);
     found.ok_or_else(|| Fault::SecretMissing(format!("{name}, of {SECRET_MIN} bytes or more")))
 }

@@ -76,13 +76,14 @@ struct SealingKey {
 impl Sealer {
     /// Reads the deployment's keys from the platform's secrets.
     pub async fn load<P: Platform>(platform: &P) -> Result<Self, Fault> {
-        let Some(current) = platform.secret(SEALING_KEY).await else {
+        let Some(current) = platform.secret(SEALING_KEY).await.map_err(Fault::unread)? else {
             return Err(Fault::SecretMissing(format!(
                 "{SEALING_KEY} is not set; create one with `openssl rand -base64 32`"
             )));
         };
         let mut keys = vec![SealingKey::parse(SEALING_KEY, &current)?];
-        if let Some(previous) = platform.secret(SEALING_KEY_PREVIOUS).await {
+        let previous = platform.secret(SEALING_KEY_PREVIOUS).await;
+        if let Some(previous) = previous.map_err(Fault::unread)? {
             keys.push(SealingKey::parse(SEALING_KEY_PREVIOUS, &previous)?);
         }
         Ok(Self { keys })

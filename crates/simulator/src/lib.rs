@@ -56,7 +56,7 @@ pub struct Simulator {
     pub keeper: SimKeeper,
     short_lived: Rc<Cell<bool>>,
     limiters: Rc<RefCell<BTreeMap<String, Limiter>>>,
-    secrets: Rc<RefCell<BTreeMap<String, String>>>,
+    secrets: Rc<RefCell<BTreeMap<String, Option<String>>>>,
     random: Rc<Cell<u64>>,
     deferred: Rc<RefCell<Vec<LocalBoxFuture<'static, ()>>>>,
     log: Rc<RefCell<Vec<(LogLevel, String)>>>,
@@ -136,7 +136,12 @@ impl Simulator {
     pub fn set_secret(&self, name: &str, text: &str) {
         self.secrets
             .borrow_mut()
-            .insert(name.to_owned(), text.to_owned());
+            .insert(name.to_owned(), Some(text.to_owned()));
+    }
+
+    /// Lets nobody find out whether a secret is set, until it is set.
+    pub fn hide_secret(&self, name: &str) {
+        self.secrets.borrow_mut().insert(name.to_owned(), None);
     }
 
     /// Runs `future` to its end, letting time jump whenever everything waits for it.
@@ -258,12 +263,13 @@ impl Platform for Simulator {
         }
     }
 
-    async fn secret(&self, name: &str) -> Option<Secret> {
+    async fn secret(&self, name: &str) -> Result<Option<Secret>, Unavailable> {
         run::give_way().await;
-        self.secrets
-            .borrow()
-            .get(name)
-            .map(|text| Secret::new(text.as_str()))
+        match self.secrets.borrow().get(name) {
+            None => Ok(None),
+            Some(Some(text)) => Ok(Some(Secret::new(text.as_str()))),
+            Some(None) => Err(Unavailable(format!("{name}: no answer"))),
+        }
     }
 
     fn defer(&self, work: impl Future<Output = ()> + 'static) {

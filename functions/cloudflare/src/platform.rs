@@ -87,14 +87,19 @@ impl Platform for Host {
         }
     }
 
-    async fn secret(&self, name: &str) -> Option<Secret> {
-        let value = js_sys::Reflect::get(&self.env, &JsValue::from_str(name)).ok()?;
+    async fn secret(&self, name: &str) -> Result<Option<Secret>, Unavailable> {
+        let value = js_sys::Reflect::get(&self.env, &JsValue::from_str(name));
+        let value = value.map_err(unavailable)?;
         if let Some(own) = value.as_string() {
-            return Some(Secret::new(own));
+            return Ok(Some(Secret::new(own)));
+        }
+        if !value.is_object() {
+            return Ok(None);
         }
         // One of the account's: bound from Secrets Store, and asked for.
-        let bound = value.is_object().then(|| SecretStore::from(value))?;
-        bound.get().await.ok().flatten().map(Secret::new)
+        let found = SecretStore::from(value).get().await;
+        let found = found.map_err(|error| Unavailable(format!("{name}: {error}")))?;
+        Ok(found.map(Secret::new))
     }
 
     fn defer(&self, work: impl Future<Output = ()> + 'static) {

@@ -112,7 +112,13 @@ pub fn look() {
 /// Answers a timer, when nothing more is due or [`TIMER_WAIT`] is over. `None` if there is no
 /// such path.
 pub async fn timer(gateway: &Gateway<Host>, headers: &HeaderMap) -> Option<StatusCode> {
-    let secret = Host.secret(TIMER_SECRET).await?;
+    let secret = match Host.secret(TIMER_SECRET).await {
+        Ok(secret) => secret?,
+        Err(error) => {
+            report("the timer's secret cannot be read", &error);
+            return Some(StatusCode::SERVICE_UNAVAILABLE);
+        }
+    };
     let given = headers
         .get(header::AUTHORIZATION)
         .and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));

@@ -326,7 +326,7 @@ impl Platform for Isolate {
         self.sim.random(out);
     }
 
-    fn secret(&self, name: &str) -> impl Future<Output = Option<Secret>> {
+    fn secret(&self, name: &str) -> impl Future<Output = Result<Option<Secret>, Unavailable>> {
         self.sim.secret(name)
     }
 

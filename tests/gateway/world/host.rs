@@ -142,7 +142,7 @@ impl Platform for Isolate {
         self.0.sim.random(out);
     }
 
-    fn secret(&self, name: &str) -> impl Future<Output = Option<Secret>> {
+    fn secret(&self, name: &str) -> impl Future<Output = Result<Option<Secret>, Unavailable>> {
         self.0.sim.secret(name)
     }
 

@@ -137,6 +137,7 @@ async fn request<P: Platform>(
 ) -> Result<Request<Body>, String> {
     let secret = introspection.client_secret.name().ok_or("no secret")?;
     let secret = platform.secret(secret).await;
+    let secret = secret.map_err(|error| error.to_string())?;
     let secret = secret.ok_or("its secret is not set")?;
     // RFC 6749 section 2.3.1: both are written as in a form, then as in RFC 7617.
     let encoded = |text: &str| byte_serialize(text.as_bytes()).collect::<String>();

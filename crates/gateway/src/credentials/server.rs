@@ -183,6 +183,7 @@ pub(super) async fn ask<P: Platform>(
         Some(reference) => {
             let name = reference.name().unwrap_or_default();
             let secret = context.platform.secret(name).await;
+            let secret = secret.map_err(Fault::unread)?;
             let secret = secret.ok_or_else(|| Fault::SecretMissing(name.to_owned()))?;
             // RFC 6749 section 2.3.1: both are written as in a form, then as in RFC 7617.
             let encoded = |text: &str| byte_serialize(text.as_bytes()).collect::<String>();

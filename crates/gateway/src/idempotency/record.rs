@@ -81,7 +81,9 @@ impl Outcome {
         match end {
             Ok(result) if result.text_len() > REPLAY_MAX => Self::TooLarge(result.text_len()),
             Ok(result) => Self::Result(result.clone()),
-            Err(Error::Fault(Fault::SecretMissing(_) | Fault::NoConfiguration(_))) => Self::NotDone,
+            Err(Error::Fault(
+                Fault::SecretMissing(_) | Fault::SecretUnread(_) | Fault::NoConfiguration(_),
+            )) => Self::NotDone,
             Err(Error::Fault(
                 Fault::Dependency(_) | Fault::TaskUnsettled(_) | Fault::Internal(_),
             )) => Self::Unknown,

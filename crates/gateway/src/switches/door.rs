@@ -2,7 +2,7 @@
 //! off, `POST` switches something off (or changes why and for how long), `DELETE` switches
 //! it on again.
 //!
-//! Open to whoever shows the secret [`ADMIN_TOKEN`], and every request leaves a line in the
+//! Open to whoever shows the secret [`admin::ADMIN_TOKEN`], and every request leaves a line in the
 //! log. What is changed is durable in the atomic store before it is published.
 
 use std::borrow::Cow;
@@ -16,7 +16,7 @@ use super::{
     KEPT, Kind, REASON_MAX, SWITCHES_MAX, Switch, SwitchboardFamily, SwitchesFamily,
     SwitchesRecord, VALUE_MAX,
 };
-use crate::admin::{ADMIN_TOKEN, ADMIN_TOKEN_MIN, shows};
+use crate::admin::{self, shows};
 use crate::auth::revocation::unauthorized;
 use crate::body::Body;
 use crate::config::NAME_SEPARATOR;
@@ -75,9 +75,9 @@ pub(crate) async fn answer<P: Platform>(
     context: &Context<P>,
     request: Request<Body>,
 ) -> Response<Body> {
-    let secret = context.platform.secret(ADMIN_TOKEN).await;
-    let Some(secret) = secret.filter(|secret| secret.expose().len() >= ADMIN_TOKEN_MIN) else {
-        return egress::refusal(&Rejection::NotFound.into(), "");
+    let secret = match admin::secret(context).await {
+        Ok(secret) => secret,
+        Err(error) => return egress::refusal(&error, ""),
     };
     let correlation_id = hex(&context.random::<16>());
     let peer = request.extensions().get::<Peer>();

@@ -90,7 +90,7 @@ fn random<P: Platform>(platform: &P) -> Outcome {
 }
 
 async fn no_secret<P: Platform>(platform: &P) -> Outcome {
-    let found = platform.secret("TIDEGATE_CONTRACT_NEVER_SET").await;
+    let found = done(platform.secret("TIDEGATE_CONTRACT_NEVER_SET").await)?;
     expect(found.is_none(), || "there is one".to_owned())
 }
 

@@ -274,7 +274,7 @@ impl Platform for Flawed {
             self.world.random(out)
         }
     }
-    fn secret(&self, name: &str) -> impl Future<Output = Option<Secret>> {
+    fn secret(&self, name: &str) -> impl Future<Output = Result<Option<Secret>, Unavailable>> {
         self.world.secret(name)
     }
     fn defer(&self, work: impl Future<Output = ()> + 'static) {

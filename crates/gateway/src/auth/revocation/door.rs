@@ -1,6 +1,6 @@
 //! Where an operator revokes at once: `POST /admin/revocations`, and `DELETE` to take it back.
 //!
-//! Open only where the secret [`ADMIN_TOKEN`] is set, to whoever shows it, and of use only
+//! Open only where the secret [`admin::ADMIN_TOKEN`] is set, to whoever shows it, and of use only
 //! where the configuration says `immediate`: elsewhere nobody would read what it writes, so
 //! it refuses. It writes one entry of the atomic store and nothing else; the published list
 //! is the CLI's.
@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::{Entry, IMMEDIATE_KEPT, Revoked, RevokedFamily, RevokedRecord};
-use crate::admin::{ADMIN_TOKEN, ADMIN_TOKEN_MIN, shows};
+use crate::admin::{self, shows};
 use crate::body::Body;
 use crate::context::Context;
 use crate::egress::{self, json_response};
@@ -55,9 +55,9 @@ pub(crate) async fn answer<P: Platform>(
     context: &Context<P>,
     request: Request<Body>,
 ) -> Response<Body> {
-    let secret = context.platform.secret(ADMIN_TOKEN).await;
-    let Some(secret) = secret.filter(|secret| secret.expose().len() >= ADMIN_TOKEN_MIN) else {
-        return egress::refusal(&Rejection::NotFound.into(), "");
+    let secret = match admin::secret(context).await {
+        Ok(secret) => secret,
+        Err(error) => return egress::refusal(&error, ""),
     };
     if !shows(context, request.headers(), secret.expose()) {
         return unauthorized();
