@@ -29,7 +29,8 @@ pub struct Run<'a> {
     pub variables: &'a [(String, String)],
     /// The configuration, from which the hosts it may reach are taken.
     pub config: &'a Path,
-    /// What is written into the key-value store first: a key and a file.
+    /// What is written into the key-value store first: a key and a file. It goes as one
+    /// argument, which on Linux is 128 KiB at most.
     pub value: (&'a str, &'a Path),
 }
 
