@@ -216,6 +216,25 @@ fn a_task_cancelled_while_it_asks_lets_go_and_stays_cancelled() {
 }
 
 #[test]
+fn what_nobody_answers_in_ten_minutes_is_refused_and_nothing_is_wrong_with_the_upstream() {
+    for kept in HOSTS {
+        let (world, answers) = legacy_world(kept, json!({ "execution": "task" }), 1);
+        let (handle, mut worker) = begin(&world, "task");
+        for _ in 0..19 {
+            go_on(&world, &mut worker, SECOND * 30);
+        }
+        assert_eq!(status(&world, &handle), "input_required");
+        assert_eq!(answers.borrow().len(), 0);
+        for _ in 0..3 {
+            go_on(&world, &mut worker, SECOND * 30);
+        }
+        assert_eq!(answers.borrow()[0]["error"]["code"], -32601, "kept: {kept}");
+        assert_eq!(status(&world, &handle), "completed", "kept: {kept}");
+        assert_eq!(answers.borrow().len(), 1);
+    }
+}
+
+#[test]
 fn a_task_whose_time_is_over_while_it_asks_is_gone_and_its_call_with_it() {
     for (kept, legacy) in HOSTS
         .into_iter()

@@ -28,8 +28,8 @@
 //!
 //! Not counted: notifications, answers cut off by their client, and the results of tasks that
 //! are the upstream's own. A task's result is counted by the run that ends it. Given back is
-//! what certainly did not reach its upstream, in any of its attempts, and what was not made
-//! because an idempotency key stands for it.
+//! what certainly was not done, in any of its attempts, and what was not made because an
+//! idempotency key stands for it; but not what a task was charged when it was made.
 
 mod bill;
 mod period;

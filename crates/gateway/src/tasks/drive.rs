@@ -32,6 +32,7 @@ use crate::error::{Error, Fault};
 use crate::platform::{AtomicStore, Clock, Platform, Unavailable, Version, WAIT_MAX};
 use crate::queue::Consumed;
 use crate::time::Timestamp;
+use crate::upstream::ANSWER_WITHIN;
 
 /// How often a lease is renewed.
 const RENEW: Duration = Duration::from_secs(20);
@@ -45,6 +46,9 @@ const WATCH_AFTER: Duration = Duration::from_millis(500);
 /// Pause before the record is looked at again that nobody has written: a store may answer a
 /// wait at once where many wait.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// Longest an upstream is waited for to take answers: longer than one of them may take, and
+/// shorter than a lease lasts that is due to be renewed.
+const REPLY_WITHIN: Duration = Duration::from_secs(35);
 /// Most things a legacy upstream may wait for at once.
 pub const OPEN_MAX: usize = 32;
 
@@ -61,12 +65,19 @@ pub(super) struct Run<P: Platform> {
     /// The upstream's own task that is followed.
     following: Option<String>,
     /// What a legacy upstream waits for, by the key the client answers under.
-    questions: BTreeMap<String, Question>,
+    questions: BTreeMap<String, Open>,
     /// Progress that is not written yet.
     note: Option<String>,
     written_at: Timestamp,
     /// Until when the last write that was begun lets the run go on; no two say the same, so
     /// that one is told from the one before it.
+    until: Timestamp,
+}
+
+/// What an upstream waits for.
+struct Open {
+    question: Question,
+    /// When nobody is waited for any longer.
     until: Timestamp,
 }
 
@@ -184,6 +195,8 @@ impl<P: Platform> Run<P> {
             Some(_) => self.written_at + NOTE_EVERY,
             None => self.written_at + RENEW,
         };
+        let late = self.questions.values().map(|open| open.until).min();
+        let due = late.map_or(due, |late| late.min(due));
         let due = due.since(self.context.now());
         // An upstream that never pauses must not keep the lease from being renewed.
         if due.is_zero() {
@@ -220,16 +233,32 @@ impl<P: Platform> Run<P> {
             return Going::Over;
         }
         self.known = (version, record);
+        let mut replies = Vec::new();
         for (key, asked) in &self.known.1.questions {
             if let Some(answer) = &asked.answer
-                && let Some(question) = self.questions.remove(key)
+                && let Some(open) = self.questions.remove(key)
             {
-                // A POST the upstream does not take must not cost the lease.
-                let reply = (question.reply)(answer.clone().into());
-                self.context.until(self.context.now() + RENEW, reply).await;
+                replies.push((open.question.reply)(answer.clone().into()));
             }
         }
+        self.told(replies).await;
         Going::On
+    }
+
+    /// Tells upstreams what they wait for: what they do not take must not cost the lease.
+    async fn told(&self, replies: Vec<LocalBoxFuture<'static, ()>>) {
+        let until = self.context.now() + REPLY_WITHIN;
+        self.context.until(until, future::join_all(replies)).await;
+    }
+
+    /// Tells an upstream that nobody has answered it in time: it is the client that is late,
+    /// and nothing is wrong with the upstream.
+    async fn give_up(&mut self) {
+        let now = self.context.now();
+        let late = self.questions.extract_if(.., |_, open| open.until <= now);
+        let refusals = late.map(|(_, open)| open.question.refuse().boxed_local());
+        let refusals = refusals.collect();
+        self.told(refusals).await;
     }
 
     /// Changes the record, if it is still this run's.
@@ -270,6 +299,7 @@ impl<P: Platform> Run<P> {
     }
 
     async fn renew(&mut self) -> Going {
+        self.give_up().await;
         let note = self.note.take();
         self.edit(|record, now| {
             if let Some(note) = &note {
@@ -324,7 +354,8 @@ impl<P: Platform> Run<P> {
             .await;
         match going {
             Going::On if self.known.1.questions.contains_key(&key) => {
-                self.questions.insert(key, question);
+                let until = self.context.now() + ANSWER_WITHIN;
+                self.questions.insert(key, Open { question, until });
             }
             Going::On | Going::Over => question.refuse().await,
         }
