@@ -369,7 +369,7 @@ fn what_failed_before_the_call_was_sent_frees_its_key_and_gives_its_quota_back()
                 .config(&json!({
                     "idempotency": { "enabled": true }, "limits": { "quotas": [quota] },
                 }))
-                .rule(json!({ "name": "up__a", "execution": execution }))
+                .rule(json!({ "name": "up__a", "execution": execution, "taskAfterMs": 60_000, "timeoutMs": 5_000 }))
                 .start();
             world.sim.keeper.missing(!kept);
             if warm {
