@@ -467,7 +467,7 @@ impl<P: Platform> Desk<P> {
             Letter::Answer(number, answer) => (number, Ok(answer)),
             Letter::Refusal(number, failure) => (number, Err(failure.into())),
             // For streams, not for calls.
-            Letter::Call(..) => return None,
+            Letter::Call { .. } => return None,
         };
         // An answer to what was never asked, or a second one, is none.
         let (question, _) = self.open.remove(&number)?;

@@ -73,9 +73,17 @@ pub enum Half {
 pub struct Poster {
     scopes: BTreeSet<String>,
     roles: BTreeSet<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     token_id: Option<String>,
+    #[serde(
+        rename = "expiresAtMs",
+        default,
+        skip_serializing_if = "Option::is_none"
+    )]
     expires_at: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     address: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     country: Option<String>,
 }
 
@@ -125,8 +133,8 @@ pub(crate) async fn bring<P: Platform>(
     let Ok(message) = RawValue::from_string(text) else {
         return Ok(());
     };
-    let poster = Poster::of(principal, &context.peer);
-    let letter = Letter::Call(message, Box::new(poster));
+    let by = Box::new(Poster::of(principal, &context.peer));
+    let letter = Letter::Call { message, by };
     match mailbox::post(context, session, &Address::stream(session), &letter).await? {
         true => Ok(()),
         // Nobody holds the stream any longer.
@@ -228,7 +236,7 @@ impl<P: Platform> Held<P> {
 
     /// Runs a posted call, unless too many run already.
     fn call(&mut self, letter: Letter, crowded: bool) -> Option<LocalBoxStream<'static, Bytes>> {
-        let Letter::Call(message, poster) = letter else {
+        let Letter::Call { message, by } = letter else {
             return None;
         };
         let Ok(Posted::One(Message::Request(request))) = jsonrpc::parse(message.get().as_bytes())
@@ -245,8 +253,8 @@ impl<P: Platform> Held<P> {
         if request.method == Method::Initialize.as_str() {
             self.session = Rc::new(self.session.declaring(&request.params));
         }
-        let peer = Rc::new(poster.peer());
-        let principal = Rc::new(poster.principal(&self.principal));
+        let peer = Rc::new(by.peer());
+        let principal = Rc::new(by.principal(&self.principal));
         let alike =
             principal.scopes == self.principal.scopes && principal.roles == self.principal.roles;
         let context = Context {

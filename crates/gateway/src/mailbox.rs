@@ -44,8 +44,13 @@ pub enum Letter {
     Refusal(u64, Failure),
     /// The client has cancelled the call.
     Cancelled,
-    /// A call for the stream of a client of 2024-11-05, and who posted it.
-    Call(Box<RawValue>, Box<Poster>),
+    /// A call for the stream of a client of 2024-11-05.
+    Call {
+        /// The request.
+        message: Box<RawValue>,
+        /// Who posted it.
+        by: Box<Poster>,
+    },
 }
 
 /// A mailbox as stored.
@@ -74,7 +79,7 @@ impl Record {
             Letter::Answer(_, answer) => answer.to_raw().get().len(),
             Letter::Refusal(_, failure) => failure.message.len(),
             Letter::Cancelled => 0,
-            Letter::Call(message, _) => message.get().len(),
+            Letter::Call { message, .. } => message.get().len(),
         };
         self.letters.iter().map(size).sum()
     }
