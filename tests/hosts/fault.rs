@@ -71,8 +71,12 @@ impl Stage {
             }));
             pairs.push(Mutex::new(pair));
         }
+        // Where instances take turns, one may meet nothing but faults.
+        let settings = json!({
+            "upstreams": upstreams, "circuitBreaker": { "failureThreshold": 1_000 },
+        });
         Self {
-            gateway: Gateway::start("faults", json!({ "upstreams": upstreams })),
+            gateway: Gateway::start("faults", settings),
             pairs,
         }
     }

@@ -43,8 +43,12 @@ const BEFORE_THE_KILL: Duration = Duration::from_millis(1_500);
 const PROMPT: Duration = Duration::from_secs(10);
 /// A message's lease, and then that of a run in the task's record, may both have to lapse.
 const LEASES_MAX: Duration = Duration::from_secs(120);
-/// Three times what one instance works on at once.
-const TASKS: u32 = 48;
+/// More than one instance works on at once.
+const TASKS: usize = 160;
+/// How many of them are made at the same time.
+const MAKERS: usize = 4;
+/// How long each runs: all have been made by then.
+const WORK_S: u64 = 20;
 /// How often the timer calls.
 const TICK_EVERY: Duration = Duration::from_secs(1);
 /// What the timer shows.
@@ -258,8 +262,8 @@ fn tick(url: &str, token: Option<&str>) -> u16 {
     send(&format!("{url}/timer"), &call).status
 }
 
-/// The upstream is away at first, so each task waits in the queue for its next attempt when
-/// the host is killed. Until all have run nobody asks for them, and nobody else calls.
+/// More tasks than an instance works on, so some wait in the queue when the host is killed.
+/// Until all have run nobody asks for them, and nobody else calls.
 fn timer_finds_what_waited(host: &OsString) {
     let (state, port) = (state("timer-alone"), free_port());
     let worker = worker_on(port);
@@ -268,10 +272,17 @@ fn timer_finds_what_waited(host: &OsString) {
     let mut killed = Killed(child);
     let labels: Vec<_> = (0..TASKS).map(|n| format!("task {n}")).collect();
     let begin = |label: &String| {
-        let arguments = json!({ "seconds": 3, "label": label }).to_string();
+        let arguments = json!({ "seconds": WORK_S, "label": label }).to_string();
         task(&url, "here__work", &arguments)
     };
-    let tasks: Vec<_> = labels.iter().map(begin).collect();
+    let begin_all = |labels: &[String]| labels.iter().map(begin).collect::<Vec<_>>();
+    let tasks: Vec<_> = std::thread::scope(|scope| {
+        let makers = labels.chunks(TASKS / MAKERS);
+        let makers = makers.map(|labels| scope.spawn(|| begin_all(labels)));
+        let makers: Vec<_> = makers.collect();
+        let made = makers.into_iter().map(|maker| maker.join().expect("tasks"));
+        made.flatten().collect()
+    });
     let counts = || -> Vec<u64> { labels.iter().map(|label| runs(&worker, label)).collect() };
     wait_for("a task that runs", PROMPT, || {
         (runs(&worker, &labels[0]) > 0).then_some(())
@@ -298,7 +309,7 @@ fn timer_finds_what_waited(host: &OsString) {
             assert!(end.to_string().contains("was lost"), "{end}");
         }
     }
-    assert_eq!(counts(), [1; TASKS as usize]);
+    assert_eq!(counts(), [1; TASKS]);
 }
 
 /// Its tool says something at the end of each of its two steps alone.
@@ -374,6 +385,7 @@ fn published(upstream: String) -> String {
         "authentication": { "type": "none" },
         "upstreams": [{ "name": "here", "url": upstream, "timeoutMs": RUN_MAX_MS }],
         "tools": [{ "name": "here__*", "execution": "task" }],
+        "tasks": { "maxOpenPerPrincipal": 1_000 },
     });
     let config = serde_json::from_value(config).expect("a configuration");
     let snapshot = Snapshot::compile(config, 0).expect("a snapshot");
